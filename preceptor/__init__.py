@@ -1,0 +1,1 @@
+"""Preceptor: a toolkit for knowledge distillation."""

@@ -1,0 +1,1 @@
+"""What came of it: task, fidelity, cost, statistics, report."""

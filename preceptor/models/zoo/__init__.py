@@ -1,0 +1,1 @@
+"""A small zoo of the families that the distillation literature compares."""

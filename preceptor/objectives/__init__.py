@@ -1,0 +1,1 @@
+"""One method, one file; the file is named after the method."""

@@ -1,0 +1,364 @@
+"""What an objective is: a value with one pure method, closed under + and *.
+
+    loss = 0.1 * CrossEntropy() + 0.9 * KD(temperature=4)
+
+A concrete objective is a frozen dataclass of hyper-parameters in a file of its own. It says what
+it reads (`needs`) and turns student outputs, a teacher's signal and a batch into named, unreduced
+terms. It never sees the loop, the models or time.
+
+Dimension key: *n positions ([B] or [B, T]), b examples, v classes.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, Literal, TypeVar, cast, final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from preceptor.errors import NeedsError, RecipeError
+from preceptor.fields import check_ranges
+from preceptor.objectives.schedules import Auto, Ramp
+from preceptor.types import (
+    Batch,
+    Context,
+    Dense,
+    Head,
+    Needs,
+    Outputs,
+    Over,
+    Per,
+    Progress,
+    Signal,
+    Term,
+    Terms,
+)
+
+Aux = TypeVar("Aux", bound=nn.Module)
+
+Pair = tuple[str, str]
+"""A student's module name and a teacher's, as `models.taps` reads them."""
+
+Layers = tuple[Pair, ...] | Literal["auto"]
+"""Which layers are compared; "auto" is settled once, before training, by `models.pairing`."""
+
+LayerKind = Literal["stages", "middle", "last_map", "embedding", "hidden", "attention", "flow"]
+"""What "auto" looks for: every stage's output map, the middle stage's, the last map before
+pooling, the classifier's input, transformer blocks' outputs, attention maps, or the input and
+output of each stage (two pairs a stage, first the stage's entry, then its exit)."""
+
+
+class Objective(ABC, Generic[Aux]):
+    """What is minimised. Concrete methods are frozen dataclasses and are never subclassed."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    reads: ClassVar[LayerKind | None] = None
+    """What `layers: auto` means for this method; None where it reads no layers."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    @abstractmethod
+    def needs(self) -> Needs:
+        """What this objective reads."""
+
+    @abstractmethod
+    def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: Aux) -> Terms:
+        """Named, unreduced terms. Pure: same arguments, same answer; the teacher gets no gradient.
+
+        A name is the method's name, or the method's name, a dot and a part ("dkd.target").
+        """
+
+    def auxiliary(self, context: Context) -> Aux:
+        """The modules that the method trains or remembers beside the student: none by default.
+
+        The loop moves, optimises and saves what is returned. A module with a method
+        `graft(student)` changes the student that is saved.
+        """
+        del context
+        return cast("Aux", nn.Module())
+
+    def advance(
+        self, aux: Aux, remembered: Mapping[str, Tensor], losses: Mapping[str, float], at: Progress
+    ) -> None:
+        """Move `aux` once, after an optimiser step; `remembered` holds the whole step's rows."""
+
+    def at(self, progress: Progress) -> "Objective":
+        """This objective with its schedules settled."""
+        del progress
+        return self
+
+    def settled(self, pairs: Callable[[LayerKind], Layers]) -> "Objective":
+        """This objective with `layers: auto` replaced by names."""
+        if self.reads is None or getattr(self, "layers", None) != "auto":
+            return self
+        changes: dict[str, Any] = {"layers": pairs(self.reads)}
+        return replace(cast("Any", self), **changes)
+
+    @property
+    def name(self) -> str:
+        """The method's name: its file's."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @final
+    def on(
+        self,
+        *,
+        student_logits: Float[Tensor, "*n v"],
+        teacher_logits: Float[Tensor, "*n w"] | None = None,
+        labels: Int[Tensor, "*n"] | None = None,
+        student_taps: Mapping[str, Tensor] | None = None,
+        teacher_taps: Mapping[str, Tensor] | None = None,
+        student_head: Head | None = None,
+        teacher_head: Head | None = None,
+        mask: Bool[Tensor, "*n"] | None = None,
+        labelled: Bool[Tensor, "*n"] | None = None,
+        ids: Int[Tensor, " b"] | None = None,
+        aux: Aux | None = None,
+    ) -> Float[Tensor, ""]:
+        """The loss on plain tensors, for anyone's own loop: weighted means, added up.
+
+        `aux` is what `auxiliary` returned, for methods that have modules of their own.
+        """
+        if aux is None and self.has_auxiliary():
+            raise NeedsError(
+                f"{self.name}.on() was called without `aux`",
+                "this method trains or remembers something beside the student",
+                "Build it once with `objective.auxiliary(context)` and pass it as `aux=`.",
+            )
+        student = Outputs(student_logits, student_taps, student_head)
+        distribution = None if teacher_logits is None else Dense(teacher_logits)
+        teacher = Signal(distribution, teacher_taps, teacher_head)
+        batch = Batch(student_logits, labels=labels, mask=mask, labelled=labelled, ids=ids)
+        # Methods without modules of their own never look at the context.
+        modules = aux if aux is not None else self.auxiliary(cast("Context", None))
+        return mean_loss(self.terms(student, teacher, batch, modules), batch)
+
+    def has_auxiliary(self) -> bool:
+        """Whether `auxiliary` returns anything of its own."""
+        return type(self).auxiliary is not Objective.auxiliary
+
+    def parts(self) -> "tuple[Weighted, ...]":
+        """The methods in this objective, each with its weight."""
+        return (Weighted(self, 1.0),)
+
+    def __add__(self, other: "Objective") -> "Sum":
+        return Sum((*self.parts(), *other.parts()))
+
+    def __mul__(self, weight: "float | Ramp | Auto") -> "Weighted":
+        return Weighted(self, weight)
+
+    __rmul__ = __mul__
+
+
+@final
+@dataclass(frozen=True)
+class Weighted(Objective[nn.Module]):
+    """An objective times a weight: a number, a `Ramp`, or `Auto`."""
+
+    part: Objective[Any]
+    weight: float | Ramp | Auto
+
+    def needs(self) -> Needs:
+        """What the part reads."""
+        return self.part.needs()
+
+    def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
+        """The part's terms, scaled."""
+        terms = self.part.terms(student, teacher, batch, aux)
+        if isinstance(self.weight, Auto):
+            return {name: replace(term, auto=self.weight.share) for name, term in terms.items()}
+        if isinstance(self.weight, Ramp):
+            raise RecipeError(
+                f"a weight that moves was read ({self.weight})",
+                "an objective does not know the time",
+                "Call `objective.at(progress)` first and use what it returns.",
+            )
+        return {name: term.scaled(self.weight) for name, term in terms.items()}
+
+    def auxiliary(self, context: Context) -> nn.Module:
+        """The part's modules."""
+        return self.part.auxiliary(context)
+
+    def has_auxiliary(self) -> bool:
+        """Whether the part has modules."""
+        return self.part.has_auxiliary()
+
+    def advance(
+        self,
+        aux: nn.Module,
+        remembered: Mapping[str, Tensor],
+        losses: Mapping[str, float],
+        at: Progress,
+    ) -> None:
+        """Moves the part's modules."""
+        self.part.advance(aux, remembered, losses, at)
+
+    def at(self, progress: Progress) -> "Weighted":
+        """With the weight settled."""
+        weight = self.weight.at(progress) if isinstance(self.weight, Ramp) else self.weight
+        return Weighted(self.part.at(progress), weight)
+
+    def settled(self, pairs: Callable[[LayerKind], Layers]) -> "Weighted":
+        """With the part's layers settled."""
+        return Weighted(self.part.settled(pairs), self.weight)
+
+    @property
+    def name(self) -> str:
+        """The part's name."""
+        return self.part.name
+
+    def parts(self) -> "tuple[Weighted, ...]":
+        """The part's parts, with this weight multiplied in."""
+        if not isinstance(self.part, Weighted | Sum):
+            return (self,)
+        return tuple(Weighted(p.part, _product(p.weight, self.weight)) for p in self.part.parts())
+
+
+@final
+@dataclass(frozen=True)
+class Sum(Objective[nn.ModuleList]):
+    """Several objectives at once. A method that stands twice has its terms numbered ("kd#2")."""
+
+    members: tuple[Weighted, ...]
+
+    def needs(self) -> Needs:
+        """What all members read together."""
+        needs = Needs()
+        for member in self.members:
+            needs = needs | member.needs()
+        return needs
+
+    def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.ModuleList) -> Terms:
+        """All members' terms."""
+        terms: Terms = {}
+        for label, member, module in zip(self.labels(), self.members, aux, strict=True):
+            for name, term in member.terms(student, teacher, batch, module).items():
+                _, dot, detail = name.partition(".")
+                terms[label + dot + detail] = term
+        return terms
+
+    def labels(self) -> tuple[str, ...]:
+        """Each member's name in the terms: the method's, numbered from its second standing on."""
+        names = [member.name for member in self.members]
+        seen = [names[: index + 1].count(name) for index, name in enumerate(names)]
+        return tuple(n if k == 1 else f"{n}#{k}" for n, k in zip(names, seen, strict=True))
+
+    def auxiliary(self, context: Context) -> nn.ModuleList:
+        """One module a member."""
+        return nn.ModuleList(member.auxiliary(context) for member in self.members)
+
+    def has_auxiliary(self) -> bool:
+        """Whether any member has modules."""
+        return any(member.has_auxiliary() for member in self.members)
+
+    def advance(
+        self,
+        aux: nn.ModuleList,
+        remembered: Mapping[str, Tensor],
+        losses: Mapping[str, float],
+        at: Progress,
+    ) -> None:
+        """Moves each member's modules with what that member remembered."""
+        for label, member, module in zip(self.labels(), self.members, aux, strict=True):
+            own = {
+                key.partition("/")[2]: tensor
+                for key, tensor in remembered.items()
+                if group(key.partition("/")[0]) == label
+            }
+            member.advance(module, own, losses, at)
+
+    def at(self, progress: Progress) -> "Sum":
+        """With all weights settled."""
+        return Sum(tuple(member.at(progress) for member in self.members))
+
+    def settled(self, pairs: Callable[[LayerKind], Layers]) -> "Sum":
+        """With all layers settled."""
+        return Sum(tuple(member.settled(pairs) for member in self.members))
+
+    @property
+    def name(self) -> str:
+        """All labels, joined."""
+        return "+".join(self.labels())
+
+    def parts(self) -> tuple[Weighted, ...]:
+        """The members."""
+        return tuple(part for member in self.members for part in member.parts())
+
+
+def group(term_name: str) -> str:
+    """The method that a term belongs to.
+
+    >>> group("dkd.target"), group("kd#2")
+    ('dkd', 'kd#2')
+    """
+    return term_name.partition(".")[0]
+
+
+def pair_needs(layers: Layers, needs: Needs) -> Needs:
+    """`needs` with the taps that `layers` names; "auto" on both sides while not settled."""
+    if layers == "auto":
+        both = frozenset({"auto"})
+        return dataclasses.replace(needs, student_taps=both, teacher_taps=both)
+    return dataclasses.replace(
+        needs,
+        student_taps=needs.student_taps | {student for student, _ in layers},
+        teacher_taps=needs.teacher_taps | {teacher for _, teacher in layers},
+    )
+
+
+def total(term: Term, batch: Batch) -> Float[Tensor, ""]:
+    """The sum of a term's values over what counts; masked values never enter, be they NaN."""
+    if term.per == "batch":
+        return term.values
+    mask = batch.mask(term.over)
+    if term.per == "example":
+        mask = by_example(mask)
+    return torch.where(mask, term.values, torch.zeros_like(term.values)).sum()
+
+
+def count(over: Over, per: Per, batch: Batch) -> int:
+    """How many values of a term count in a batch."""
+    if per == "batch":
+        return 1
+    mask = batch.mask(over)
+    return int((by_example(mask) if per == "example" else mask).sum())
+
+
+def by_example(mask: Bool[Tensor, "b *t"]) -> Bool[Tensor, " b"]:
+    """Which examples have a position that counts."""
+    return mask.reshape(mask.shape[0], -1).any(dim=-1)
+
+
+def mean_loss(terms: Terms, batch: Batch) -> Float[Tensor, ""]:
+    """The weighted sum of the terms' means over one whole batch."""
+    if any(term.auto is not None for term in terms.values()):
+        raise RecipeError(
+            "a term with `weight: auto` was reduced",
+            "such a weight is found by the loop in its first steps",
+            "Train with `fit`, or give the weight as a number.",
+        )
+    parts = [
+        term.weight * total(term, batch) / max(1, count(term.over, term.per, batch))
+        for term in terms.values()
+    ]
+    return torch.stack(parts).sum()
+
+
+def _product(inner: float | Ramp | Auto, outer: float | Ramp | Auto) -> float | Ramp | Auto:
+    if isinstance(inner, int | float) and isinstance(outer, int | float):
+        return inner * outer
+    for moving, fixed in ((inner, outer), (outer, inner)):
+        if isinstance(moving, Ramp) and isinstance(fixed, int | float):
+            return replace(moving, start=moving.start * fixed, end=moving.end * fixed)
+        if isinstance(moving, Auto) and fixed == 1:
+            return moving
+    raise RecipeError(
+        f"{outer} times {inner}",
+        "a weight found by the loop has no other factor, and two moving weights have no product",
+        "Give each method one weight.",
+    )

@@ -1,0 +1,1 @@
+"""Tensor mathematics: torch, numpy and scipy only."""
