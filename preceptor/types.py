@@ -297,6 +297,7 @@ class Needs:
 
     def __or__(self, other: "Needs") -> "Needs":
         order: tuple[Per, ...] = ("position", "example", "batch")
+        wider = order[max(order.index(self.scope), order.index(other.scope))]
         return Needs(
             kinds=self.kinds | other.kinds,
             temperatures=self.temperatures | other.temperatures,
@@ -306,7 +307,7 @@ class Needs:
             teacher_head=self.teacher_head or other.teacher_head,
             labels=self.labels or other.labels,
             ids=self.ids or other.ids,
-            scope=max(self.scope, other.scope, key=order.index),
+            scope=wider,
             linear=self.linear and other.linear,
         )
 

@@ -40,6 +40,8 @@ class TappedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.module = module
+        self._mean: Tensor
+        self._std: Tensor
         self.head_name = head
         self.reads = reads
         self.spec = dict(spec or {})
