@@ -1,0 +1,212 @@
+"""The recipe: everything a run is, as one frozen, typed value.
+
+A recipe is the same thing as a YAML file, as a preset's name, and as this object in Python.
+`preceptor.recipe.build` turns it into models, data, teachers and plans.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from preceptor.fields import Count, Index, OpenFraction, Positive
+from preceptor.recipe.mix import Mix
+from preceptor.recipe.models import AnyModel
+from preceptor.recipe.problems import invalid
+from preceptor.recipe.section import Section
+from preceptor.recipe.teachers import AnyPlan, AnyTeacher, NobodyTeacher, PeersTeacher
+
+Arm = Literal["control", "smoothing", "longer"]
+Measure = Literal["accuracy", "calibration", "fidelity", "cost"]
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+
+
+class Seeds(Section):
+    """How often everything is repeated.
+
+    Args:
+        count: paired repetitions: label subset, initial weights and order vary with the seed, and
+            are the same for every arm.
+        first: the first seed; the others follow it.
+    """
+
+    count: Count = 1
+    first: Index = 0
+
+    def values(self) -> tuple[int, ...]:
+        """The seeds themselves."""
+        return tuple(range(self.first, self.first + self.count))
+
+
+class Augment(Section):
+    """What is done to training images.
+
+    Args:
+        crop: pixels of padding around a random crop of the original size; 0 for no crop.
+        flip: mirror half of the images.
+        views: how many different augmentations an example has; 0 for a new one each epoch.
+    """
+
+    crop: Index = 4
+    flip: bool = True
+    views: Index = 0
+
+
+class Splits(Section):
+    """Files or folders for each part of the data."""
+
+    train: str | tuple[str, ...]
+    validation: str | tuple[str, ...] | None = None
+    test: str | tuple[str, ...] | None = None
+
+
+class Data(Section):
+    """Which examples there are, which labels may be read, and what is held out.
+
+    Args:
+        kind: images, the only kind so far.
+        source: a bundled set ("digits"), a hub name, a file or folder, several of them, or one
+            for each part.
+        labelled: how many training labels the student may read.
+        unlabelled: how many further training images it may see without their labels.
+        validation: the share of the training part held out for choices and early decisions,
+            where the source names no validation part of its own.
+        test: the share of all examples held out for the final numbers, where the source brings
+            no test part of its own.
+        size: the side that images are resized to; where not given, their own.
+        channels: 1 or 3; where not given, the images' own.
+        augment: what is done to training images; nothing where not given.
+        omit: classes that the student never sees in training, by index.
+        limit: only so many training examples, for quick runs.
+    """
+
+    kind: Literal["images"] = "images"
+    source: str | tuple[str, ...] | Splits
+    labelled: Count | Literal["all"] = "all"
+    unlabelled: Count | Literal["rest", "none"] = "none"
+    validation: OpenFraction = 0.15
+    test: OpenFraction = 0.2
+    size: Count | None = None
+    channels: Literal[1, 3] | None = None
+    augment: Augment | None = None
+    omit: tuple[Index, ...] = ()
+    limit: Count | None = None
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Data":
+        if self.labelled == "all" and self.unlabelled != "none":
+            why = "no unlabelled image is left where every label may be read"
+            raise invalid(
+                repr(self.unlabelled), why, "Set `labelled` to a number.", ("unlabelled",)
+            )
+        return self
+
+
+class FromFolder(Section):
+    """Weights that an earlier run saved."""
+
+    folder: str = Field(alias="from")
+
+
+class Student(Section):
+    """Who learns.
+
+    Args:
+        model: which model.
+        start: random weights, or {from: FOLDER}.
+    """
+
+    model: AnyModel
+    start: Literal["random"] | FromFolder = "random"
+
+
+class Stage(Section):
+    """One stretch of training.
+
+    Args:
+        objective: what is minimised: a list of methods with weights, or an objective in Python.
+        plan: how long and how.
+        teacher: this stage's own; the recipe's where not given.
+        data: this stage's own; the recipe's where not given.
+    """
+
+    objective: Mix
+    plan: AnyPlan
+    teacher: AnyTeacher | None = None
+    data: Data | None = None
+
+
+class Control(Section):
+    """The arms without a teacher that the student is compared with.
+
+    Args:
+        arms: the control itself, label smoothing, and a longer plain run.
+        smoothing: how much of the target is spread over all classes.
+        longer: the longer run's steps, as a multiple of the control's.
+    """
+
+    arms: tuple[Arm, ...] = ("control", "smoothing", "longer")
+    smoothing: OpenFraction = 0.1
+    longer: Annotated[float, Field(gt=1)] = 2.0
+
+
+class Tune(Section):
+    """What is chosen on validation, with the same effort in every arm.
+
+    Args:
+        lr: peak learning rates to try.
+    """
+
+    lr: Annotated[tuple[Positive, ...], Field(min_length=2)]
+
+
+class Checkpoint(Section):
+    """How often the whole state is written.
+
+    Args:
+        every: optimiser steps between two checkpoints.
+        keep: how many are kept.
+    """
+
+    every: Count = 500
+    keep: Count = 2
+
+
+class Recipe(Section):
+    """Everything a run is.
+
+    Args:
+        name: of the run's folder and report; the file's name where it comes from one.
+        seed: repetitions.
+        data: examples.
+        teacher: whom the student learns from.
+        student: who learns.
+        stages: the stretches of training, in order; most recipes have one.
+        control: the arms without a teacher.
+        tune: what is chosen on validation; nothing where not given.
+        evaluate: what is measured.
+        trackers: experiment trackers that also get every number.
+        checkpoint: how often the state is written.
+
+    Raises:
+        RecipeError: with every mistake, its path, and what may stand there.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "recipe"
+    seed: Seeds = Seeds()
+    data: Data
+    teacher: AnyTeacher = NobodyTeacher()
+    student: Student
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    control: Control = Control()
+    tune: Tune | None = None
+    evaluate: tuple[Measure, ...] = ("accuracy", "calibration", "fidelity", "cost")
+    trackers: tuple[Tracker, ...] = ()
+    checkpoint: Checkpoint = Checkpoint()
+
+    @model_validator(mode="after")
+    def _peers_last_all_along(self) -> "Recipe":
+        for index, stage in enumerate(self.stages):
+            if isinstance(stage.teacher, PeersTeacher):
+                why = "a cohort trains together from its first stage to its last"
+                raise invalid("", why, "Name the peers in `teacher`.", ("stages", index, "teacher"))
+        return self

@@ -1,0 +1,238 @@
+"""How a recipe names a teacher: one key says which kind, its fields the rest."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Discriminator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Tag,
+    TypeAdapter,
+    model_validator,
+)
+
+from preceptor.fields import Count, Fraction, NonNegative
+from preceptor.recipe.models import AnyModel, FolderModel
+from preceptor.recipe.problems import invalid
+from preceptor.recipe.section import Section, parsed, which
+from preceptor.train.plan import Plan
+
+
+def read_plan(given: Any) -> Plan:
+    """A plan; a schedule and a glob may be written as plain text."""
+    if isinstance(given, Plan):
+        return given
+    fields = dict(given) if isinstance(given, dict) else given
+    if isinstance(fields, dict) and isinstance(fields.get("schedule"), str):
+        fields["schedule"] = {"name": fields["schedule"]}
+    if isinstance(fields, dict) and isinstance(fields.get("trainable"), str):
+        fields["trainable"] = [fields["trainable"]]
+    return parsed(Plan, fields)
+
+
+def write_plan(plan: Plan) -> dict[str, Any]:
+    """A plan as a recipe writes it, with every field."""
+    return TypeAdapter(Plan).dump_python(plan, mode="json")
+
+
+AnyPlan = Annotated[
+    Plan, PlainValidator(read_plan, json_schema_input_type=Plan), PlainSerializer(write_plan)
+]
+"""A plan as `preceptor.train.plan.Plan` has it, validated against that class itself."""
+
+
+class LiveTeacher(Section):
+    """A model that answers each batch with a forward pass.
+
+    Args:
+        model: which one.
+        train: how it is trained on all labels before the student begins; without it the model's
+            own weights are used, or those in `load`.
+        load: a folder or safetensors file with its weights.
+    """
+
+    model: AnyModel
+    train: AnyPlan | None = None
+    load: str | None = None
+
+    @model_validator(mode="after")
+    def _knows_something(self) -> "LiveTeacher":
+        if self.train is not None and self.load is not None:
+            raise invalid("", "names train and load, and exactly one of them can be", "Keep one.")
+        ready = isinstance(self.model, FolderModel) or getattr(self.model, "pretrained", False)
+        if self.train is None and self.load is None and not ready:
+            why = "this teacher would be random: it has no weights and is not trained"
+            raise invalid("", why, "Add train: {...}, load: FOLDER, or pretrained: true.")
+        return self
+
+
+class Nothing(Section):
+    """No fields."""
+
+
+class NobodyTeacher(Section):
+    """No teacher: for methods that learn from labels or from themselves."""
+
+    nobody: Nothing = Nothing()
+
+
+class EnsembleFields(Section):
+    """Several teachers at once.
+
+    Args:
+        members: two or more teachers.
+        combine: the mean of probabilities, or of logits.
+        weights: the same for all, fixed numbers, or for each example by the members' confidence
+            or by their agreement with the label.
+    """
+
+    members: Annotated[tuple["AnyTeacher", ...], Field(min_length=2)]
+    combine: Literal["probabilities", "logits"] = "probabilities"
+    weights: tuple[NonNegative, ...] | Literal["uniform", "confidence", "agreement"] = "uniform"
+
+    @model_validator(mode="after")
+    def _one_weight_a_member(self) -> "EnsembleFields":
+        if isinstance(self.weights, tuple) and len(self.weights) != len(self.members):
+            why = f"{len(self.weights)} weights for {len(self.members)} members"
+            raise invalid("", why, "Give one weight a member.", ("weights",))
+        return self
+
+
+class EnsembleTeacher(Section):
+    """Several teachers at once."""
+
+    ensemble: EnsembleFields
+
+
+class EmaFields(Section):
+    """An average of the student's past weights.
+
+    Args:
+        decay: how much of the average stays at each step.
+    """
+
+    decay: Fraction = 0.999
+
+
+class EmaTeacher(Section):
+    """An average of the student's past weights."""
+
+    ema: EmaFields
+
+
+class SnapshotsFields(Section):
+    """The student as it stood at the ends of past cycles.
+
+    Args:
+        every: optimiser steps in a cycle; the teacher is silent in the first.
+        keep: how many of the last snapshots teach; several teach with the mean of their logits.
+    """
+
+    every: Count
+    keep: Count = 1
+
+
+class SnapshotsTeacher(Section):
+    """The student as it stood at the ends of past cycles."""
+
+    snapshots: SnapshotsFields
+
+
+class BornAgainFields(Section):
+    """The same student, trained before: each generation is taught by the one before it.
+
+    Args:
+        generations: how many after the first, which learns from labels alone.
+    """
+
+    generations: Count = 1
+
+
+class BornAgainTeacher(Section):
+    """The same student, trained before."""
+
+    born_again: BornAgainFields
+
+
+class PeersFields(Section):
+    """Mutual learning: the recipe's student is the first of a cohort, these are the others.
+
+    Args:
+        others: one or more models, each starting at random; each is reported.
+    """
+
+    others: Annotated[tuple[AnyModel, ...], Field(min_length=1)]
+
+
+class PeersTeacher(Section):
+    """The students of a cohort, each the others' teacher."""
+
+    peers: PeersFields
+
+
+class PastPredictionsFields(Section):
+    """An average of the student's own past predictions for each example.
+
+    Args:
+        decay: how much of the average stays at each visit; 0.6 in temporal ensembling.
+    """
+
+    decay: Fraction = 0.6
+
+
+class PastPredictionsTeacher(Section):
+    """An average of the student's own past predictions."""
+
+    past_predictions: PastPredictionsFields
+
+
+class CachedFields(Section):
+    """A teacher whose signals are written to disk once and read from then on.
+
+    Args:
+        teacher: whose.
+        folder: where they are kept.
+    """
+
+    teacher: "AnyTeacher"
+    folder: str
+
+
+class CachedTeacher(Section):
+    """A teacher read from disk."""
+
+    cached: CachedFields
+
+
+TEACHER_KEYS = (
+    "model",
+    "nobody",
+    "ensemble",
+    "ema",
+    "snapshots",
+    "born_again",
+    "peers",
+    "past_predictions",
+    "cached",
+)
+
+AnyTeacher = Annotated[
+    Annotated[LiveTeacher, Tag("<model>")]
+    | Annotated[NobodyTeacher, Tag("<nobody>")]
+    | Annotated[EnsembleTeacher, Tag("<ensemble>")]
+    | Annotated[EmaTeacher, Tag("<ema>")]
+    | Annotated[SnapshotsTeacher, Tag("<snapshots>")]
+    | Annotated[BornAgainTeacher, Tag("<born_again>")]
+    | Annotated[PeersTeacher, Tag("<peers>")]
+    | Annotated[PastPredictionsTeacher, Tag("<past_predictions>")]
+    | Annotated[CachedTeacher, Tag("<cached>")],
+    Discriminator(
+        which(*TEACHER_KEYS),
+        custom_error_type="which",
+        custom_error_message="names not exactly one kind",
+    ),
+]
+
+for _section in (EnsembleFields, EnsembleTeacher, CachedFields, CachedTeacher):
+    _section.model_rebuild(force=True)
