@@ -1,0 +1,123 @@
+"""Calibration: does a model that says 80 % hit 80 times in a hundred?
+
+All of it is numpy in float64, on finite logits or on confidences; one number an item where the
+measure is a mean, so that items can be resampled afterwards.
+
+Dimension key: *s seeds, n items, v classes, m bins that hold an item.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from preceptor.errors import DataError
+
+Binning = Literal["equal_mass", "equal_width"]
+TEMPERATURES = (0.02, 50.0)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Mean confidence, accuracy and number of items of each bin that holds an item."""
+
+    confidence: Float[np.ndarray, " m"]
+    accuracy: Float[np.ndarray, " m"]
+    count: Int[np.ndarray, " m"]
+
+
+def log_probabilities(logits: Float[Any, "*s n v"]) -> Float[np.ndarray, "*s n v"]:
+    """log softmax over the class axis, in float64."""
+    return log_softmax(np.asarray(logits, dtype=np.float64), axis=-1)
+
+
+def nll(logp: Float[np.ndarray, "*s n v"], labels: Int[Any, " n"]) -> Float[np.ndarray, "*s n"]:
+    """-log p(label): one number an item, in nats.
+
+    >>> nll(np.log([[0.5, 0.5]]), np.array([1])).round(4)
+    array([0.6931])
+    """
+    index = np.broadcast_to(np.asarray(labels)[:, None], (*logp.shape[:-1], 1))
+    return -np.take_along_axis(logp, index, axis=-1)[..., 0]
+
+
+def brier(logp: Float[np.ndarray, "*s n v"], labels: Int[Any, " n"]) -> Float[np.ndarray, "*s n"]:
+    """sum_v (p_v - [v = label])^2: one number an item, from 0 to 2.
+
+    Brier (1950), equation 2: the form over all classes, which is twice the binary form.
+
+    >>> brier(np.log([[0.5, 0.5]]), np.array([1])).round(4)
+    array([0.5])
+    """
+    wanted = np.eye(logp.shape[-1])[np.asarray(labels)]
+    return ((np.exp(logp) - wanted) ** 2).sum(axis=-1)
+
+
+def reliability(
+    confidence: Float[np.ndarray, " n"],
+    correct: Bool[np.ndarray, " n"],
+    *,
+    bins: int = 15,
+    binning: Binning = "equal_mass",
+) -> Reliability:
+    """The points of a reliability diagram.
+
+    With "equal_mass" the edges are the confidences' quantiles: items of equal confidence stay
+    together, so the order of items changes nothing, and a bin may hold more than its share. With
+    "equal_width" the edges divide [0, 1]; an item on an edge belongs to the bin below it.
+    """
+    if len(confidence) == 0:
+        raise DataError(
+            "no items were given",
+            "a reliability diagram is a mean over items",
+            "Give at least one.",
+        )
+    grid = np.linspace(0.0, 1.0, bins + 1)
+    edges = np.quantile(confidence, grid) if binning == "equal_mass" else grid
+    place = np.searchsorted(edges[1:-1], confidence, side="left")
+    count = np.bincount(place, minlength=bins)
+    held = count > 0
+    return Reliability(
+        confidence=np.bincount(place, confidence, bins)[held] / count[held],
+        accuracy=np.bincount(place, correct, bins)[held] / count[held],
+        count=count[held],
+    )
+
+
+def ece(
+    confidence: Float[np.ndarray, " n"],
+    correct: Bool[np.ndarray, " n"],
+    *,
+    bins: int = 15,
+    binning: Binning = "equal_mass",
+) -> float:
+    """sum_m (n_m / n) |accuracy_m - confidence_m|, the expected calibration error.
+
+    Naeini et al. (2015); with few items in a bin it is biased upwards, so compare it at equal n.
+
+    >>> ece(np.array([0.8, 0.8]), np.array([True, False]), bins=1)
+    0.30000000000000004
+    """
+    points = reliability(confidence, correct, bins=bins, binning=binning)
+    gaps = np.abs(points.accuracy - points.confidence)
+    return float(points.count @ gaps / len(confidence))
+
+
+def fit_temperature(logits: Float[Any, "n v"], labels: Int[Any, " n"]) -> float:
+    """The T that makes mean -log softmax(logits / T)[label] least, on validation items.
+
+    Guo et al. (2017), section 4.2. The loss is convex in 1 / T; T is sought in [0.02, 50]. Logits
+    that are no better than chance end at 50; where every label is predicted the loss vanishes below
+    some T, and one of those comes back.
+    """
+    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+
+    def loss(log_t: float) -> float:
+        return float(nll(log_softmax(logits / np.exp(log_t), axis=-1), labels).mean())
+
+    low, high = np.log(TEMPERATURES)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))

@@ -1,0 +1,220 @@
+"""Intervals and tests for measurements over seeds and items.
+
+The same test items are scored under every seed, and the same seeds under every arm, so seeds and
+items are *crossed*: a draw takes one set of seeds and one set of items for all arms at once.
+Drawing items anew for each seed would treat their luck as independent and shrink it by the number
+of seeds.
+
+All of it is numpy in float64; whatever draws takes a generator.
+
+Dimension key: k measures, s seeds, n items, d draws, m tests.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from scipy import stats
+
+from preceptor.errors import DataError
+
+DRAWS = 2000
+LEVEL = 0.95
+_CELLS = 4_000_000  # numbers in one slab of item counts: 32 MB
+
+
+class Interval(NamedTuple):
+    """An estimate between its limits."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether both limits lie on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+def wilson(successes: int | float, n: int, level: float = LEVEL) -> Interval:
+    """A rate and its Wilson (1927) score interval: it stays in [0, 1] and has width at 0 and 1.
+
+    >>> [round(x, 4) for x in wilson(10, 10)]
+    [1.0, 0.7225, 1.0]
+    """
+    if n < 1:
+        raise DataError("a rate of no items was asked", "0 / 0 is no rate", "Give some items.")
+    z = stats.norm.ppf(0.5 + level / 2)
+    p = successes / n
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return Interval(p, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+
+
+def t_interval(values: Shaped[Any, " s"], level: float = LEVEL) -> Interval:
+    """The mean of one number a seed, with Student's interval; it needs two seeds.
+
+    Given paired differences it is the paired t interval. Items count as fixed.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) < 2:
+        raise DataError(
+            f"{len(values)} seed was given", "a spread needs two", "Run more seeds, at least 3."
+        )
+    half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values)
+    mean = float(values.mean())
+    return Interval(mean, mean - float(half), mean + float(half))
+
+
+def crossed_means(
+    values: Shaped[Any, "k s n"],
+    generator: np.random.Generator,
+    *,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+) -> Float[np.ndarray, "d k"]:
+    """Means of k measures over resampled seeds and resampled items, the same draw for every k.
+
+    A draw is the mean + the deviation of resampled seed means + that of resampled item means: a
+    bootstrap of the crossed random effects values = mean + seed + item + seed x item. Both kinds of
+    means carry the last part; drawn as they are they would count it twice (Owen's 2007 pigeonhole
+    bootstrap: three times), so item deviations are shrunk to the items' own part, the share
+    1 - MS(seed x item) / MS(item) of their variance. Seed deviations are widened by
+    sqrt(s / (s - 1)) t / z at `level`, for a bootstrap of a few seeds knows neither the lost degree
+    of freedom nor Student's tails: where seeds are all that varies, the percentile interval is
+    about `t_interval`. With one seed only items vary.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    measures, seeds, items = values.shape
+    mean = values.mean(axis=(1, 2))
+    of_items = ((values.mean(axis=1).T - mean) * _own_share(values)) / items  # [n, k]
+    slab = max(1, _CELLS // items)
+    drawn = np.empty((draws, measures))
+    for start in range(0, draws, slab):
+        stop = min(start + slab, draws)
+        drawn[start:stop] = _counts(generator, stop - start, items) @ of_items
+    if seeds > 1:
+        of_seeds = values.mean(axis=2).T - mean  # [s, k]
+        drawn += _widening(seeds, level) * (_counts(generator, draws, seeds) @ of_seeds / seeds)
+    return mean + drawn
+
+
+def _own_share(values: Float[np.ndarray, "k s n"]) -> Float[np.ndarray, " k"]:
+    """How far item means deviate by the items themselves, 0 to 1, by two-way mean squares."""
+    measures, seeds, items = values.shape
+    if seeds == 1 or items == 1:
+        return np.ones(measures)
+    of_items, of_seeds = values.mean(axis=1, keepdims=True), values.mean(axis=2, keepdims=True)
+    between = seeds * of_items.var(axis=(1, 2)) * items / (items - 1)
+    rest = values - of_items - of_seeds + values.mean(axis=(1, 2), keepdims=True)
+    within = (rest**2).sum(axis=(1, 2)) / ((seeds - 1) * (items - 1))
+    share = 1 - np.divide(within, between, out=np.ones(measures), where=between > 0)
+    return np.sqrt(np.maximum(0.0, share))
+
+
+def _counts(generator: np.random.Generator, draws: int, size: int) -> Float[np.ndarray, "d n"]:
+    picked = generator.integers(0, size, (draws, size)) + size * np.arange(draws)[:, None]
+    return np.bincount(picked.ravel(), minlength=draws * size).reshape(draws, size).astype(float)
+
+
+def _widening(seeds: int, level: float) -> float:
+    tail = 0.5 + level / 2
+    return float(np.sqrt(seeds / (seeds - 1)) * stats.t.ppf(tail, seeds - 1) / stats.norm.ppf(tail))
+
+
+def percentile(estimate: float, drawn: Shaped[Any, " d"], level: float = LEVEL) -> Interval:
+    """An estimate with the percentile interval of its draws."""
+    low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
+    return Interval(float(estimate), float(low), float(high))
+
+
+def paired_bootstrap(
+    first: Shaped[Any, "s n"],
+    second: Shaped[Any, "s n"],
+    generator: np.random.Generator,
+    *,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+) -> Interval:
+    """mean(first - second) over seeds and items, both resampled, the same draw for both sides."""
+    difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    drawn = crossed_means(difference[None], generator, draws=draws, level=level)[:, 0]
+    return percentile(float(difference.mean()), drawn, level)
+
+
+def ratio_interval(
+    numerator: Shaped[Any, " d"],
+    denominator: Shaped[Any, " d"],
+    estimate: tuple[float, float],
+    level: float = LEVEL,
+) -> Interval | str:
+    """A ratio of two measures with the percentile interval of its draws, or why there is none.
+
+    Both must come from the same draws. Where the denominator's interval holds 0, the ratio's has
+    no bounds, and the answer is a sentence.
+    """
+    below = percentile(estimate[1], denominator, level)
+    if not below.excludes_zero or estimate[1] == 0:
+        return (
+            f"the denominator, {below.estimate:.4g}, is not told from 0 "
+            f"(interval {below.low:.4g} to {below.high:.4g}), so no ratio to it means anything"
+        )
+    # A draw on the far side of 0 (rarer than half the level's rest) would turn the ratio's sign:
+    # it stands at the side where the denominator vanishes.
+    same_side = np.sign(denominator) == np.sign(estimate[1])
+    vanishing = np.where(np.asarray(numerator) * np.sign(estimate[1]) >= 0, np.inf, -np.inf)
+    divisor = np.where(same_side, denominator, 1.0)
+    drawn = np.where(same_side, np.asarray(numerator) / divisor, vanishing)
+    limits = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2], method="nearest")
+    if not np.isfinite(limits).all():
+        return "the denominator comes too close to 0 in the draws, so the ratio has no interval"
+    return Interval(estimate[0] / estimate[1], float(limits[0]), float(limits[1]))
+
+
+def sign_flip(
+    differences: Shaped[Any, " s"], generator: np.random.Generator, draws: int = 9999
+) -> float:
+    """Two-sided p of a mean paired difference under random signs (Fisher's randomisation test).
+
+    Up to 16 differences all 2^s signs are counted, so p is exact and at least 2 / 2^s; beyond, p
+    is (1 + hits) / (1 + draws).
+
+    >>> sign_flip(np.array([1.0, 2.0, 3.0]), np.random.default_rng(0))
+    0.25
+    """
+    differences = np.asarray(differences, dtype=np.float64)
+    count = len(differences)
+    seen = abs(differences.sum())
+    # A flip that ties with what was seen but for rounding must count as a tie.
+    bar = seen - 1e-12 * np.abs(differences).sum()
+    if count <= 16:
+        bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+        return float((np.abs((1 - 2 * bits) @ differences) >= bar).mean())
+    signs = generator.integers(0, 2, (draws, count)) * 2 - 1
+    return float((1 + (np.abs(signs @ differences) >= bar).sum()) / (1 + draws))
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """Two-sided exact p that two models are right equally often (McNemar 1947, binomial form).
+
+    >>> mcnemar_exact(0, 6)
+    0.03125
+    """
+    total = only_first + only_second
+    if total == 0:
+        return 1.0
+    return float(min(1.0, 2 * stats.binom.cdf(min(only_first, only_second), total, 0.5)))
+
+
+def holm(p: Shaped[Any, " m"]) -> Float[np.ndarray, " m"]:
+    """Holm's (1979) adjusted p values, in the order given.
+
+    >>> holm(np.array([0.01, 0.04, 0.03]))
+    array([0.03, 0.06, 0.06])
+    """
+    p = np.asarray(p, dtype=np.float64)
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, stepped)
+    return adjusted
