@@ -186,8 +186,7 @@ def _walk(kind: Any, loc: tuple[str | int, ...]) -> tuple[Path, Any]:
             isinstance(part, int)
             or part in keys_of(here)
             or _is_mapping(here)
-            or (part is loc[-1]
-            and keys_of(here))
+            or (part is loc[-1] and keys_of(here))
         ):
             path.append(part)
             container, here = here, _step(here, part)

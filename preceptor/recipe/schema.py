@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from preceptor.data.augment import Augment
 from preceptor.fields import Count, Index, OpenFraction, Positive
 from preceptor.recipe.mix import Mix
 from preceptor.recipe.models import AnyModel
@@ -37,26 +38,16 @@ class Seeds(Section):
         return tuple(range(self.first, self.first + self.count))
 
 
-class Augment(Section):
-    """What is done to training images.
+class Splits(Section):
+    """One source for training and another for the final numbers.
 
     Args:
-        crop: pixels of padding around a random crop of the original size; 0 for no crop.
-        flip: mirror half of the images.
-        views: how many different augmentations an example has; 0 for a new one each epoch.
+        train: a source as `Data` has it; validation is held out of it where it has none.
+        test: a source, all of whose images are the test part.
     """
 
-    crop: Index = 4
-    flip: bool = True
-    views: Index = 0
-
-
-class Splits(Section):
-    """Files or folders for each part of the data."""
-
-    train: str | tuple[str, ...]
-    validation: str | tuple[str, ...] | None = None
-    test: str | tuple[str, ...] | None = None
+    train: str
+    test: str
 
 
 class Data(Section):
@@ -64,14 +55,18 @@ class Data(Section):
 
     Args:
         kind: images, the only kind so far.
-        source: a bundled set ("digits"), a hub name, a file or folder, several of them, or one
-            for each part.
+        source: "digits", which scikit-learn bundles; a folder with one folder a class; a parquet
+            or .npz file, a folder or pattern of parquet files; `owner/name` on the Hugging Face
+            hub; or {train: ..., test: ...} with one of these each.
+        image: a table's column of images.
+        label: a table's column of labels.
+        class_names: the order of the classes, where the alphabetical one is not the teacher's.
         labelled: how many training labels the student may read.
         unlabelled: how many further training images it may see without their labels.
         validation: the share of the training part held out for choices and early decisions,
-            where the source names no validation part of its own.
-        test: the share of all examples held out for the final numbers, where the source brings
-            no test part of its own.
+            where the source has no validation part of its own.
+        test: the share held out for the final numbers, where the source has no test part of its
+            own.
         size: the side that images are resized to; where not given, their own.
         channels: 1 or 3; where not given, the images' own.
         augment: what is done to training images; nothing where not given.
@@ -80,7 +75,10 @@ class Data(Section):
     """
 
     kind: Literal["images"] = "images"
-    source: str | tuple[str, ...] | Splits
+    source: str | Splits
+    image: str = "image"
+    label: str = "label"
+    class_names: tuple[str, ...] = ()
     labelled: Count | Literal["all"] = "all"
     unlabelled: Count | Literal["rest", "none"] = "none"
     validation: OpenFraction = 0.15

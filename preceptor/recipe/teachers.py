@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Lt
 from pydantic import (
     Discriminator,
     Field,
@@ -12,11 +13,13 @@ from pydantic import (
     model_validator,
 )
 
-from preceptor.fields import Count, Fraction, NonNegative
+from preceptor.fields import Count, NonNegative
 from preceptor.recipe.models import AnyModel, FolderModel
 from preceptor.recipe.problems import invalid
 from preceptor.recipe.section import Section, parsed, which
 from preceptor.train.plan import Plan
+
+Decay = Annotated[float, Ge(0), Lt(1)]
 
 
 def read_plan(given: Any) -> Plan:
@@ -81,21 +84,26 @@ class EnsembleFields(Section):
     """Several teachers at once.
 
     Args:
-        members: two or more teachers.
+        members: one or more teachers.
         combine: the mean of probabilities, or of logits.
-        weights: the same for all, fixed numbers, or for each example by the members' confidence
-            or by their agreement with the label.
+        weights: the same for all; fixed numbers that add up to 1; or for each example by the
+            members' confidence, or by their agreement with the label.
     """
 
-    members: Annotated[tuple["AnyTeacher", ...], Field(min_length=2)]
+    members: Annotated[tuple["AnyTeacher", ...], Field(min_length=1)]
     combine: Literal["probabilities", "logits"] = "probabilities"
     weights: tuple[NonNegative, ...] | Literal["uniform", "confidence", "agreement"] = "uniform"
 
     @model_validator(mode="after")
-    def _one_weight_a_member(self) -> "EnsembleFields":
-        if isinstance(self.weights, tuple) and len(self.weights) != len(self.members):
+    def _weights_fit(self) -> "EnsembleFields":
+        if isinstance(self.weights, str):
+            return self
+        if len(self.weights) != len(self.members):
             why = f"{len(self.weights)} weights for {len(self.members)} members"
             raise invalid("", why, "Give one weight a member.", ("weights",))
+        if abs(sum(self.weights) - 1) > 1e-6:
+            why = f"they add up to {sum(self.weights):g}, and must to 1"
+            raise invalid(str(list(self.weights)), why, "Divide each by their sum.", ("weights",))
         return self
 
 
@@ -109,10 +117,10 @@ class EmaFields(Section):
     """An average of the student's past weights.
 
     Args:
-        decay: how much of the average stays at each step.
+        decay: how much of the average stays at each step; 0 to below 1.
     """
 
-    decay: Fraction = 0.999
+    decay: Decay = 0.999
 
 
 class EmaTeacher(Section):
@@ -122,19 +130,19 @@ class EmaTeacher(Section):
 
 
 class SnapshotsFields(Section):
-    """The student as it stood at the ends of past cycles.
+    """The student as it stood after certain steps.
 
     Args:
-        every: optimiser steps in a cycle; the teacher is silent in the first.
-        keep: how many of the last snapshots teach; several teach with the mean of their logits.
+        at: the optimiser steps after which a snapshot is taken, or after every so many.
+        last: how many of the latest answer together, by the mean of their probabilities.
     """
 
-    every: Count
-    keep: Count = 1
+    at: Count | Annotated[tuple[Count, ...], Field(min_length=1)]
+    last: Count = 1
 
 
 class SnapshotsTeacher(Section):
-    """The student as it stood at the ends of past cycles."""
+    """The student as it stood after certain steps."""
 
     snapshots: SnapshotsFields
 
@@ -172,17 +180,18 @@ class PeersTeacher(Section):
 
 
 class PastPredictionsFields(Section):
-    """An average of the student's own past predictions for each example.
+    """The student's own past predictions for each example, or an average of them.
 
     Args:
-        decay: how much of the average stays at each visit; 0.6 in temporal ensembling.
+        momentum: how much of the average stays at each visit, 0 to below 1; 0 for the last
+            answer alone (PS-KD), 0.6 in temporal ensembling.
     """
 
-    decay: Fraction = 0.6
+    momentum: Decay = 0.0
 
 
 class PastPredictionsTeacher(Section):
-    """An average of the student's own past predictions."""
+    """The student's own past predictions, or an average of them."""
 
     past_predictions: PastPredictionsFields
 

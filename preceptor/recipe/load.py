@@ -1,0 +1,96 @@
+"""A recipe from a file, a preset's name or plain data, and back."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from preceptor.errors import RecipeError, nearest
+from preceptor.recipe.overrides import overridden
+from preceptor.recipe.problems import Invalid, recipe_error
+from preceptor.recipe.schema import Recipe
+from preceptor.recipe.section import parsed
+from preceptor.recipe.text import from_yaml, to_yaml
+
+_PRESETS = Path(__file__).parent / "presets"
+
+
+def preset_names() -> tuple[str, ...]:
+    """The recipes that come with the package."""
+    return tuple(sorted(path.stem for path in _PRESETS.glob("*.yaml")))
+
+
+def load_recipe(source: "str | Path | Recipe", settings: Iterable[str] = ()) -> Recipe:
+    """A recipe from a YAML file, a preset's name, or a recipe, with settings applied.
+
+    Relative paths in a recipe are relative to the current directory.
+
+    Raises:
+        RecipeError: where there is no such file or preset, or the recipe is not valid; it names
+            every mistake.
+
+    >>> load_recipe("digits", ["seed.count=2"]).seed.count
+    2
+    """
+    if isinstance(source, Recipe):
+        return recipe_of(overridden(plain(source), settings), source.name)
+    path = _found(source)
+    data = from_yaml(_text(path), path.name)
+    return recipe_of(overridden(data, settings), path.name, _run_name(path.stem))
+
+
+def recipe_of(data: Any, called: str = "the recipe", name: str = "recipe") -> Recipe:
+    """Plain data as a recipe; `name` is the run's where the data gives none.
+
+    Raises:
+        RecipeError: with every mistake, its path, and what may stand there.
+    """
+    if not isinstance(data, dict):
+        raise RecipeError(
+            called,
+            "it holds no mapping",
+            "Begin with data:, teacher:, student: and stages:, as `preceptor/recipe/presets` do.",
+        )
+    try:
+        return parsed(Recipe, {"name": name, **data})
+    except Invalid as error:
+        raise recipe_error(error.mistakes, called) from None
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain data with every field: what `recipe_of` takes back."""
+    return recipe.model_dump(mode="json")
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """A recipe as YAML with every field: what `load_recipe` takes back."""
+    return to_yaml(plain(recipe))
+
+
+def _found(source: "str | Path") -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise RecipeError(f"{path}", "it is a folder", f"Name a file, such as {path}/recipe.yaml.")
+    if isinstance(source, str) and source in preset_names():
+        return _PRESETS / f"{source}.yaml"
+    near = nearest(path.stem, preset_names())
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        here = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        files = f"; nearest file there: {nearest(path.name, here, 1)}" if here else ""
+        why = f"there is no such file{files}; nearest presets: {near}"
+    else:
+        why = f"it is neither a file nor a preset; nearest presets: {near}"
+    raise RecipeError(f"recipe {str(source)!r}", why, "Correct the name.")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}", f"it cannot be read ({error})", "Give a text file.") from None
+
+
+def _run_name(stem: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-") or "recipe"
