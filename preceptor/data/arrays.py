@@ -1,0 +1,147 @@
+"""Images that are arrays already: numpy, torch, and .npz files.
+
+Dimension key: n images, c channels, h height, w width.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from preceptor.data.raw import RawData, RawSet
+from preceptor.errors import DataError
+
+_IMAGES = ("images", "x")
+_LABELS = ("labels", "y")
+_SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+
+
+def read_npz(path: Path) -> RawData:
+    """The sets of a .npz file: `x_train`, `y_train`, `x_test`, `y_test`, or just `x` and `y`.
+
+    `images` and `labels` do for `x` and `y`, and `train_images` for `images_train`; `val` names a
+    validation set. Nothing is unpickled.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"the file {path}",
+            f"it cannot be read as .npz ({error})",
+            "Write it with numpy.savez, images and labels as plain arrays.",
+        ) from error
+    sets: dict[str, RawSet] = {}
+    for suffix, split in _SPLITS.items():
+        pair = _found(arrays, _IMAGES, suffix), _found(arrays, _LABELS, suffix)
+        if None not in pair:
+            sets[split] = raw_arrays(*pair, split)
+    if not sets:
+        pair = _found(arrays, _IMAGES, ""), _found(arrays, _LABELS, "")
+        if None not in pair:
+            sets["train"] = raw_arrays(*pair, "train")
+    if "train" not in sets:
+        raise DataError(
+            f"the file {path} holds the arrays {', '.join(sorted(arrays)) or '(none)'}",
+            "images and labels for training are not among them",
+            "Name them x_train and y_train (and x_test, y_test), or x and y.",
+        )
+    return RawData(sets["train"], sets.get("validation"), sets.get("test"), str(path))
+
+
+def raw_arrays(images: Any, labels: Any, name: str) -> RawSet:
+    """Images [n, h, w], [n, c, h, w] or [n, h, w, c], and labels [n], as a raw set.
+
+    Whole numbers are 0 to 255. Fractions are 0 to 1 and are rounded to 256 steps. Labels are
+    whole numbers, -1 for none, or class names.
+    """
+    pixels = _channels_first(_bytes(_array(images), name), name)
+    indices, class_names = _indices(_array(labels), name)
+    if len(pixels) != len(indices):
+        raise DataError(
+            f"the {name} set has {len(pixels)} images and {len(indices)} labels",
+            "each image has one label",
+            "Give as many labels as images; -1 means none.",
+        )
+    return RawSet(pixels, indices, class_names, name)
+
+
+def _found(arrays: dict[str, Any], names: tuple[str, ...], suffix: str) -> Any:
+    for name in names:
+        for key in (f"{name}_{suffix}", f"{suffix}_{name}") if suffix else (name,):
+            if key in arrays:
+                return arrays[key]
+    return None
+
+
+def _array(given: Any) -> NDArray[Any]:
+    return given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+
+
+def _bytes(images: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind not in "iuf" or not images.size:
+        raise DataError(
+            f"the {name} images are {images.size} numbers of type {images.dtype}",
+            "pixels are whole numbers from 0 to 255 or fractions from 0 to 1",
+            "Convert them first.",
+        )
+    fractions = images.dtype.kind == "f"
+    if fractions:
+        _refuse(images, ~np.isfinite(images), "NaN or Inf", "no model can read that", name)
+    high = 1 if fractions else 255
+    _refuse(
+        images,
+        (images < 0) | (images > high),
+        f"pixels outside 0 to {high}",
+        f"{'fractions' if fractions else 'whole numbers'} are read as 0 to {high}; the model"
+        " normalises them itself",
+        name,
+    )
+    return (np.rint(images * 255.0) if fractions else images).astype(np.uint8)
+
+
+def _refuse(images: NDArray[Any], wrong: NDArray[np.bool_], what: str, why: str, name: str) -> None:
+    rows = np.flatnonzero(wrong.reshape(len(images), -1).any(axis=1))
+    if len(rows):
+        more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
+        raise DataError(
+            f"{what} in the {name} set, images {', '.join(map(str, rows[:8]))}{more}",
+            why,
+            "Correct or remove these images.",
+        )
+
+
+def _channels_first(images: NDArray[np.uint8], name: str) -> Tensor:
+    if images.ndim == 3:
+        images = images[:, None]
+    first, last = (images.ndim == 4 and images.shape[axis] in (1, 3) for axis in (1, -1))
+    if first == last:
+        raise DataError(
+            f"the {name} images are an array of shape {list(images.shape)}",
+            "exactly one of the second and the last axis should be 1 or 3 channels long",
+            "Give [n, channels, height, width], [n, height, width, channels] or"
+            " [n, height, width].",
+        )
+    ordered = images if first else images.transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(ordered))
+
+
+def _indices(labels: NDArray[Any], name: str) -> tuple[Tensor, tuple[str, ...]]:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 1 and labels.dtype.kind in "iu":
+        return torch.from_numpy(labels.astype(np.int64)), ()
+    if labels.ndim == 1 and labels.dtype.kind == "U":
+        names, indices = np.unique(labels, return_inverse=True)
+        return torch.from_numpy(indices.astype(np.int64)), tuple(map(str, names))
+    raise DataError(
+        f"the {name} labels are an array of shape {list(labels.shape)} and type {labels.dtype}",
+        "labels are one whole number, or one class name, for each image",
+        "Give class indices [n].",
+    )
