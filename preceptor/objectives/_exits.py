@@ -1,0 +1,72 @@
+"""Small heads that turn one model's map into another's: a bottleneck and its normalisation.
+
+Dimension key: b examples, c channels, h and w of a map.
+"""
+
+from collections.abc import Sequence
+from typing import final
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from preceptor.errors import ModelError
+
+
+@final
+class Norm(nn.BatchNorm2d):
+    """Batch normalisation that also answers to a single value a channel.
+
+    One value has no variance: such a batch (one example, one place) is normalised by the running
+    statistics and does not move them.
+    """
+
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The normalised map."""
+        if input[:, 0].numel() > 1:
+            return super().forward(input)
+        return F.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
+class Bottleneck(nn.Sequential):
+    """1x1 to `outputs / factor` channels, 3x3, 1x1 to `outputs`; each normalised and rectified."""
+
+    def __init__(self, inputs: int, outputs: int, factor: int) -> None:
+        middle = max(1, outputs // factor)
+        super().__init__(
+            *_layer(inputs, middle, 1), *_layer(middle, middle, 3), *_layer(middle, outputs, 1)
+        )
+
+
+def _layer(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    # Not in place: the tensor may be another objective's tap.
+    return convolution, Norm(outputs), nn.ReLU()
+
+
+def shrunk(tensor: Float[Tensor, "b c h w"], size: Sequence[int]) -> Float[Tensor, "b c p q"]:
+    """A map averaged down to at most `size`; a side that is smaller already stays."""
+    height, width = tensor.shape[-2:]
+    return F.adaptive_avg_pool2d(tensor, (min(height, size[0]), min(width, size[1])))
+
+
+def require_map(tap: Tensor, who: str, name: str) -> None:
+    """Refuse a tap that is no map of channels over space."""
+    if tap.ndim != 4:
+        raise ModelError(
+            f"the {who}'s tap {name!r} is {tuple(tap.shape)}",
+            "this method reads a map [B, C, H, W]",
+            "Name a convolutional stage in `layers`; tokens and vectors have no map.",
+        )
+
+
+def require_reads(channels: int, width: int, who: str, name: str) -> None:
+    """Refuse a map that the classifier does not read."""
+    if channels != width:
+        raise ModelError(
+            f"the {who}'s tap {name!r} has {channels} channels, its classifier reads {width}",
+            "the method applies the classifier to the pooled map, so they must be equal",
+            "Name the last map before pooling; models with several last layers cannot be used.",
+        )
