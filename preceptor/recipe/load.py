@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from preceptor.errors import RecipeError, nearest
+from preceptor.recipe.models import MODEL_KEYS, AnyModel
 from preceptor.recipe.overrides import overridden
 from preceptor.recipe.problems import Invalid, recipe_error
 from preceptor.recipe.schema import Recipe
@@ -55,6 +56,33 @@ def recipe_of(data: Any, called: str = "the recipe", name: str = "recipe") -> Re
         return parsed(Recipe, {"name": name, **data})
     except Invalid as error:
         raise recipe_error(error.mistakes, called) from None
+
+
+def model_of(text: str) -> AnyModel:
+    """A model as a command line names it.
+
+    `resnet8x4` (the zoo), `timm:NAME`, `transformers:NAME`, a folder, `package.module:function`, or
+    a recipe's whole mapping such as `{zoo: resnet8x4, size: 8}`.
+
+    Raises:
+        RecipeError: where the mapping is not one of a model.
+
+    >>> model_of("timm:resnet18").timm
+    'resnet18'
+    """
+    prefix, colon, rest = text.partition(":")
+    if text.lstrip().startswith("{"):
+        data = from_yaml(text, "the model")
+    elif colon and prefix in MODEL_KEYS:
+        data = {prefix: rest}
+    elif Path(text).is_dir():
+        data = {"folder": text}
+    else:
+        data = {"factory" if colon else "zoo": text}
+    try:
+        return parsed(AnyModel, data)
+    except Invalid as error:
+        raise recipe_error(error.mistakes, "the model") from None
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:

@@ -16,19 +16,22 @@ from preceptor.recipe.problems import Invalid, Problem, problems, recipe_error
 T = TypeVar("T")
 
 
-class _Worded(type(BaseModel)):
-    """Makes a section built in Python answer a mistake with `RecipeError`."""
+if TYPE_CHECKING:
+    _Answering = BaseModel  # so that editors see each section's fields as its arguments
+else:
 
-    if not TYPE_CHECKING:
-
+    class _Worded(type(BaseModel)):
         def __call__(cls, *args, **values):
             try:
                 return super().__call__(*args, **values)
             except ValidationError as error:
                 raise recipe_error(problems(error, cls), cls.__name__) from None
 
+    class _Answering(BaseModel, metaclass=_Worded):
+        """A model that, built in Python, answers a mistake with `RecipeError`."""
 
-class Section(BaseModel, metaclass=_Worded):
+
+class Section(_Answering):
     """A frozen part of a recipe that knows no other keys than its own."""
 
     model_config = ConfigDict(
@@ -43,7 +46,7 @@ class Section(BaseModel, metaclass=_Worded):
     )
 
 
-def parsed(kind: type[T], data: Any) -> T:
+def parsed(kind: type[T] | Any, data: Any) -> T | Any:
     """Plain data (mappings, lists, numbers, texts) as a value of `kind`.
 
     Raises:

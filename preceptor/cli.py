@@ -1,0 +1,193 @@
+"""The command `preceptor`: a thin shell over the verbs.
+
+Each command imports what it needs when it is called, so that `--help` answers at once.
+"""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from preceptor.errors import PreceptorError
+
+app = typer.Typer(
+    name="preceptor",
+    help="Knowledge distillation: train a small model from a large one, and prove what was gained.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or a preset.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key: --set stages.0.plan.steps=9."),
+]
+Seed = Annotated[int | None, typer.Option(help="The first seed: --set seed.first=...", min=0)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where in the code an error arose.")]
+
+
+@app.command()
+def distill(
+    recipe: RecipeName,
+    settings: Settings = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; runs/NAME where not given.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew where the folder holds an unfinished run.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Distil, and compare with a control.
+
+    Trains the teacher, the student and the arms without a teacher, evaluates all, and writes a
+    run folder with report.html. A run that was stopped goes on where it was.
+    """
+    with _sentences(debug):
+        from preceptor.recipe.load import load_recipe
+
+        loaded = load_recipe(recipe, _settings(settings, seed))
+        from preceptor.verbs.distill import distill
+
+        distill(loaded, out=out or Path("runs") / loaded.name, fresh=fresh, show=True)
+
+
+@app.command()
+def check(
+    recipe: RecipeName,
+    settings: Settings = None,
+    seed: Seed = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also run the models briefly, and plan memory and time.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Say whether a recipe can run.
+
+    Is it valid, and who reads what from whom?
+    """
+    with _sentences(debug):
+        from preceptor.recipe.load import load_recipe
+        from preceptor.verbs.check import check
+
+        typer.echo(check(load_recipe(recipe, _settings(settings, seed)), deep=deep))
+
+
+@app.command()
+def cache(
+    recipe: RecipeName,
+    settings: Settings = None,
+    seed: Seed = None,
+    debug: Debug = False,
+) -> None:
+    """Write the teacher's signals to disk once."""
+    with _sentences(debug):
+        from preceptor.recipe.load import load_recipe
+        from preceptor.verbs.cache import cache
+
+        typer.echo(cache(load_recipe(recipe, _settings(settings, seed))))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    debug: Debug = False,
+) -> None:
+    """Measure a finished run again.
+
+    Task, fidelity, calibration and cost.
+    """
+    with _sentences(debug):
+        from preceptor.verbs.evaluate import evaluate
+
+        typer.echo(evaluate(run))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs' folders.")],
+    debug: Debug = False,
+) -> None:
+    """Compare finished runs."""
+    with _sentences(debug):
+        from preceptor.verbs.report import report
+
+        typer.echo(report(*runs))
+
+
+@app.command()
+def taps(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="resnet8x4, timm:NAME, transformers:NAME, package.module:function.",
+        ),
+    ],
+    debug: Debug = False,
+) -> None:
+    """List a model's modules with shapes.
+
+    These are the names that an objective can read.
+    """
+    with _sentences(debug):
+        from preceptor.recipe.load import model_of
+        from preceptor.verbs.taps import taps
+
+        typer.echo(taps(model_of(model)))
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"preceptor {installed('preceptor')}")
+        raise typer.Exit
+
+
+@contextmanager
+def _sentences(debug: bool) -> Iterator[None]:
+    """Turns every error into one sentence and an exit code; with `debug`, a traceback first."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail("Stopped. `preceptor distill` goes on from its last checkpoint.", 130, debug)
+    except PreceptorError as error:
+        _fail(str(error), error.exit_code, debug)
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has seen enough.
+        sys.stderr.close()
+        raise typer.Exit(1) from None
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0]
+        what = f"{type(error).__name__}: {first}" if first else type(error).__name__
+        hint = "" if debug else " Run the same command with --debug to see where."
+        _fail(f"Something unforeseen happened ({what}).{hint}", 1, debug)
+
+
+def _fail(sentence: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"preceptor: {sentence}", err=True)
+    raise typer.Exit(code)
+
+
+def _settings(settings: list[str] | None, seed: int | None) -> list[str]:
+    return [*(settings or ()), *(() if seed is None else (f"seed.first={seed}",))]
+
+
+def main() -> None:
+    """The console script."""
+    app()
