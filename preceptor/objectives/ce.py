@@ -1,4 +1,7 @@
-"""Cross-entropy on hard labels."""
+"""Christopher M. Bishop.
+
+"Pattern Recognition and Machine Learning". Springer, 2006.
+"""
 
 from dataclasses import dataclass
 from typing import final
@@ -13,7 +16,7 @@ from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms, at_least
 @final
 @dataclass(frozen=True)
 class CE(Objective[nn.Module]):
-    """-log q_y with q = softmax(student): counted over labelled positions only."""
+    """-log q_y with q = softmax(student), equation 4.108: counted over labelled positions only."""
 
     def needs(self) -> Needs:
         """Labels."""

@@ -37,6 +37,6 @@ class KD(Objective[nn.Module]):
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
         """One divergence a position."""
         del batch, aux
-        p = teacher.distribution.log_probs(self.temperature)
+        p = teacher.distribution.log_probs(self.temperature).detach()
         divergence = kl_from_logs(p=p, student=student.logits, temperature=self.temperature)
         return {"kd": Term(self.temperature**2 * divergence)}
