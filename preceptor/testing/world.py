@@ -1,0 +1,216 @@
+"""Small random worlds: an objective with exactly what its `needs()` names, and nothing else."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from preceptor.errors import NeedsError
+from preceptor.objectives.base import LayerKind, Layers, Objective, total
+from preceptor.types import (
+    Batch,
+    Context,
+    Dense,
+    Head,
+    Needs,
+    Outputs,
+    Progress,
+    Signal,
+    Terms,
+    map_tensors,
+)
+
+Side = Literal["student", "teacher"]
+Taps = Mapping[Side, Mapping[str, tuple[int, ...]]]
+"""Each side's tap names, with the shape of one example."""
+
+_EXAMPLES, _ALL_IDS = 8, 24
+_UNLABELLED, _MASKED = (1, 5), 3
+_MAPS = {"student": ((4, 6, 6), (6, 4, 4)), "teacher": ((5, 5, 5), (7, 3, 3))}
+_SHAPES: dict[LayerKind, dict[str, tuple[tuple[int, ...], ...]]] = {
+    "stages": _MAPS,
+    # Flow matrices are compared entry by entry: equal channels.
+    "flow": {"student": _MAPS["student"], "teacher": ((4, 5, 5), (6, 3, 3))},
+    "middle": _MAPS,
+    "last_map": _MAPS,
+    "embedding": {"student": ((6,),), "teacher": ((7,),)},
+    "hidden": {"student": ((4, 6), (4, 6)), "teacher": ((4, 7), (4, 7))},
+    "attention": {"student": ((2, 4, 4), (2, 4, 4)), "teacher": ((4, 4, 4), (4, 4, 4))},
+}
+_ONE_PAIR: tuple[LayerKind, ...] = ("middle", "last_map", "embedding")
+
+
+@dataclass(frozen=True)
+class World:
+    """An objective and all that it is shown."""
+
+    objective: Objective[Any]
+    student: Outputs
+    teacher: Signal
+    batch: Batch
+    context: Context
+    aux: nn.Module
+
+    def terms(self) -> Terms:
+        """The objective's terms; reading what `needs()` does not name is an AssertionError."""
+        try:
+            return self.objective.terms(self.student, self.teacher, self.batch, self.aux)
+        except NeedsError as error:
+            message = f"{self.objective.name} reads what its needs() does not name: {error}"
+            raise AssertionError(message) from error
+
+    def totals(self) -> dict[str, Tensor]:
+        """Each term's sum over what counts."""
+        return {name: total(term, self.batch) for name, term in self.terms().items()}
+
+    def rows(self, index: Sequence[int]) -> "World":
+        """The same with some of the examples, in the order of `index`."""
+        rows = list(index)
+        fields = self.batch.fields().items()
+        return replace(
+            self,
+            student=each(self.student, lambda tensor: tensor[rows]),
+            teacher=each(self.teacher, lambda tensor: tensor[rows]),
+            batch=Batch(**{name: map_tensors(value, lambda t: t[rows]) for name, value in fields}),
+        )
+
+    def relabelled(self, **changes: Any) -> "World":
+        """The same with other fields of the batch."""
+        return replace(self, batch=Batch(**{**self.batch.fields(), **changes}))
+
+
+def example_world(
+    objective: Objective[Any],
+    *,
+    classes: int = 5,
+    taps: Taps | None = None,
+    seed: int = 0,
+    positions: tuple[int, ...] = (_EXAMPLES,),
+) -> World:
+    """What `objective` needs, small and random: two positions unlabelled, one masked."""
+    draw = torch.Generator().manual_seed(seed)
+    shapes: dict[Side, dict[str, tuple[int, ...]]] = {"student": {}, "teacher": {}}
+    for part in objective.parts():
+        _add_shapes(part.part, shapes)
+    objective = objective.settled(_pairs).at(Progress(step=1, steps=2))
+    for side in shapes:
+        shapes[side] |= (taps or {}).get(side, {})
+    needs = objective.needs()
+    named = {"student": needs.student_taps, "teacher": needs.teacher_taps}
+    heads = {"student": needs.student_head, "teacher": needs.teacher_head}
+    logits = {side: 2 * torch.randn(*positions, classes, generator=draw) for side in shapes}
+    shown: dict[str, dict[str, Tensor]] = {}
+    for side in shapes:
+        unknown = sorted(named[side] - set(shapes[side]))
+        assert not unknown, f"{objective.name}: give check_objective the shape of {unknown}"
+        shown[side] = {
+            name: _tap(positions[0], shapes[side][name], draw) for name in sorted(named[side])
+        }
+    classifiers = {
+        side: _head(classes, shapes[side], named[side], draw) if heads[side] else None
+        for side in shapes
+    }
+    student = Outputs(logits["student"], shown["student"], classifiers["student"])
+    distribution = Dense(logits["teacher"]) if needs.kinds else None
+    teacher = Signal(distribution, shown["teacher"], classifiers["teacher"])
+    all_labels = torch.arange(_ALL_IDS) % classes
+    ids = torch.randperm(_ALL_IDS, generator=draw)[: positions[0]]
+    context = Context(
+        each(student, lambda tensor: tensor[:2]),
+        each(teacher, lambda tensor: tensor[:2]),
+        num_classes=classes,
+        num_examples=_ALL_IDS,
+        labels=all_labels,
+    )
+    batch = _batch(needs, positions, classes, ids, all_labels, draw)
+    return World(
+        objective, student, teacher, batch, context, build_auxiliary(objective, context, seed)
+    )
+
+
+def worlds(objective: Objective[Any], **options: Any) -> list[World]:
+    """One world of images, and one of sequences where the objective is position-wise."""
+    flat = example_world(objective, **options)
+    needs = flat.objective.needs()
+    apart = needs.student_taps | needs.teacher_taps or needs.ids
+    if needs.scope != "position" or apart:
+        return [flat]
+    return [flat, example_world(objective, **options, positions=(_EXAMPLES, 3))]
+
+
+def _pairs(kind: LayerKind) -> Layers:
+    return (("a", "a"),) if kind in _ONE_PAIR else (("a", "a"), ("b", "b"))
+
+
+def _add_shapes(method: Objective[Any], shapes: dict[Side, dict[str, tuple[int, ...]]]) -> None:
+    """The shapes of the taps that a method with `layers: auto` will read."""
+    if method.reads is None or getattr(method, "layers", None) != "auto":
+        return
+    sides = _SHAPES[method.reads]
+    for side in shapes:
+        for name, shape in zip("ab", sides[side], strict=False):
+            shapes[side][name] = shape
+
+
+def _tap(examples: int, shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
+    tap = torch.randn(examples, *shape, generator=draw)
+    square = len(shape) == 3 and shape == _SHAPES["attention"]["student"][0]
+    return tap.softmax(dim=-1) if square or shape == _SHAPES["attention"]["teacher"][0] else tap
+
+
+def _head(
+    classes: int, shapes: Mapping[str, tuple[int, ...]], named: Any, draw: torch.Generator
+) -> Head:
+    """A classifier that reads the deepest tap, where there is one."""
+    deepest = max(named, default=None)
+    width = 6 if deepest is None else shapes[deepest][0]
+    return Head(torch.randn(classes, width, generator=draw), torch.randn(classes, generator=draw))
+
+
+def _batch(
+    needs: Needs,
+    positions: tuple[int, ...],
+    classes: int,
+    ids: Tensor,
+    all_labels: Tensor,
+    draw: torch.Generator,
+) -> Batch:
+    labels = torch.randint(classes, positions, generator=draw)
+    if len(positions) == 1:
+        labels = all_labels[ids]
+    mask = torch.ones(positions, dtype=torch.bool)
+    # Of a sequence the first position alone: its example still has others that count.
+    first = (0,) * (len(positions) - 1)
+    mask[(_MASKED, *first)] = False
+    for example in _UNLABELLED:
+        labels[(example, *first)] = -1
+    inputs = torch.rand(positions[0], 3, 4, 4, generator=draw)
+    return Batch(
+        inputs,
+        labels=labels if needs.labels else None,
+        mask=mask,
+        ids=ids if needs.ids else None,
+    )
+
+
+def build_auxiliary(objective: Objective[Any], context: Context, seed: int) -> nn.Module:
+    """The objective's modules in eval mode: batch statistics would tie examples together."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return objective.auxiliary(context).eval()
+
+
+def head_of(shown: Outputs | Signal) -> Head | None:
+    """The classifier that is shown, or None."""
+    return shown.head if shown.has_head() else None
+
+
+def each(shown: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """An answer with its logits and taps changed; the classifier stays."""
+    taps = {name: change(tap) for name, tap in shown.taps.items()}
+    if isinstance(shown, Outputs):
+        return Outputs(change(shown.logits), taps, head_of(shown))
+    dense = Dense(change(shown.logits)) if shown.has_distribution() else None
+    return Signal(dense, taps, head_of(shown))
