@@ -67,31 +67,37 @@ def as_map(features: Tensor, words: str) -> Float[Tensor, "b c h w"]:
     )
 
 
-def kept(features: Float[Tensor, "b ..."], mask: Bool[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+def kept(
+    features: Float[Tensor, "b ..."], mask: Bool[Tensor, "b ..."] | None
+) -> Float[Tensor, "b ..."]:
     """`features` with zeros where `mask` ([B] or [B, T], the first axes) says that nothing counts.
 
     Zeros before a regressor, not after it: NaN in a row that does not count would reach the
     regressor's weights as 0 * NaN.
     """
+    if mask is None:
+        return features
     return torch.where(mask[(...,) + (None,) * (features.ndim - mask.ndim)], features, 0.0)
 
 
-def counting_rows(batch: Batch) -> Bool[Tensor, " b"]:
-    """The examples that count."""
-    return by_example(batch.mask("all"))
+def counting_rows(batch: Batch) -> Bool[Tensor, " b"] | None:
+    """The examples that count; None for all, which spares a copy of every map."""
+    return None if batch.fields()["mask"] is None else by_example(batch.mask("all"))
 
 
 def counting_tokens(batch: Batch, tokens: Tensor, words: str) -> Bool[Tensor, "b t"] | None:
     """Which tokens of [B, T, ...] count; None for all.
 
-    The batch's mask where it has one number a token; where it has one number an example (a
-    classifier of sentences), the `attention_mask` among the inputs.
+    The batch's mask where it has one number a token; where it has one number an example, all
+    tokens of those examples, or those in the `attention_mask` among the inputs (a classifier of
+    sentences).
     """
     mask = batch.mask("all")
     if mask.ndim == 1:
         given = batch.inputs.get("attention_mask") if isinstance(batch.inputs, Mapping) else None
         if given is None or given.ndim != 2:
-            return None
+            rows = counting_rows(batch)
+            return None if rows is None else rows.unsqueeze(-1).expand(tokens.shape[:2])
         mask = given.bool() & mask.unsqueeze(-1)
     if mask.shape != tokens.shape[:2]:
         raise DataError(

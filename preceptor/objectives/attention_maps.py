@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from preceptor.errors import ModelError
-from preceptor.objectives._adapters import Tapped, added, counting_rows, counting_tokens, tapped
+from preceptor.objectives._adapters import Tapped, added, counting_tokens, tapped
 from preceptor.objectives.base import LayerKind, Layers, Objective, pair_needs
 from preceptor.ops.maps import squared_difference
 from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms
@@ -59,7 +59,7 @@ class AttentionMaps(Objective[nn.Module]):
             ours, theirs = _regrouped(pair)
             tokens = counting_tokens(batch, ours[:, 0], pair.words)
             if tokens is None:
-                tokens = counting_rows(batch).unsqueeze(-1).expand(len(ours), ours.shape[-1])
+                tokens = torch.ones_like(ours[:, 0, 0], dtype=torch.bool)
             distances.append(distance(ours, theirs, tokens))
         return {"attention_maps": Term(added(distances), per="example")}
 

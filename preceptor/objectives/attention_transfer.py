@@ -53,7 +53,7 @@ class AttentionTransfer(Objective[nn.Module]):
             "attention_transfer": Term(added([d.mean(dim=1) for d in distances]), per="example")
         }
 
-    def _attentions(self, pair: Tapped, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _attentions(self, pair: Tapped, rows: Tensor | None) -> tuple[Tensor, Tensor]:
         words, ours, theirs = pair
         size = common_size((ours, theirs))
         if size == (1, 1):

@@ -7,13 +7,11 @@ arXiv:1909.10351.
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor, nn
 
 from preceptor.errors import ModelError
 from preceptor.objectives._adapters import (
     added,
-    counting_rows,
     counting_tokens,
     kept,
     regressed,
@@ -62,12 +60,13 @@ class HiddenStates(Objective[nn.ModuleList]):
         for projection, (words, ours, theirs) in zip(aux, pairs, strict=True):
             _check(words, ours, theirs)
             tokens = counting_tokens(batch, ours, words)
-            if tokens is None:
-                tokens = counting_rows(batch).unsqueeze(-1).expand(ours.shape[:2])
             mapped = regressed(projection, kept(ours, tokens))
+            # Without a bias, zeros on both sides stay at no distance.
             distance = squared_difference(mapped, kept(theirs, tokens)).mean(dim=-1)
-            distance = torch.where(tokens, distance, 0.0)
-            distances.append(distance.sum(dim=1) / tokens.sum(dim=1).clamp_min(1))
+            if tokens is None:
+                distances.append(distance.mean(dim=1))
+            else:
+                distances.append(distance.sum(dim=1) / tokens.sum(dim=1).clamp_min(1))
         return {"hidden_states": Term(added(distances), per="example")}
 
 

@@ -191,6 +191,7 @@ def test_masks_over_examples_and_over_tokens_both_keep_what_counts() -> None:
     assert kept(ones, torch.tensor([True, False])).sum((1, 2)).tolist() == [12, 0]
     tokens = torch.tensor([[True, False, False], [True, True, False]])
     assert kept(ones, tokens).sum((1, 2)).tolist() == [4, 8]
+    assert kept(ones, None) is ones
 
 
 def test_an_example_that_does_not_count_has_no_tokens_that_do() -> None:
