@@ -72,7 +72,7 @@ class Exits(nn.Module):
 class BYOT(Objective[Exits]):
     """Sum over early exits i of (1-a) CE_i + a T^2 KL(deepest || i) + lambda |F_i - F_deepest|^2.
 
-    Equations 2 to 5. The deepest exit is the student's own output; it teaches, so it gets no
+    Section 3.2. The deepest exit is the student's own output; it teaches, so it gets no
     gradient from here. Its own cross-entropy is added outside: `CE() + BYOT()` is the paper's
     whole loss. Gradients of the exits run on into the student's stages.
 

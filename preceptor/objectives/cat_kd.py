@@ -24,7 +24,7 @@ from preceptor.types import Batch, Head, Needs, Outputs, Signal, Term, Terms
 class CATKD(Objective[nn.Module]):
     """|norm(pool(CAM_t)) - norm(pool(CAM_s))|^2, a mean over classes and places.
 
-    Equation 5, with class activation maps CAM_k = sum_c w_kc F_c of the last map F and the
+    Section 3, with class activation maps CAM_k = sum_c w_kc F_c of the last map F and the
     classifier's weights w: averaged over space they are the logits without their bias, which has
     no place and is left out on both sides. Maps are averaged to a small square, then each class's
     is divided by its length. The gradient also reaches the student's classifier.
@@ -73,7 +73,7 @@ class CATKD(Objective[nn.Module]):
 
 
 def activation_maps(features: Float[Tensor, "b c h w"], head: Head) -> Float[Tensor, "b v h w"]:
-    """Where each class is seen: equation 1 of Zhou et al., CVPR 2016."""
+    """Where each class is seen; their mean over space is the logits without the bias."""
     return F.conv2d(features, head.weight.to(features.dtype)[:, :, None, None])
 
 

@@ -92,7 +92,7 @@ class Memory(nn.Module):
 class CRD(Objective[Memory]):
     """Tell an example's own teacher embedding from those of k examples of other classes.
 
-    Equations 10 and 11 with noise-contrastive estimation (section 3.3 and the authors' code):
+    Section 3.1 with noise-contrastive estimation as in the authors' code:
 
         D(u, v) = exp(u.v / tau) / (exp(u.v / tau) + Z k / n)
         loss = -log D(u_i, v_i) - sum_j log(1 - D(u_i, v_j))
@@ -117,7 +117,7 @@ class CRD(Objective[Memory]):
         layers: one pair of embeddings; "auto" is the classifier's input.
         width: e, of the embeddings.
         negatives: k; 16384 is the paper's.
-        temperature: tau.
+        temperature: tau; 0.07 in the authors' code.
         momentum: the share of an old memory that is kept.
     """
 

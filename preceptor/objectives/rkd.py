@@ -27,8 +27,8 @@ _ANCHORS = 64
 class RKD(Objective[nn.Module]):
     """Huber distance (delta = 1) between the batch's relations in the teacher and the student.
 
-    Equation 6, distances: |e_i - e_j| over the mean of the positive ones, averaged over all B^2
-    pairs, those of a row with itself included, as the authors do. Equation 9, angles: the cosine
+    Section 3.2.1, distances: |e_i - e_j| over the mean of the positive ones, averaged over all B^2
+    pairs, those of a row with itself included, as the authors do. Section 3.2.2, angles: the cosine
     at i of the angle between j and k, averaged over all B^3. Both embeddings are taken as they
     are; the student's is not normalised. The loss is the sum over all pairs of layers.
 

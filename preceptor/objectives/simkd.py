@@ -20,6 +20,29 @@ from preceptor.types import Batch, Context, Head, Needs, Outputs, Signal, Term, 
 
 
 @final
+class Frozen(nn.Module):
+    """A linear classifier whose numbers are buffers, not parameters: saved and never trained."""
+
+    weight: Float[Tensor, "v d"]
+    bias: Float[Tensor, " v"] | None
+
+    def __init__(self, width: int, classes: int, bias: bool) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(classes, width))
+        self.register_buffer("bias", torch.zeros(classes) if bias else None)
+
+    def take_over(self, head: Head) -> None:
+        """Becomes a copy of a classifier."""
+        self.weight.copy_(head.weight.detach())
+        if self.bias is not None and head.bias is not None:
+            self.bias.copy_(head.bias.detach())
+
+    def forward(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:
+        """Logits."""
+        return F.linear(features, self.weight, self.bias)
+
+
+@final
 class Exit(nn.Module):
     """A student's last map through a projector into the teacher's classifier.
 
@@ -30,9 +53,6 @@ class Exit(nn.Module):
         classes: of the teacher's classifier.
         bias: whether that classifier has one.
     """
-
-    weight: Tensor
-    bias: Tensor | None
 
     def __init__(
         self,
@@ -54,9 +74,7 @@ class Exit(nn.Module):
             "bias": bias,
         }
         self.projector = Bottleneck(student_channels, teacher_channels, factor)
-        # Buffers, not parameters: the teacher's classifier is reused as it is, never trained.
-        self.register_buffer("weight", torch.zeros(classes, teacher_channels))
-        self.register_buffer("bias", torch.zeros(classes) if bias else None)
+        self.classifier = Frozen(teacher_channels, classes, bias)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b v"]:
         """Logits."""
@@ -64,18 +82,12 @@ class Exit(nn.Module):
 
     def projected(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
         """The student's map as the teacher's."""
-        features = shrunk(features.to(self.weight.dtype), self.arguments["size"])
+        features = shrunk(features.to(self.classifier.weight.dtype), self.arguments["size"])
         return self.projector(features)
 
     def classified(self, features: Float[Tensor, "b d p q"]) -> Float[Tensor, "b v"]:
         """A teacher-like map, averaged over space, through the teacher's classifier."""
-        return F.linear(features.mean(dim=(2, 3)), self.weight, self.bias)
-
-    def reuse(self, head: Head) -> None:
-        """Take over a teacher's classifier."""
-        self.weight.copy_(head.weight.detach())
-        if self.bias is not None and head.bias is not None:
-            self.bias.copy_(head.bias.detach())
+        return self.classifier(features.mean(dim=(2, 3)))
 
 
 @final
@@ -91,7 +103,11 @@ class Reused(nn.Module):
 
         `student` is a `models.tapped.TappedModel`; its own classifier is not used any more.
         """
-        spec = {"class": f"{__name__}:Exit", "arguments": self.exit.arguments}
+        spec = {
+            "class": f"{__name__}:Exit",
+            "arguments": self.exit.arguments,
+            "head": "classifier",
+        }
         return cast("Any", student).grafted(self.exit, self.tap, spec)
 
 
@@ -100,7 +116,7 @@ class Reused(nn.Module):
 class SimKD(Objective[Reused]):
     """|F_t - P(F_s)|^2, a mean over the map: nothing else is trained, neither labels nor logits.
 
-    Equation 3. P is a bottleneck (1x1, 3x3, 1x1), and where the two maps differ in size the larger
+    Section 3. P is a bottleneck (1x1, 3x3, 1x1), and where the two maps differ in size the larger
     is averaged down. The finished student classifies with P and the teacher's own classifier, so
     both are saved with it and their cost counts.
 
@@ -137,7 +153,7 @@ class SimKD(Objective[Reused]):
             classes=len(head.weight),
             bias=head.bias is not None,
         ).to(s.device)
-        exit.reuse(head)
+        exit.classifier.take_over(head)
         return Reused(exit, ours)
 
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: Reused) -> Terms:

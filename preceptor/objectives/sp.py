@@ -20,7 +20,7 @@ from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms
 class SP(Objective[nn.Module]):
     """|G_t - G_s|_F^2 / B^2, with G the inner products of the batch's maps, rows at length 1.
 
-    Equations 1 to 4. Each row of the B x B matrix is divided by its Euclidean length; widths and
+    Section 3. Each row of the B x B matrix is divided by its Euclidean length; widths and
     resolutions of the two layers need not match. The loss is the sum over all pairs of layers.
     The literature's weight is 3000 on 8x8 maps of CIFAR, and ruinous on smaller ones: take
     `weight: auto` elsewhere.

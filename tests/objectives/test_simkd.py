@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from preceptor.errors import ModelError, RecipeError
+from preceptor.models.tapped import TappedModel
 from preceptor.objectives.simkd import Exit, Reused, SimKD
 from preceptor.types import Batch, Context, Head, Outputs, Signal, Terms
 
@@ -78,29 +79,33 @@ def test_the_teachers_own_map_through_the_exit_gives_the_teachers_logits():
 
 def test_the_teachers_classifier_is_saved_and_never_trained():
     aux = built(maps(0, 4, 2), maps(1, 6, 2))
-    assert {"exit.weight", "exit.bias"} <= aux.state_dict().keys()
+    assert {"exit.classifier.weight", "exit.classifier.bias"} <= aux.state_dict().keys()
     assert all("projector" in name for name, _ in aux.named_parameters())
 
 
-class Student(torch.nn.Module):
-    """Remembers what it was grafted with, as `TappedModel` keeps it."""
+class Trunk(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.s = torch.nn.Conv2d(1, 4, 3, padding=1)
+        self.fc = torch.nn.Linear(4, 3)
 
-    def grafted(self, module: torch.nn.Module, tap: str, spec: dict) -> "Student":
-        self.module, self.read, self.spec = module, tap, json.loads(json.dumps(spec))
-        return self
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.s(pixels).mean(dim=(2, 3)))
 
 
 def test_the_graft_is_made_again_from_its_words_and_its_weights():
-    student = maps(0, 4, 2)
-    aux = built(student, maps(1, 6, 2)).eval()
-    grafted = aux.graft(Student())
-    assert isinstance(grafted, Student)
-    assert grafted.read == "s"
-    assert grafted.spec["class"] == "preceptor.objectives.simkd:Exit"
-    again = Exit(**grafted.spec["arguments"]).eval()
+    student, pixels = TappedModel(Trunk(), head="fc"), maps(2, 1, 4)
+    features = student.reading(frozenset({"s"}))(pixels).tap("s")
+    aux = built(features, maps(1, 6, 2)).eval()
+    grafted = aux.graft(student)
+    assert isinstance(grafted, TappedModel)
+    torch.testing.assert_close(grafted(pixels).logits, aux.exit(features))
+    torch.testing.assert_close(grafted.head().weight, head().weight)
+    spec = json.loads(json.dumps(grafted.spec["graft"]))
+    assert spec["class"] == "preceptor.objectives.simkd:Exit"
+    again = Exit(**spec["arguments"]).eval()
     again.load_state_dict(aux.exit.state_dict())
-    torch.testing.assert_close(again(student), aux.exit(student), rtol=0, atol=0)
-    assert again(student).shape == (4, 3)
+    torch.testing.assert_close(again(features), aux.exit(features), rtol=0, atol=0)
 
 
 def test_a_masked_example_enters_no_statistic_even_as_nan():
