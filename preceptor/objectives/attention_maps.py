@@ -33,7 +33,8 @@ class AttentionMaps(Objective[nn.Module]):
 
     Where one net has a multiple of the other's heads, neighbouring heads are averaged. Rows of
     padding tokens do not count, nor do their columns in "mse". Fused attention kernels never hold
-    these maps: load such a model with eager attention.
+    these maps: load such a model with eager attention. Many models show what attention dropout has
+    left: set it to 0 in the student, for "kl" punishes each dropped entry as one ruled out.
 
     Args:
         layers: pairs of taps that hold [B, heads, T, T]; "auto" is attention maps of the blocks
@@ -92,7 +93,7 @@ def _regrouped(pair: Tapped) -> tuple[Float[Tensor, "b k t t"], Float[Tensor, "b
         raise ModelError(
             f"{words} have shapes {tuple(ours.shape)} and {tuple(theirs.shape)}",
             "attention maps are [B, heads, T, T] on both sides, with the same tokens",
-            "Tap the maps themselves (for example `encoder.layer.3.attention:output[1]`).",
+            "Tap the maps themselves (for example `vit.layers.3.attention:output[1]`).",
         )
     fewer, more = sorted((ours.shape[1], theirs.shape[1]))
     if more % fewer:
