@@ -37,9 +37,9 @@ def check_objective(
 
     Args:
         objective: the method, a sum of methods, or one with weights; "auto" layers are settled to
-            the names "a" and "b".
+            small made-up ones.
         classes: how many.
-        taps: shapes of an example at named taps, where the method reads others than those.
+        taps: shapes of an example at named taps, where the method names its layers.
         seed: of the random tensors.
     """
     for check in OBJECTIVE_CHECKS:

@@ -146,7 +146,7 @@ def check_calling_twice_gives_the_same(objective: Objective[Any], **options: Any
         assert not drew, f"{objective.name}: terms() draws from the global generator"
         for name in first:
             assert torch.equal(first[name], second[name]), (
-                f"{objective.name}: {name} is {float(first[name])}, then {float(second[name])}"
+                f"{objective.name}: {name} is {first[name].item()}, then {second[name].item()}"
             )
         moved = [n for n, v in world.aux.state_dict().items() if not torch.equal(v, state[n])]
         assert not moved, f"{objective.name}: terms() moves aux ({', '.join(moved)}); use advance()"
@@ -382,10 +382,8 @@ def _same(
     assert set(before) == set(after), f"{objective.name}: {what} changes which terms there are"
     for name, old in before.items():
         new = after[name]
-        close = torch.allclose(new, old, rtol=tolerance, atol=tolerance / 10)
-        if not close:
-            far = (new - old).abs().max() if old.ndim else new
-            words = (
-                f"by up to {float(far):g}" if old.ndim else f"from {float(old):g} to {float(far):g}"
-            )
-            raise AssertionError(f"{objective.name}: {what} changes {name!r} {words}")
+        if torch.allclose(new, old, rtol=tolerance, atol=tolerance / 10):
+            continue
+        far = (new - old).abs().max().item()
+        words = f"by up to {far:g}" if old.ndim else f"from {old.item():g} to {new.item():g}"
+        raise AssertionError(f"{objective.name}: {what} changes {name!r} {words}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,8 @@ from preceptor.types import (
     map_tensors,
 )
 
-Side = Literal["student", "teacher"]
-Taps = Mapping[Side, Mapping[str, tuple[int, ...]]]
-"""Each side's tap names, with the shape of one example."""
+Taps = Mapping[str, Mapping[str, tuple[int, ...]]]
+"""For "student" and "teacher": the taps' names, with the shape of one example."""
 
 _EXAMPLES, _ALL_IDS = 8, 24
 _UNLABELLED, _MASKED = (1, 5), 3
@@ -33,13 +32,14 @@ _SHAPES: dict[LayerKind, dict[str, tuple[tuple[int, ...], ...]]] = {
     "stages": _MAPS,
     # Flow matrices are compared entry by entry: equal channels.
     "flow": {"student": _MAPS["student"], "teacher": ((4, 5, 5), (6, 3, 3))},
-    "middle": _MAPS,
-    "last_map": _MAPS,
+    "middle": {"student": ((4, 6, 6),), "teacher": ((5, 5, 5),)},
+    "last_map": {"student": ((6, 4, 4),), "teacher": ((7, 3, 3),)},
     "embedding": {"student": ((6,),), "teacher": ((7,),)},
     "hidden": {"student": ((4, 6), (4, 6)), "teacher": ((4, 7), (4, 7))},
     "attention": {"student": ((2, 4, 4), (2, 4, 4)), "teacher": ((4, 4, 4), (4, 4, 4))},
 }
-_ONE_PAIR: tuple[LayerKind, ...] = ("middle", "last_map", "embedding")
+# A classifier reads the last map's channels, or the embedding.
+_WIDTHS = {"student": 6, "teacher": 7}
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,15 @@ def example_world(
 ) -> World:
     """What `objective` needs, small and random: two positions unlabelled, one masked."""
     draw = torch.Generator().manual_seed(seed)
-    shapes: dict[Side, dict[str, tuple[int, ...]]] = {"student": {}, "teacher": {}}
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {"student": {}, "teacher": {}}
     for part in objective.parts():
         _add_shapes(part.part, shapes)
     objective = objective.settled(_pairs).at(Progress(step=1, steps=2))
-    for side in shapes:
-        shapes[side] |= (taps or {}).get(side, {})
+    own: dict[str, dict[str, tuple[int, ...]]] = {"student": {}, "teacher": {}}
+    for side, given in (taps or {}).items():
+        assert side in shapes, f"taps are given for {side!r}, and there are student and teacher"
+        own[side] = dict(given)
+        shapes[side] |= given
     needs = objective.needs()
     named = {"student": needs.student_taps, "teacher": needs.teacher_taps}
     heads = {"student": needs.student_head, "teacher": needs.teacher_head}
@@ -108,10 +111,12 @@ def example_world(
         shown[side] = {
             name: _tap(positions[0], shapes[side][name], draw) for name in sorted(named[side])
         }
-    classifiers = {
-        side: _head(classes, shapes[side], named[side], draw) if heads[side] else None
-        for side in shapes
-    }
+    classifiers: dict[str, Head | None] = {"student": None, "teacher": None}
+    for side in (side for side in shapes if heads[side]):
+        # The deepest of the taps that the caller names, if any, is what the classifier reads.
+        width = next((shape[0] for shape in reversed(own[side].values())), _WIDTHS[side])
+        weight = torch.randn(classes, width, generator=draw)
+        classifiers[side] = Head(weight, torch.randn(classes, generator=draw))
     student = Outputs(logits["student"], shown["student"], classifiers["student"])
     distribution = Dense(logits["teacher"]) if needs.kinds else None
     teacher = Signal(distribution, shown["teacher"], classifiers["teacher"])
@@ -141,32 +146,26 @@ def worlds(objective: Objective[Any], **options: Any) -> list[World]:
 
 
 def _pairs(kind: LayerKind) -> Layers:
-    return (("a", "a"),) if kind in _ONE_PAIR else (("a", "a"), ("b", "b"))
+    return tuple((name, name) for name in _names(kind))
 
 
-def _add_shapes(method: Objective[Any], shapes: dict[Side, dict[str, tuple[int, ...]]]) -> None:
+def _names(kind: LayerKind) -> list[str]:
+    return [f"{kind}.{letter}" for letter, _ in zip("ab", _SHAPES[kind]["student"], strict=False)]
+
+
+def _add_shapes(method: Objective[Any], shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:
     """The shapes of the taps that a method with `layers: auto` will read."""
     if method.reads is None or getattr(method, "layers", None) != "auto":
         return
     sides = _SHAPES[method.reads]
     for side in shapes:
-        for name, shape in zip("ab", sides[side], strict=False):
-            shapes[side][name] = shape
+        shapes[side] |= dict(zip(_names(method.reads), sides[side], strict=True))
 
 
 def _tap(examples: int, shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
     tap = torch.randn(examples, *shape, generator=draw)
     square = len(shape) == 3 and shape == _SHAPES["attention"]["student"][0]
     return tap.softmax(dim=-1) if square or shape == _SHAPES["attention"]["teacher"][0] else tap
-
-
-def _head(
-    classes: int, shapes: Mapping[str, tuple[int, ...]], named: Any, draw: torch.Generator
-) -> Head:
-    """A classifier that reads the deepest tap, where there is one."""
-    deepest = max(named, default=None)
-    width = 6 if deepest is None else shapes[deepest][0]
-    return Head(torch.randn(classes, width, generator=draw), torch.randn(classes, generator=draw))
 
 
 def _batch(
