@@ -3,21 +3,24 @@
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from preceptor.models.tapped import TappedModel
 from preceptor.teachers.base import Teacher
-from preceptor.types import Batch, Dense, Needs, Signal, detached_head
+from preceptor.types import Batch, Dense, Inputs, Needs, Signal, map_tensors
 
 
 @final
 class Live(Teacher):
-    """A frozen model in eval mode, in its own dtype.
+    """A frozen model in eval mode, in its own dtype whatever the student trains in.
 
     The taps that an objective reads are named once, with `reading`.
     """
 
     def __init__(self, model: TappedModel) -> None:
         self.model = model.eval().requires_grad_(False)
+        # Listed once: asking each is fifty times quicker than setting all of them every step.
+        self._modules = tuple(model.modules())
 
     def offers(self) -> Needs:
         """Everything a model can show."""
@@ -34,12 +37,23 @@ class Live(Teacher):
     @torch.no_grad()
     def signal(self, batch: Batch) -> Signal:
         """One forward pass."""
-        self.model.eval()
-        outputs = self.model(batch.teacher_inputs)
-        head = detached_head(outputs.head) if self.model.has_head() else None
+        if any(module.training for module in self._modules):
+            self.model.eval()
+        inputs = batch.teacher_inputs
+        device = inputs.device if isinstance(inputs, Tensor) else next(iter(inputs.values())).device
+        # The student's mixed precision is not the teacher's.
+        with torch.autocast(device.type, enabled=False):
+            outputs = self.model(self._in_own_dtype(inputs)).detached()
+        head = outputs.head if self.model.has_head() else None
         return Signal(Dense(outputs.logits), outputs.taps, head)
 
     def to(self, device: Any) -> "Live":
         """Moved to a device."""
         self.model.to(device)
         return self
+
+    def _in_own_dtype(self, inputs: Inputs) -> Inputs:
+        dtypes = [p.dtype for p in self.model.parameters() if p.is_floating_point()]
+        if not dtypes:
+            return inputs
+        return map_tensors(inputs, lambda t: t.to(dtypes[0]) if t.is_floating_point() else t)
