@@ -1,0 +1,288 @@
+"""From a finished run's plain results to its report.
+
+Dimension key: s seeds, n items, v classes, k logged steps.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool
+
+from preceptor.evaluate import cost
+from preceptor.evaluate.curves import loss_curves
+from preceptor.evaluate.report import (
+    SCHEMA,
+    ArmReport,
+    ClassReport,
+    Difference,
+    Matrix,
+    Measured,
+    ReliabilityCurve,
+    Report,
+    Role,
+    Undefined,
+    Value,
+    Verdict,
+)
+from preceptor.evaluate.results import PLAIN, ArmResult, RunResult, check
+from preceptor.evaluate.scores import Scores, agreements, class_agreement, score
+from preceptor.evaluate.significance import (
+    difference,
+    exact,
+    gap,
+    means,
+    over_seeds,
+    share_where,
+    valued,
+)
+from preceptor.evaluate.verdict import judge
+from preceptor.ops.calibration import reliability
+from preceptor.ops.resampling import holm
+
+SHOWN_CLASSES = 100
+_UNITS = {
+    "accuracy": "fraction",
+    "top5": "fraction",
+    "agreement": "fraction",
+    "brier": "score",
+    "macro_f1": "fraction",
+    "ece": "fraction",
+    "ece_scaled": "fraction",
+    "temperature": "temperature",
+    "kappa": "kappa",
+    "error_consistency": "kappa",
+    "error_consistency_bound": "kappa",
+    "confidence_correlation": "correlation",
+}
+_NO_VALIDATION = "no validation items were given"
+_WHY = {
+    "temperature": _NO_VALIDATION,
+    "ece_scaled": _NO_VALIDATION,
+    "kappa": "both give one class throughout",
+    "error_consistency": "both are always right, or always wrong",
+    "error_consistency_bound": "both are always right, or always wrong",
+    "confidence_correlation": "a confidence never varies",
+}
+_Hits = Bool[np.ndarray, "s n"]
+
+
+def build_report(result: RunResult, *, seed: int = 0) -> Report:
+    """Judge a run: every number with its interval, and a verdict in words.
+
+    The same result and the same `seed` (of the resampling) give the same report.
+
+    Raises:
+        DataError: where arms cannot be compared item by item and seed by seed.
+        NonFiniteError: where a model answered NaN or Inf.
+    """
+    check(result)
+    generator = np.random.default_rng(seed)
+    scores = {arm.name: score(arm, result.teacher, result.labels) for arm in result.everybody}
+    student, control = result.student.name, result.student.versus
+    report = Report(
+        schema=SCHEMA,
+        name=result.name,
+        student=student,
+        control=control if control in scores else None,
+        verdict=Verdict("not known", "", ()),
+        items=len(result.labels),
+        seeds=tuple(int(one.seed) for one in result.student.seeds),
+        arms=tuple(_arm(arm, result, scores, generator) for arm in result.everybody),
+        differences=_differences(result, scores, generator),
+        gap=_gap(result, scores, generator),
+        ratios=_ratios(result, generator),
+        classes=_classes(result, scores, generator),
+        class_agreement=_class_agreement(result, scores),
+        model_agreement=_model_agreement(scores),
+        reliability=tuple(_reliability(each) for each in scores.values()),
+        curves=loss_curves(result),
+        timing=_timing(result),
+        recipe=result.recipe,
+        versions=dict(result.versions),
+        hardware=dict(result.hardware),
+        phases={name: exact(seconds, "seconds") for name, seconds in result.phases.items()},
+        warnings=tuple(result.warnings),
+    )
+    return dataclasses.replace(report, verdict=judge(report))
+
+
+def _role(arm: ArmResult, result: RunResult) -> Role:
+    if arm is result.teacher:
+        return "teacher"
+    if arm.name == result.student.versus:
+        return "control"
+    return "plain" if arm.name in PLAIN else "student"
+
+
+def _arm(
+    arm: ArmResult, result: RunResult, scores: dict[str, Scores], generator: np.random.Generator
+) -> ArmReport:
+    own = scores[arm.name]
+    measures: dict[str, Measured] = {}
+    measures |= means(own.by_item, {k: _UNITS.get(k, "nats") for k in own.by_item}, generator)
+    for name, numbers in own.by_seed.items():
+        measures[name] = over_seeds(numbers, _UNITS[name], _WHY.get(name, "it is not a number"))
+    if result.teacher is not None and arm is not result.teacher:
+        master = scores[result.teacher.name]
+        same = own.predicted == master.predicted
+        wrong = np.broadcast_to(~master.hit, own.hit.shape)
+        measures["agreement_on_errors"] = share_where(
+            same, wrong, generator, "the teacher makes no error on these items"
+        )
+    measures |= {
+        "parameters": exact(arm.cost.parameters, "parameters"),
+        "bytes": exact(arm.cost.bytes, "bytes"),
+        "flops": exact(arm.cost.flops, "operations"),
+        "steps": _spent(np.array([one.steps for one in arm.seeds], dtype=float), "steps"),
+        "seconds": _spent(np.array([one.seconds for one in arm.seeds], dtype=float), "seconds"),
+    }
+    for name, q in (("latency_p50", 0.5), ("latency_p95", 0.95)):
+        measures[name] = _latency(arm.name, result, q, generator)
+    return ArmReport(
+        name=arm.name,
+        role=_role(arm, result),
+        measures=measures,
+        accuracy_by_seed=tuple(
+            means({"accuracy": row[None].astype(float)}, _UNITS, generator)["accuracy"]
+            for row in own.hit
+        ),
+        unlabelled=arm.unlabelled,
+    )
+
+
+def _spent(numbers: np.ndarray, unit: str) -> Measured:
+    if (numbers == numbers[0]).all():
+        return exact(numbers[0], unit)
+    return over_seeds(numbers, unit, "it is not a number")
+
+
+def _latency(name: str, result: RunResult, q: float, generator: np.random.Generator) -> Measured:
+    if result.timing is None or name not in result.timing.seconds:
+        return Undefined("it was not timed")
+    interval = cost.quantile(result.timing, name, q, generator)
+    return valued(interval, len(result.timing.seconds[name]), "seconds")
+
+
+def _timing(result: RunResult) -> str:
+    timing = result.timing
+    if timing is None or not timing.seconds:
+        return "Nothing was timed."
+    rounds = len(next(iter(timing.seconds.values())))
+    return (
+        f"One warm forward pass of {timing.batch} images on {timing.device}, {timing.threads} "
+        f"thread{'s' if timing.threads > 1 else ''}; models in turns, {rounds} rounds; "
+        "ratios within a round."
+    )
+
+
+def _differences(
+    result: RunResult, scores: dict[str, Scores], generator: np.random.Generator
+) -> tuple[Difference, ...]:
+    """Every arm against its control, and the student against the arms beside it."""
+    arms = {arm.name: arm for arm in result.arms}
+    pairs = [(arm.name, arm.versus) for arm in result.arms if arm.versus != arm.name]
+    pairs += [(result.student.name, plain) for plain in ("smoothing", "longer")]
+    pairs = [pair for pair in dict.fromkeys(pairs) if pair[1] in arms]
+    found = []
+    for of, versus in pairs:
+        master = None
+        if result.teacher is not None:
+            master = np.broadcast_to(scores[result.teacher.name].hit, scores[of].hit.shape)
+        sides = (of, scores[of].hit), (versus, scores[versus].hit)
+        found.append(difference(*sides, master, generator))
+    adjusted = holm(np.array([each.p.estimate for each in found])) if found else ()
+    return tuple(
+        dataclasses.replace(each, p_holm=dataclasses.replace(each.p, estimate=float(p)))
+        for each, p in zip(found, adjusted, strict=True)
+    )
+
+
+def _gap(result: RunResult, scores: dict[str, Scores], generator: np.random.Generator) -> Measured:
+    control = scores.get(result.student.versus)
+    if result.teacher is None or control is None:
+        return Undefined("there is no teacher, or no control")
+    master = np.broadcast_to(scores[result.teacher.name].hit, control.hit.shape)
+    return gap(master, control.hit, generator)
+
+
+def _ratios(result: RunResult, generator: np.random.Generator) -> dict[str, Measured]:
+    """The teacher's cost over the student's."""
+    if result.teacher is None:
+        return {}
+    big, small = result.teacher.cost, result.student.cost
+    ratios: dict[str, Measured] = {}
+    for name in ("parameters", "bytes", "flops"):
+        below = getattr(small, name)
+        ratios[name] = (
+            exact(getattr(big, name) / below, "times")
+            if below
+            else Undefined(f"the student has no {name}")
+        )
+    timed = result.timing.seconds if result.timing else {}
+    names = result.teacher.name, result.student.name
+    if result.timing is None or not set(names) <= set(timed):
+        ratios["latency"] = Undefined("they were not timed together")
+    else:
+        interval = cost.ratio(result.timing, *names, generator)
+        ratios["latency"] = valued(interval, len(timed[names[0]]), "times")
+    return ratios
+
+
+def _classes(
+    result: RunResult, scores: dict[str, Scores], generator: np.random.Generator
+) -> tuple[ClassReport, ...]:
+    """Items are resampled within each class."""
+    student, control = result.student.name, result.student.versus
+    shown = [result.teacher.name] if result.teacher else []
+    shown += [name for name in (student, control) if name in scores]
+    reports = []
+    for k, class_name in enumerate(result.classes):
+        of_class = result.labels == k
+        accuracy: dict[str, Value] = {}
+        gain: Measured = Undefined("no test item is of this class")
+        if of_class.any():
+            hits = {name: scores[name].hit[:, of_class] for name in shown}
+            for name, each in hits.items():
+                accuracy |= means({name: each.astype(float)}, {name: "fraction"}, generator)
+            gain = Undefined("there is no control")
+            if control in hits:
+                gain = gap(hits[student], hits[control], generator)
+        reports.append(ClassReport(class_name, int(of_class.sum()), accuracy, gain))
+    return tuple(reports)
+
+
+def _class_agreement(result: RunResult, scores: dict[str, Scores]) -> Matrix | Undefined:
+    if result.teacher is None:
+        return Undefined("There is no teacher to agree with.")
+    if len(result.classes) > SHOWN_CLASSES:
+        return Undefined(
+            f"{len(result.classes)} classes are more than a picture holds ({SHOWN_CLASSES})."
+        )
+    teacher, student = scores[result.teacher.name], scores[result.student.name]
+    values = class_agreement(teacher, student, len(result.classes))
+    return Matrix(
+        title="Where the teacher answers a row's class, how often the student answers a column's",
+        rows=result.classes,
+        columns=result.classes,
+        values=tuple(tuple(map(float, row)) for row in values),
+    )
+
+
+def _model_agreement(scores: dict[str, Scores]) -> Matrix:
+    names = tuple(scores)
+    return Matrix(
+        title="How often two models give one answer, under one seed",
+        rows=names,
+        columns=names,
+        values=tuple(map(tuple, agreements(scores.values()))),
+    )
+
+
+def _reliability(scores: Scores) -> ReliabilityCurve:
+    points = reliability(scores.confidence.ravel(), scores.hit.ravel(), bins=10)
+    return ReliabilityCurve(
+        arm=scores.name,
+        confidence=tuple(points.confidence.tolist()),
+        accuracy=tuple(points.accuracy.tolist()),
+        count=tuple(points.count.tolist()),
+    )

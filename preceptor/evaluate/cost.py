@@ -1,0 +1,145 @@
+"""What a model costs: parameters, bytes, operations, and time beside its rivals.
+
+A latency alone says more about the machine's mood than about the model, so models are timed in
+turns, in a new order every round, and compared by the ratio within a round.
+
+Dimension key: r rounds, d draws.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from preceptor.errors import DataError
+from preceptor.ops.resampling import DRAWS, Interval, percentile
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """A model's size, and the floating-point operations of one example's forward pass."""
+
+    parameters: int
+    bytes: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one warm forward pass of each model, round by round, taken in turns."""
+
+    seconds: Mapping[str, Float[np.ndarray, " r"]]
+    batch: int
+    threads: int
+    device: str
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers are learned, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def size_bytes(model: nn.Module) -> int:
+    """Bytes of parameters and buffers, shared ones once."""
+    tensors = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def flops(model: nn.Module, example: Tensor) -> int:
+    """Floating-point operations of one forward pass of `example` [1, ...], two a multiply-add.
+
+    Counts what torch's counter counts: matrix products, convolutions, attention.
+    """
+    with _resting(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(example)
+    return int(counter.get_total_flops())
+
+
+def model_cost(model: nn.Module, example: Tensor) -> ModelCost:
+    """All three, for an example [1, ...]."""
+    return ModelCost(parameters(model), size_bytes(model), flops(model, example))
+
+
+def measure(
+    models: Mapping[str, Callable[[Any], Any]],
+    inputs: Tensor,
+    *,
+    generator: np.random.Generator,
+    threads: int = 1,
+    rounds: int = 60,
+    warmup: int = 5,
+) -> Timing:
+    """Time each model's forward pass of `inputs` [B, ...] once a round, in a new order each round.
+
+    Models are put in eval mode and back, gradients are off, `threads` is torch's for the while.
+    """
+    before = torch.get_num_threads()
+    seconds = {name: np.empty(rounds) for name in models}
+    names = list(models)
+    wait = torch.cuda.synchronize if inputs.is_cuda else _nothing
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode(), _resting(*models.values()):
+            for turn in range(-warmup, rounds):
+                for name in generator.permutation(names):
+                    wait()
+                    start = time.perf_counter()
+                    models[name](inputs)
+                    wait()
+                    if turn >= 0:
+                        seconds[name][turn] = time.perf_counter() - start
+    finally:
+        torch.set_num_threads(before)
+    return Timing(seconds, batch=len(inputs), threads=threads, device=str(inputs.device))
+
+
+def quantile(timing: Timing, name: str, q: float, generator: np.random.Generator) -> Interval:
+    """A quantile of a model's seconds with the percentile interval of resampled rounds."""
+    times = _times(timing, name)
+    return percentile(float(np.quantile(times, q)), _quantiles(times, q, generator))
+
+
+def ratio(timing: Timing, of: str, to: str, generator: np.random.Generator) -> Interval:
+    """The median over rounds of one model's seconds over another's, in the same round."""
+    ratios = _times(timing, of) / _times(timing, to)
+    return percentile(float(np.median(ratios)), _quantiles(ratios, 0.5, generator))
+
+
+def _quantiles(
+    values: Float[np.ndarray, " r"], q: float, generator: np.random.Generator
+) -> Float[np.ndarray, " d"]:
+    return np.quantile(generator.choice(values, (DRAWS, len(values))), q, axis=1)
+
+
+def _times(timing: Timing, name: str) -> Float[np.ndarray, " r"]:
+    if name not in timing.seconds:
+        raise DataError(
+            f"the latency of {name!r} was asked",
+            f"{', '.join(timing.seconds) or 'nobody'} was timed",
+            "Time it with the others, in turns.",
+        )
+    return timing.seconds[name]
+
+
+def _nothing() -> None: ...
+
+
+@contextmanager
+def _resting(*models: Callable[[Any], Any]) -> Iterator[None]:
+    """Eval mode for a while, for those callables that are modules."""
+    modules = [model for model in models if isinstance(model, nn.Module)]
+    training = [part for module in modules for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

@@ -1,0 +1,261 @@
+"""A report's plots as inline SVG that takes its colours and its fonts from the page.
+
+Matplotlib is imported here alone, and only when something is drawn. Colours are drawn as marks
+that become CSS variables, so one picture serves light and dark pages; text stays text.
+"""
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from markupsafe import Markup
+
+from preceptor.evaluate.report import Matrix, Report, Value
+
+# Marks no plot would use by chance -> what the page calls them.
+_INK, _FAINT = "#010203", "#010204"
+_ARM_MARKS = tuple(f"#0102{16 + i:02x}" for i in range(8))
+_VARIABLES = {_INK: "var(--ink)", _FAINT: "var(--rule)"} | {
+    mark: f"var(--arm{i})" for i, mark in enumerate(_ARM_MARKS)
+}
+_MARKERS = "osD^vP*X"
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 10,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+} | dict.fromkeys(
+    ["text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"], _INK
+)
+
+
+def _draw(paint: Callable[[Any], None], what: str, height: float = 3.3) -> Markup:
+    """A figure 4.8 inches wide, painted on one pair of axes."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    text = io.StringIO()
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": what}), warnings.catch_warnings():
+        # The page's fonts draw the text; matplotlib's own need not know every script.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
+        figure = Figure(figsize=(4.8, height))
+        paint(figure.add_subplot())
+        figure.savefig(text, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
+    return Markup(_inline(text.getvalue(), what))  # matplotlib has escaped all text in it
+
+
+def _inline(svg: str, what: str) -> str:
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg, count=2)
+    svg = re.sub(r"font(-family)?: ([^;\"']*?)(\d+px )?'[^;\"]*", _font, svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    for mark, variable in _VARIABLES.items():
+        svg = svg.replace(mark, variable)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{Markup.escape(what)}"', 1)
+
+
+def _font(match: re.Match[str]) -> str:
+    size = match.group(3) or ""
+    return f"font: {size}sans-serif" if size else "font-family: sans-serif"
+
+
+def palette(report: Report) -> dict[str, int]:
+    """Each arm's colour by number: the teacher's 0, the student's 1, the control's 2, then on."""
+    first = [arm.name for arm in report.arms if arm.role == "teacher"]
+    first += [report.student] + ([report.control] if report.control else [])
+    rest = [arm.name for arm in report.arms if arm.name not in first]
+    start = 0 if len(first) == 3 or report.arms[0].role == "teacher" else 1
+    return {name: (start + i) % len(_ARM_MARKS) for i, name in enumerate(first + rest)}
+
+
+def losses(report: Report, term: str) -> Markup:
+    """One term's curves: a line an arm, its mean over seeds, in a band from least to greatest."""
+    colours = palette(report)
+    shown = [curve for curve in report.curves if curve.term == term and _draws(report, curve.arm)]
+
+    def paint(axes: Any) -> None:
+        for curve in shown:
+            colour = _ARM_MARKS[colours[curve.arm]]
+            axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.18, lw=0)
+            axes.plot(curve.steps, curve.mean, color=colour, lw=1.6, label=_short(curve.arm))
+        if shown and min(min(curve.low) for curve in shown) > 0:
+            axes.set_yscale("log")
+            _plain_numbers(axes.yaxis)
+        axes.set_xlabel("step")
+        axes.set_ylabel(_short(term, 40))
+        axes.legend()
+
+    return _draw(paint, f"losses: {term}")
+
+
+def loss_terms(report: Report) -> list[str]:
+    """The terms that students and plain arms logged."""
+    return list(dict.fromkeys(c.term for c in report.curves if _draws(report, c.arm)))
+
+
+def _draws(report: Report, arm: str) -> bool:
+    return report.arm(arm).role != "teacher"
+
+
+def against(report: Report, measure: str, label: str, scale: float = 1.0) -> Markup | None:
+    """Accuracy with its interval against a cost; None where no two arms have the cost."""
+    colours = palette(report)
+    shown = [
+        (arm.name, cost, accuracy)
+        for arm in report.arms
+        if isinstance(cost := arm.measures[measure], Value)
+        and isinstance(accuracy := arm.measures["accuracy"], Value)
+    ]
+    if len(shown) < 2:
+        return None
+    places = [scale * cost.estimate for _, cost, _ in shown]
+
+    def paint(axes: Any) -> None:
+        for i, (name, _, accuracy) in enumerate(shown):
+            # Arms of one architecture cost the same: they stand side by side, not on each other.
+            alike = [j for j, place in enumerate(places) if math.isclose(place, places[i])]
+            x = places[i] * 1.09 ** (alike.index(i) - (len(alike) - 1) / 2)
+            low, high = accuracy.low or accuracy.estimate, accuracy.high or accuracy.estimate
+            y = 100 * accuracy.estimate
+            axes.errorbar(
+                [x],
+                [y],
+                yerr=[[y - 100 * low], [100 * high - y]],
+                color=_ARM_MARKS[colours[name]],
+                marker=_MARKERS[colours[name]],
+                capsize=3,
+                ls="none",
+                label=_short(name),
+            )
+        axes.set_xscale("log")
+        axes.margins(x=0.25, y=0.15)
+        _plain_numbers(axes.xaxis)
+        axes.set_xlabel(label)
+        axes.set_ylabel("accuracy, %")
+        axes.legend(loc="best")
+
+    return _draw(paint, f"accuracy against {label}")
+
+
+def reliability(report: Report) -> Markup:
+    """Accuracy of items by confidence, for teacher, student and control."""
+    colours = palette(report)
+    names = [name for name, colour in colours.items() if colour < 3]
+
+    def paint(axes: Any) -> None:
+        axes.plot([0, 100], [0, 100], color=_INK, lw=0.8, ls=(0, (3, 3)))
+        lowest = 100.0
+        for curve in report.reliability:
+            if curve.arm not in names:
+                continue
+            x, y = ([100 * each for each in side] for side in (curve.confidence, curve.accuracy))
+            lowest = min(lowest, *x, *y)
+            colour = colours[curve.arm]
+            axes.plot(
+                x, y, color=_ARM_MARKS[colour], marker=_MARKERS[colour], ms=4,
+                lw=1.4, label=_short(curve.arm),
+            )  # fmt: skip
+        low = max(0.0, 10 * math.floor(lowest / 10))
+        axes.set(xlim=(low, 101), ylim=(low, 101), aspect="equal")
+        axes.set_xlabel("confidence, %")
+        axes.set_ylabel("accuracy, %")
+        axes.legend(loc="upper left")
+
+    return _draw(paint, "reliability: accuracy by confidence", 3.9)
+
+
+def matrix(table: Matrix, rows: str, columns: str) -> Markup:
+    """A matrix of shares as a picture, with numbers where they fit."""
+    size = len(table.rows)
+
+    def paint(axes: Any) -> None:
+        axes.grid(False)
+        axes.imshow(table.values, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        if size <= 25:
+            upright = size <= 12 and max(map(len, table.columns)) <= 3
+            axes.set_xticks(range(size), [_short(n) for n in table.columns])
+            axes.set_yticks(range(size), [_short(n) for n in table.rows])
+            axes.tick_params(axis="x", rotation=0 if upright else 90, length=0)
+            axes.tick_params(axis="y", length=0)
+        if size <= 12:
+            for i, row in enumerate(table.values):
+                for j, value in enumerate(row):
+                    if value >= 0.005:
+                        ink = "#ffffff" if value > 0.6 else "#14202b"
+                        text = f"{100 * value:.0f}"
+                        axes.text(j, i, text, ha="center", va="center", color=ink, size=8)
+        axes.set_xlabel(columns)
+        axes.set_ylabel(rows)
+
+    return _draw(paint, table.title, 4.3)
+
+
+def gains(report: Report, most: int = 10) -> Markup | None:
+    """Each class's gain over the control; of many classes the most and the least gaining."""
+    found = [(each.name, each.gain) for each in report.classes]
+    shown = [(name, gain) for name, gain in found if isinstance(gain, Value)]
+    shown.sort(key=lambda each: each[1].estimate)
+    if not shown:
+        return None
+    if len(shown) > 2 * most:
+        shown = shown[:most] + shown[-most:]
+    colours = palette(report)
+
+    def paint(axes: Any) -> None:
+        for i, (_, gain) in enumerate(shown):
+            middle = 100 * gain.estimate
+            low, high = (
+                100 * (x if x is not None else gain.estimate) for x in (gain.low, gain.high)
+            )
+            arm = report.student if middle >= 0 else report.control
+            colour = _ARM_MARKS[colours[arm or report.student]]
+            axes.barh(i, middle, color=colour, alpha=0.75, height=0.7)
+            axes.plot([low, high], [i, i], color=_INK, lw=1)
+        axes.axvline(0, color=_INK, lw=0.8)
+        axes.set_yticks(range(len(shown)), [_short(name) for name, _ in shown])
+        axes.tick_params(axis="y", length=0)
+        axes.grid(False, axis="y")
+        axes.set_xlabel("gain over the control, points")
+
+    return _draw(paint, "gain of each class", 1.0 + 0.27 * max(6, len(shown)))
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Tick labels like 30 k rather than powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: _engineering(x)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _engineering(number: float) -> str:
+    for power, suffix in ((9, " G"), (6, " M"), (3, " k"), (0, "")):
+        if number >= 10**power:
+            return f"{number / 10**power:.3g}{suffix}"
+    return f"{number:.3g}"
+
+
+def _short(name: str, most: int = 16) -> str:
+    """A name that fits beside a plot; tables have the whole of it."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"

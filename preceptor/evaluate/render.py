@@ -1,0 +1,181 @@
+"""A report as a page, as Markdown, as text."""
+
+from typing import NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from preceptor.evaluate import plots, words
+from preceptor.evaluate.report import MEASURES, Measured, Report, Undefined, Value
+
+SHOWN_TERMS = 6
+_TONES = {"helped": "good", "hurt": "bad", "no difference seen": "even"}
+_NOTES = (
+    "Accuracies and differences are resampled over seeds and items at once; calibration errors and "
+    "kappas have Student's interval over seeds."
+)
+
+
+class Table(NamedTuple):
+    """Column heads, and rows of a name with its values."""
+
+    heads: tuple[str, ...]
+    rows: list[tuple[str, list[Measured]]]
+
+
+def summary(report: Report) -> Table:
+    """The table that a run ends with: one row an arm."""
+    nothing = Undefined("there is none")
+    rows: list[tuple[str, list[Measured]]] = []
+    for arm in report.arms:
+        gained = [each for each in report.differences if each.of == arm.name][:1]
+        measure = arm.measures.get
+        rows.append(
+            (
+                arm.name,
+                [
+                    measure("accuracy", nothing),
+                    gained[0].accuracy if gained else nothing,
+                    gained[0].share if gained else nothing,
+                    measure("agreement", nothing),
+                    measure("ece", nothing),
+                    measure("parameters", nothing),
+                    measure("latency_p50", nothing),
+                ],
+            )
+        )
+    heads = (
+        "arm",
+        "accuracy",
+        "against its control",
+        "gap closed",
+        "agrees with teacher",
+        "calibration error",
+        "parameters",
+        "latency",
+    )
+    return Table(heads, rows)
+
+
+def render_html(report: Report) -> str:
+    """One page that needs nothing else: styles and pictures are in it, and no script is."""
+    arms = report.arms
+    class_arms = [arm.name for arm in arms if arm.role in ("teacher", "control")]
+    class_arms.insert(1, report.student)
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            colours=plots.palette(report),
+            tone=_TONES.get(report.verdict.kind, "open"),
+            tiles=_tiles(report),
+            summary=summary(report),
+            notes=_NOTES,
+            plots=_pictures(report),
+            measures=_measures(report),
+            by_seed=_by_seed(report),
+            class_arms=class_arms,
+            phases=[(name, words.in_words(value)) for name, value in report.phases.items()],
+        )
+    )
+
+
+def environment() -> Environment:
+    """Templates with every value escaped, and values shown in words."""
+    found = Environment(
+        loader=PackageLoader("preceptor.evaluate"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    found.filters |= {"estimate": words.estimate, "limits": words.limits}
+    return found
+
+
+def _tiles(report: Report) -> list[tuple[str, Measured]]:
+    main = report.difference(report.student, report.control or "")
+    teacher = [arm for arm in report.arms if arm.role == "teacher"]
+    tiles = [(f"accuracy, {arm.name}", arm.measures["accuracy"]) for arm in teacher]
+    tiles.append((f"accuracy, {report.student}", report.arm(report.student).measures["accuracy"]))
+    if report.control:
+        tiles.append(
+            (f"accuracy, {report.control}", report.arm(report.control).measures["accuracy"])
+        )
+    if main:
+        tiles.append(("gained over the control", main.accuracy))
+        tiles.append(("share of the gap closed", main.share))
+    tiles += [
+        (label, report.ratios[name])
+        for name, label in (("bytes", "smaller than the teacher"), ("latency", "faster"))
+        if name in report.ratios
+    ]
+    return tiles
+
+
+def _measures(report: Report) -> list[tuple[str, list[Measured]]]:
+    nothing = Undefined("it does not apply")
+    return [
+        (label, [arm.measures.get(name, nothing) for arm in report.arms])
+        for name, label in MEASURES.items()
+        if any(isinstance(arm.measures.get(name), Value) for arm in report.arms)
+    ]
+
+
+def _by_seed(report: Report) -> list[tuple[str, list[Measured]]]:
+    shared = "one model for all seeds"
+    return [
+        (
+            str(seed),
+            [
+                arm.accuracy_by_seed[i] if i < len(arm.accuracy_by_seed) else Undefined(shared)
+                for arm in report.arms
+            ],
+        )
+        for i, seed in enumerate(report.seeds)
+    ]
+
+
+def _pictures(report: Report) -> list[tuple[str, Markup, str]]:
+    """Title, picture, caption."""
+    found: list[tuple[str, Markup | None, str]] = []
+    found.append(
+        (
+            "Accuracy against size",
+            plots.against(report, "parameters", "parameters"),
+            "Bars are 95 % intervals. Arms of one size stand side by side.",
+        )
+    )
+    if (timed := plots.against(report, "latency_p50", "latency, ms", scale=1e3)) is not None:
+        found.append(("Accuracy against latency", timed, report.timing))
+    found.append(
+        (
+            "Gain of each class",
+            plots.gains(report),
+            "Student minus control, sorted; lines are 95 % intervals. Of more than 20 classes, the "
+            "ten that gain most and least: the table has all.",
+        )
+    )
+    found.append(
+        (
+            "Reliability",
+            plots.reliability(report),
+            "On the dashed line a model is as sure as it is right. Ten bins of equal mass, all "
+            "seeds.",
+        )
+    )
+    if isinstance(report.class_agreement, Undefined):
+        found.append(("Agreement by class", Markup(""), report.class_agreement.why))
+    else:
+        picture = plots.matrix(report.class_agreement, "teacher's class", "student's class")
+        found.append(("Agreement by class", picture, f"{report.class_agreement.title}, %."))
+    if len(report.arms) > 1:
+        picture = plots.matrix(report.model_agreement, "", "")
+        found.append(("Agreement of models", picture, f"{report.model_agreement.title}, %."))
+    terms = plots.loss_terms(report)
+    for term in terms[:SHOWN_TERMS]:
+        caption = "Mean over seeds; the band is from the least to the greatest seed."
+        if len(terms) > SHOWN_TERMS:
+            caption += f" {SHOWN_TERMS} of {len(terms)} terms are drawn; report.json has all."
+        found.append((f"Loss: {term}", plots.losses(report, term), caption))
+    return [(title, svg, caption) for title, svg, caption in found if svg is not None]

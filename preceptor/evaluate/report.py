@@ -1,0 +1,254 @@
+"""A report: every number with its interval, frozen, as JSON of a stated version."""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from preceptor.errors import StorageError
+
+SCHEMA = "preceptor.report/1"
+Kind = Literal["helped", "hurt", "no difference seen", "not enough seeds", "not known"]
+Role = Literal["teacher", "student", "control", "plain"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """An estimate, its 95 % limits (null where none can be had), what it was taken over, its unit.
+
+    `n` counts test items where items were resampled, seeds where only seeds were, rounds for
+    latencies, and is 1 for what is exact.
+    """
+
+    estimate: float
+    low: float | None
+    high: float | None
+    n: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """A number that does not exist here, and why."""
+
+    why: str
+
+
+Measured = Value | Undefined
+
+MEASURES: dict[str, str] = {
+    "accuracy": "accuracy",
+    "top5": "top-5 accuracy",
+    "macro_f1": "macro F1",
+    "nll": "negative log-likelihood",
+    "brier": "Brier score (0 to 2)",
+    "ece": "calibration error (15 bins of equal mass)",
+    "ece_scaled": "calibration error after temperature scaling",
+    "temperature": "temperature fitted on validation",
+    "agreement": "agreement with the teacher",
+    "kappa": "Cohen's kappa with the teacher",
+    "agreement_on_errors": "agreement where the teacher errs",
+    "error_consistency": "error consistency with the teacher",
+    "error_consistency_bound": "its bound at these accuracies",
+    "kl_teacher_model": "KL(teacher || model)",
+    "kl_model_teacher": "KL(model || teacher)",
+    "js": "Jensen-Shannon divergence from the teacher",
+    "confidence_correlation": "correlation of confidences with the teacher's",
+    "parameters": "parameters",
+    "bytes": "size",
+    "flops": "operations an example",
+    "latency_p50": "latency, median",
+    "latency_p95": "latency, 95th percentile",
+    "steps": "optimizer steps",
+    "seconds": "training time a seed",
+}
+"""The names of an arm's measures, in the order that tables show them."""
+
+
+@dataclass(frozen=True)
+class ArmReport:
+    """An arm's measures, and its accuracy under each seed."""
+
+    name: str
+    role: Role
+    measures: Mapping[str, Measured]
+    accuracy_by_seed: tuple[Value, ...]
+    unlabelled: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One arm's accuracy minus another's, paired over seeds and items.
+
+    `p` is two-sided (sign flips over seeds; McNemar's with one seed), `p_holm` is adjusted for all
+    the differences of the report, `smallest` is what this setting would have seen four times in
+    five, and `share` is the part of the way from the other arm to the teacher that was gone.
+    """
+
+    of: str
+    versus: str
+    accuracy: Value
+    p: Value
+    p_holm: Value
+    smallest: Value
+    share: Measured
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """A class's accuracy under teacher, student and control, and the student's gain."""
+
+    name: str
+    items: int
+    accuracy: Mapping[str, Value]
+    gain: Measured
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A loss term over steps: mean, least and greatest over seeds, each in a window of steps."""
+
+    arm: str
+    term: str
+    steps: tuple[float, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ReliabilityCurve:
+    """Confidence, accuracy and items of each bin, all seeds pooled."""
+
+    arm: str
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    count: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Numbers by row and column."""
+
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Did the teacher help: a kind, one sentence, and what else must be said."""
+
+    kind: Kind
+    headline: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run showed. Make it with `build_report`; `student` and `control` name arms."""
+
+    schema: str
+    name: str
+    student: str
+    control: str | None
+    verdict: Verdict
+    items: int
+    seeds: tuple[int, ...]
+    arms: tuple[ArmReport, ...]
+    differences: tuple[Difference, ...]
+    gap: Measured
+    ratios: Mapping[str, Measured]
+    classes: tuple[ClassReport, ...]
+    class_agreement: Matrix | Undefined
+    model_agreement: Matrix
+    reliability: tuple[ReliabilityCurve, ...]
+    curves: tuple[Curve, ...]
+    timing: str
+    recipe: str
+    versions: Mapping[str, str]
+    hardware: Mapping[str, str]
+    phases: Mapping[str, Value]
+    warnings: tuple[str, ...]
+
+    def arm(self, name: str) -> ArmReport:
+        """The arm of that name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def difference(self, of: str, versus: str) -> Difference | None:
+        """The paired difference of two arms, where it was taken."""
+        pairs = {(each.of, each.versus): each for each in self.differences}
+        return pairs.get((of, versus))
+
+    def to_json(self) -> str:
+        """As JSON text; `from_json` gives back an equal report."""
+        return json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> "Report":
+        """Read what `to_json` wrote, in this version's schema."""
+        try:
+            plain = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise StorageError(
+                f"the report breaks off or is no JSON ({error})",
+                "it must be whole to be read",
+                "Make it again from its run.",
+            ) from None
+        seen = plain.get("schema") if isinstance(plain, dict) else None
+        if seen != SCHEMA:
+            raise StorageError(
+                f"the report's schema is {seen!r}",
+                f"this version reads {SCHEMA!r}",
+                "Make it again from its run, or read it with the version that wrote it.",
+            )
+        try:
+            return _read(Report, plain)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"the report says {SCHEMA} and does not keep to it ({error!r})",
+                "a field is missing or of another type",
+                "Make it again from its run.",
+            ) from None
+
+
+def _read(kind: Any, plain: Any) -> Any:
+    """`plain` JSON as an object of type `kind`: dataclasses, tuples, mappings, unions, scalars."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        if set(plain) != set(hints):
+            raise ValueError(f"{kind} has fields {sorted(hints)}, found {sorted(plain)}")
+        return kind(**{name: _read(hint, plain[name]) for name, hint in hints.items()})
+    if origin is tuple:
+        return tuple(_read(inner[0], each) for each in plain)
+    if origin is Mapping:
+        return {name: _read(inner[1], each) for name, each in plain.items()}
+    if origin in (types.UnionType, typing.Union):
+        return _read_either(inner, plain)
+    if origin is Literal:
+        if plain not in inner:
+            raise ValueError(f"{plain!r} is none of {inner}")
+        return plain
+    if kind is float and isinstance(plain, int):
+        return float(plain)
+    if not isinstance(plain, kind):
+        raise TypeError(f"{plain!r} is no {kind.__name__}")
+    return plain
+
+
+def _read_either(kinds: tuple[Any, ...], plain: Any) -> Any:
+    for kind in kinds:
+        if kind is type(None):
+            if plain is None:
+                return None
+            continue
+        try:
+            return _read(kind, plain)
+        except (TypeError, ValueError):
+            continue
+    raise TypeError(f"{plain!r} is none of {kinds}")

@@ -1,0 +1,160 @@
+"""What a finished run hands over to be judged: plain arrays and numbers, nothing that is trained.
+
+Dimension key: n test items, m validation items, v classes, k logged steps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from preceptor.errors import DataError, NonFiniteError
+from preceptor.evaluate.cost import ModelCost, Timing
+
+PLAIN = ("control", "smoothing", "longer")
+"""Names of the arms that meet no teacher; every other arm is a student."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Logits and labels of held-out training items, for post-hoc temperatures alone."""
+
+    logits: Float[np.ndarray, "m v"]
+    labels: Int[np.ndarray, " m"]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What was logged while training: each term's value at some steps."""
+
+    steps: Int[np.ndarray, " k"]
+    terms: Mapping[str, Float[np.ndarray, " k"]]
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One model, trained under one seed.
+
+    Args:
+        seed: the seed's number; arms are paired by it.
+        logits: of the test items, or finite log-probabilities.
+        steps: optimizer steps of all stages.
+        seconds: of training.
+        validation: where given, a temperature is fitted on it and shown before and after.
+        losses: where given, drawn in the report.
+    """
+
+    seed: int
+    logits: Float[np.ndarray, "n v"]
+    steps: int
+    seconds: float
+    validation: Validation | None = None
+    losses: Losses | None = None
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One way of training, under every seed.
+
+    Args:
+        name: "distilled", "control", "smoothing", "longer", or the name of a cohort's member.
+        seeds: in one order for all arms; a teacher may have one alone, shared by all.
+        cost: of the model.
+        versus: the arm that is this arm's control.
+        unlabelled: how many images the arm saw without a label.
+    """
+
+    name: str
+    seeds: tuple[SeedResult, ...]
+    cost: ModelCost
+    versus: str = "control"
+    unlabelled: int = 0
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Args:
+        name: the recipe's name.
+        labels: of the test items, which are the same for every seed and arm.
+        classes: their names.
+        arms: students and what they are compared with.
+        teacher: None where there is nobody to imitate (own exits, peers).
+        recipe: the resolved recipe's text.
+        timing: latencies by arm name and "teacher"; arms of one architecture may share an entry.
+        versions: of the packages.
+        hardware: what it ran on, by kind.
+        warnings: sentences that a reader must see.
+        phases: seconds of each part of the run.
+    """
+
+    name: str
+    labels: Int[np.ndarray, " n"]
+    classes: tuple[str, ...]
+    arms: tuple[ArmResult, ...]
+    teacher: ArmResult | None
+    recipe: str
+    timing: Timing | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    hardware: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def student(self) -> ArmResult:
+        """The arm that the verdict is about: "distilled", or else the first that is not plain."""
+        named = [arm for arm in self.arms if arm.name == "distilled"]
+        students = named or [arm for arm in self.arms if arm.name not in PLAIN]
+        if not students:
+            raise DataError(
+                f"the arms are {', '.join(arm.name for arm in self.arms) or 'none'}",
+                "none of them is a student that was taught",
+                'Name one "distilled".',
+            )
+        return students[0]
+
+    @property
+    def everybody(self) -> tuple[ArmResult, ...]:
+        """The teacher, where there is one, and all arms."""
+        return (*((self.teacher,) if self.teacher else ()), *self.arms)
+
+
+def check(result: RunResult) -> None:
+    """Raise where arms cannot be compared item by item and seed by seed."""
+    shape = (len(result.labels), len(result.classes))
+    names = [arm.name for arm in result.everybody]
+    if len(set(names)) < len(names):
+        raise DataError(
+            f"the arms are named {', '.join(names)}", "names must differ", "Rename one."
+        )
+    seeds = [one.seed for one in result.student.seeds]
+    for arm in result.everybody:
+        own = [one.seed for one in arm.seeds]
+        if own != seeds and not (arm is result.teacher and len(own) == 1):
+            raise DataError(
+                f"arm {arm.name!r} has seeds {own}, the student has {seeds}",
+                "arms are compared seed by seed",
+                "Run the same seeds, in one order, for every arm.",
+            )
+        for one in arm.seeds:
+            if one.logits.shape != shape:
+                raise DataError(
+                    f"arm {arm.name!r}, seed {one.seed}: logits are {one.logits.shape}",
+                    f"{shape[0]} labels and {shape[1]} class names need {shape}",
+                    "Score every arm on the same items.",
+                )
+            if not np.isfinite(one.logits).all():
+                bad = int((~np.isfinite(one.logits)).any(axis=-1).sum())
+                raise NonFiniteError(
+                    f"arm {arm.name!r}, seed {one.seed}: {bad} items have logits of NaN or Inf",
+                    "they have no probabilities to measure",
+                    "Look at that run's losses; give zero probabilities a finite floor.",
+                )
+    if len(result.labels) == 0 or result.labels.min() < 0 or result.labels.max() >= shape[1]:
+        raise DataError(
+            "the test labels are none, or outside the classes",
+            f"there are {shape[1]} classes, counted from 0",
+            "Score labelled items alone.",
+        )

@@ -1,0 +1,96 @@
+"""A report's tables as plain text and as Markdown."""
+
+import textwrap
+from collections.abc import Sequence
+
+from preceptor.evaluate.report import Report
+from preceptor.evaluate.render import summary
+from preceptor.evaluate.words import estimate, in_words, limits
+
+_WIDTH = 88
+
+
+def render_text(report: Report) -> str:
+    """Verdict and table for a terminal: no colour, no markup, nothing a name could smuggle in."""
+    table = summary(report)
+    lines: list[list[str]] = [list(table.heads)]
+    for name, values in table.rows:
+        lines.append([name, *(estimate(value) for value in values)])
+        if any(map(limits, values)):
+            lines.append(["", *(limits(value) for value in values)])
+    parts = [report.verdict.headline, *(f"- {each}" for each in report.verdict.sentences)]
+    parts += [f"! {warning}" for warning in report.warnings]
+    return "\n".join([text_table(lines), "", *(wrapped(_clean(part)) for part in parts)]) + "\n"
+
+
+def text_table(lines: Sequence[Sequence[str]]) -> str:
+    """Rows of cells in columns as wide as they need; the first row is the head."""
+    cells = [[_clean(cell) for cell in line] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rows = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+    return "\n".join([rows[0], "─" * (sum(widths) + 2 * (len(widths) - 1)), *rows[1:]])
+
+
+def wrapped(text: str) -> str:
+    """Text in lines of at most 88 characters; later lines of a list item are indented."""
+    indent = "  " if text.startswith(("- ", "! ")) else ""
+    return textwrap.fill(text, _WIDTH, subsequent_indent=indent)
+
+
+def render_markdown(report: Report) -> str:
+    """Verdict, results and differences as Markdown."""
+    table = summary(report)
+    results = [list(table.heads)]
+    results += [[name, *(in_words(value) for value in values)] for name, values in table.rows]
+    differences = [["arm", "against", "accuracy", "gap closed", "p", "p, Holm"]]
+    differences += [
+        [each.of, each.versus, *map(in_words, (each.accuracy, each.share, each.p, each.p_holm))]
+        for each in report.differences
+    ]
+    sentences = [f"- {_escape(each)}" for each in report.verdict.sentences]
+    warned = [f"- {_escape(each)}" for each in report.warnings]
+    parts = [
+        f"# {_escape(report.name)}: {report.verdict.kind}",
+        f"**{_escape(report.verdict.headline)}**",
+        "\n".join(sentences),
+        f"{len(report.seeds)} seeds, {report.items} test items; limits are 95 % intervals. "
+        f"{_escape(report.timing)}",
+        markdown_table(results),
+        "## Differences",
+        markdown_table(differences),
+        *(("## Warnings", "\n".join(warned)) if warned else ()),
+        "## Recipe",
+        _fenced(report.recipe),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as a Markdown table; the first row is the head."""
+    rows = ["| " + " | ".join(map(_escape, line)) + " |" for line in lines]
+    rule = "|" + " --- |" + " ---: |" * (len(lines[0]) - 1)
+    return "\n".join([rows[0], rule, *rows[1:]])
+
+
+def _fenced(text: str) -> str:
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}yaml\n{text.rstrip()}\n{fence}"
+
+
+def _escape(text: str) -> str:
+    for sign in "\\`*_[]<>|#":
+        text = text.replace(sign, f"\\{sign}")
+    return _clean(text)
+
+
+def _clean(text: str) -> str:
+    """Without line breaks, and control characters as their escapes: a name is no command."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,177 @@
+"""The verdict: did the teacher help, by how much, with what certainty, at what cost.
+
+Rules, in words: fewer than three seeds decide nothing; otherwise the paired difference to the
+control decides, by whether its 95 % interval, over seeds and items, leaves 0 out.
+"""
+
+from collections.abc import Iterator
+
+from preceptor.evaluate.report import Difference, Kind, Report, Undefined, Value, Verdict
+from preceptor.evaluate.words import estimate, in_words, limits
+
+MIN_SEEDS = 3
+_BESIDE = {
+    "smoothing": "label smoothing, which needs no teacher,",
+    "longer": "the longer plain run, which needs no teacher,",
+}
+
+
+def judge(report: Report) -> Verdict:
+    """The verdict that a report's numbers lead to; a report read from disk gives it again."""
+    versus = report.control
+    main = report.difference(report.student, versus) if versus else None
+    if main is None:
+        headline = "There is no control arm, so whether the teacher helped is not known."
+        return Verdict("not known", headline, tuple(_fidelity(report)))
+    kind = _kind(main, len(report.seeds))
+    parts = (
+        _share(main, kind),
+        _significance(main, len(report.seeds)),
+        _without_teacher(report, kind),
+        _unlabelled(report, kind),
+        _fidelity(report),
+        _members(report),
+        _cost(report),
+    )
+    return Verdict(kind, _headline(report, main, kind), tuple(s for part in parts for s in part))
+
+
+def _kind(main: Difference, seeds: int) -> Kind:
+    low, high = main.accuracy.low, main.accuracy.high
+    if seeds < MIN_SEEDS or low is None or high is None:
+        return "not enough seeds"
+    if low > 0:
+        return "helped"
+    return "hurt" if high < 0 else "no difference seen"
+
+
+def _headline(report: Report, main: Difference, kind: Kind) -> str:
+    student, control = (
+        estimate(report.arm(name).measures["accuracy"]) for name in (main.of, main.versus)
+    )
+    seen = f"{student} with it, {control} without: {_gained(main)}"
+    count = f"{len(report.seeds)} seed{'s' if len(report.seeds) > 1 else ''}"
+    who = "The teacher" if isinstance(_teacher(report), str) else "The method"
+    match kind:
+        case "helped":
+            return f"{who} helped. {seen}."
+        case "hurt":
+            return f"{who} hurt: do not distil in this setting. {seen}."
+        case "no difference seen":
+            return (
+                f"No difference seen. {seen}. Four times in five, {count} and {report.items} test "
+                f"items would have shown a difference of {_points(main.smallest)}."
+            )
+        case _:
+            return (
+                f"Not enough seeds to say. {seen}. With {count} this is a statement about these "
+                f"trained models, not about the method: run at least {MIN_SEEDS}, better 5."
+            )
+
+
+def _gained(difference: Difference) -> str:
+    between = limits(difference.accuracy)
+    seen = estimate(difference.accuracy)
+    return f"{seen}, 95 % interval {between}" if between else seen
+
+
+def _points(value: Value) -> str:
+    return f"{100 * value.estimate:.1f} points"
+
+
+def _teacher(report: Report) -> str | None:
+    return next((arm.name for arm in report.arms if arm.role == "teacher"), None)
+
+
+def _share(main: Difference, kind: Kind) -> Iterator[str]:
+    if isinstance(main.share, Undefined):
+        if "no teacher" not in main.share.why:
+            yield f"The share of the gap closed is not given: {main.share.why}."
+    elif kind == "helped":
+        yield f"It closed {in_words(main.share)} of the gap between control and teacher."
+
+
+def _significance(main: Difference, seeds: int) -> Iterator[str]:
+    if seeds == 1:
+        yield f"McNemar's exact test over the test items gives p = {estimate(main.p)}."
+        return
+    least = 2 / 2**seeds
+    limit = ""
+    if least > 0.05:
+        limit = f" (the least that {seeds} seeds can give is {least:.2g}; the interval decides)"
+    yield f"Flipping the sign of each seed's difference gives p = {estimate(main.p)}{limit}."
+
+
+def _without_teacher(report: Report, kind: Kind) -> Iterator[str]:
+    for name, words in _BESIDE.items():
+        beside = report.difference(report.student, name)
+        if beside is None or beside.accuracy.low is None or kind == "not enough seeds":
+            continue
+        reached = estimate(report.arm(name).measures["accuracy"])
+        seen = f"{words} reaches {reached}; the student's difference to it is {_gained(beside)}"
+        if beside.accuracy.low > 0:
+            yield (
+                f"{words.capitalize()} does not explain it: it reaches {reached}, and the "
+                f"student is ahead by {_gained(beside)}."
+            )
+        elif kind == "helped":
+            yield f"But {seen}. It explains the gain as well as the teacher does."
+        else:
+            yield f"{seen[0].upper()}{seen[1:]}."
+
+
+def _unlabelled(report: Report, kind: Kind) -> Iterator[str]:
+    student = report.arm(report.student).unlabelled
+    control = report.arm(report.control).unlabelled if report.control else 0
+    if student <= control:
+        return
+    more = student - control
+    yield (
+        f"The student also saw {more:,} unlabelled images that the control had no use for"
+        + (
+            ": the gain is that of the teacher and of these images together."
+            if kind == "helped"
+            else "."
+        )
+    )
+
+
+def _fidelity(report: Report) -> Iterator[str]:
+    agreement = report.arm(report.student).measures.get("agreement")
+    if not isinstance(agreement, Value):
+        return
+    beside = ""
+    if report.control:
+        own = estimate(report.arm(report.control).measures["agreement"])
+        beside = f"; the control, which never met it, on {own}"
+    yield f"The student answers as the teacher does on {estimate(agreement)} of the items{beside}."
+
+
+def _members(report: Report) -> Iterator[str]:
+    for arm in report.arms:
+        if arm.role != "student" or arm.name == report.student:
+            continue
+        for each in report.differences:
+            if each.of == arm.name:
+                yield f"{arm.name} against {each.versus}: {_gained(each)}."
+
+
+def _cost(report: Report) -> Iterator[str]:
+    teacher = _teacher(report)
+    spent = report.arm(report.student).measures["seconds"]
+    if report.control and isinstance(spent, Value):
+        plain = report.arm(report.control).measures["seconds"]
+        text = f"Training took {estimate(spent)} a seed, the control {estimate(plain)}"
+        if teacher and isinstance(own := report.arm(teacher).measures["seconds"], Value):
+            text += f"; the teacher {estimate(own)}" if own.estimate > 0 else ""
+        yield text + "."
+    size, latency = (report.ratios.get(name) for name in ("bytes", "latency"))
+    if isinstance(size, Value):
+        speed = ""
+        if isinstance(latency, Value):
+            speed = f" and answers in 1 / {_times(latency)} of its time"
+        yield f"The student is 1 / {_times(size)} of the teacher's size{speed}."
+
+
+def _times(value: Value) -> str:
+    return in_words(value).replace(" ×", "")

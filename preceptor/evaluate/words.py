@@ -1,0 +1,86 @@
+"""Numbers as words: how a value reads in a table or a sentence."""
+
+from preceptor.evaluate.report import Measured, Undefined, Value
+
+
+def in_words(value: Measured) -> str:
+    """The estimate with its limits, in its unit; a dash where there is no number.
+
+    >>> in_words(Value(0.925, 0.9, 0.945, 500, "fraction"))
+    '92.5 % (90.0 to 94.5)'
+    >>> in_words(Value(3800.0, 3800.0, 3800.0, 1, "parameters"))
+    '3.8 k'
+    >>> in_words(Undefined("it was not timed"))
+    '–'
+    """
+    if isinstance(value, Undefined):
+        return "–"
+    between = limits(value)
+    return f"{estimate(value)} ({between})" if between else estimate(value)
+
+
+def estimate(value: Measured) -> str:
+    """The estimate alone, in its unit."""
+    if isinstance(value, Undefined):
+        return "–"
+    unit = _suffix(value.unit, value.estimate)
+    return _number(value.estimate, value.unit, value.estimate) + (f" {unit}" if unit else "")
+
+
+def limits(value: Measured) -> str:
+    """The limits alone, empty where there are none or nothing lies between them.
+
+    >>> limits(Value(0.036, 0.021, 0.05, 500, "difference"))
+    '+2.1 to +5.0'
+    """
+    if isinstance(value, Undefined) or value.low is None or value.high is None:
+        return ""
+    low, high = (_number(limit, value.unit, value.estimate) for limit in (value.low, value.high))
+    return f"{low} to {high}" if value.low < value.high else ""
+
+
+def _number(number: float, unit: str, scale: float) -> str:
+    match unit:
+        case "fraction" | "share":
+            return f"{100 * number:.1f}".replace("-", "−")
+        case "difference":
+            return f"{100 * number:+.1f}".replace("-", "−")
+        case "p":
+            return f"{number:.4f}" if number < 0.1 else f"{number:.2f}"
+        case "parameters" | "bytes" | "operations":
+            return f"{number / 1000 ** _power(scale):.3g}"
+        case "steps":
+            return f"{number:.0f}"
+        case "seconds" if scale < 0.1:
+            return f"{1000 * number:.3g}"
+        case "seconds" | "times":
+            return f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"
+        case _:
+            return f"{number:.3f}".replace("-", "−")
+
+
+def _suffix(unit: str, scale: float) -> str:
+    match unit:
+        case "fraction" | "share":
+            return "%"
+        case "difference":
+            return "points"
+        case "parameters" | "operations":
+            return ("", "k", "M", "G", "T")[_power(scale)]
+        case "bytes":
+            return ("B", "kB", "MB", "GB", "TB")[_power(scale)]
+        case "seconds":
+            return "ms" if scale < 0.1 else "s"
+        case "times":
+            return "×"
+        case "nats":
+            return "nats"
+        case _:
+            return ""
+
+
+def _power(number: float) -> int:
+    power = 0
+    while abs(number) >= 1000 and power < 4:
+        number, power = number / 1000, power + 1
+    return power

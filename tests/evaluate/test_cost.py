@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from preceptor.errors import DataError
+from preceptor.evaluate.cost import Timing, measure, model_cost, quantile, ratio
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_parameters_bytes_and_operations_by_hand():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Flatten())
+    cost = model_cost(model, torch.zeros(1, 3, 5, 5))
+    assert cost.parameters == 4 * 3 * 9 + 8
+    # Running mean and variance, and the count of batches, which is an int64.
+    assert cost.bytes == 4 * (cost.parameters + 8) + 8
+    assert cost.flops == 2 * (4 * 3 * 3) * (3 * 9)
+
+
+def test_shared_weights_are_counted_once():
+    shared = nn.Linear(4, 4)
+    cost = model_cost(nn.Sequential(shared, shared), torch.zeros(1, 4))
+    assert (cost.parameters, cost.bytes, cost.flops) == (20, 80, 64)
+
+
+def test_models_come_back_in_the_mode_they_came_in():
+    model = nn.Sequential(nn.Dropout(), nn.Linear(2, 2)).train()
+    model[1].eval()
+    measure({"a": model}, torch.zeros(3, 2), generator=rng(), rounds=2)
+    assert [part.training for part in model.modules()] == [True, True, False]
+
+
+def test_every_model_is_called_once_a_round_in_changing_order():
+    calls = []
+    models = {name: lambda _, name=name: calls.append(name) for name in "abc"}
+    threads = torch.get_num_threads()
+    timing = measure(models, torch.zeros(2, 1), generator=rng(), rounds=6, warmup=1)
+    turns = [tuple(calls[i : i + 3]) for i in range(0, len(calls), 3)]
+    assert len(turns) == 7
+    assert all(sorted(turn) == ["a", "b", "c"] for turn in turns)
+    assert len(set(turns)) > 1
+    assert (timing.batch, timing.threads, timing.device) == (2, 1, "cpu")
+    assert torch.get_num_threads() == threads
+    assert all(len(times) == 6 for times in timing.seconds.values())
+
+
+def test_a_slow_moment_of_the_machine_does_not_move_the_ratio():
+    mood = 1 + 9 * (rng().random(60) < 0.3)
+    timing = Timing({"big": 4e-3 * mood, "small": 1e-3 * mood}, batch=1, threads=1, device="cpu")
+    assert ratio(timing, "big", "small", rng()) == pytest.approx((4.0, 4.0, 4.0))
+    assert quantile(timing, "small", 0.95, rng()).estimate == pytest.approx(1e-2)
+
+
+def test_who_was_not_timed_gets_a_sentence():
+    with pytest.raises(DataError, match="in turns"):
+        ratio(Timing({}, 1, 1, "cpu"), "big", "small", rng())
