@@ -18,8 +18,8 @@ from preceptor.objectives.base import LayerKind, Layers, Objective, pair_needs
 from preceptor.ops.relations import angles, distances
 from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms
 
-_ANCHORS = 64
-"""Anchors whose angles exist at once: 64 * B * (B + d) numbers, whatever the batch."""
+_NUMBERS = 2**24
+"""How many numbers one tensor of angles may hold: anchors are taken so many at a time."""
 
 
 @final
@@ -69,14 +69,15 @@ def _share(rows: Float[Tensor, "b d"], power: int) -> int:
 
 def _angle_loss(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
     """The sum over all angles, a few anchors at a time; forgotten ones are computed again."""
-    if len(student) <= _ANCHORS:
+    anchors = max(1, _NUMBERS // max(1, len(student) * (len(student) + student.shape[1])))
+    if len(student) <= anchors:
         return _some_angles(student, teacher, 0, len(student))
     parts = [
         checkpoint(
-            _some_angles, student, teacher, start, start + _ANCHORS,
+            _some_angles, student, teacher, start, start + anchors,
             use_reentrant=False, preserve_rng_state=False,
         )
-        for start in range(0, len(student), _ANCHORS)
+        for start in range(0, len(student), anchors)
     ]  # fmt: skip
     return torch.stack(cast("list[Tensor]", parts)).sum()
 

@@ -65,8 +65,8 @@ def test_rotation_shift_and_scale_of_the_student_change_nothing():
 
 def test_anchors_in_chunks_give_the_same_value_and_gradient(monkeypatch: pytest.MonkeyPatch):
     answers = []
-    for anchors in (64, 2):
-        monkeypatch.setattr(module, "_ANCHORS", anchors)
+    for numbers in (2**24, 2 * 5 * 8):  # all five anchors at once, or two at a time
+        monkeypatch.setattr(module, "_NUMBERS", numbers)
         student = rows(0).requires_grad_()
         far, wide = losses(student, rows(1))
         (far + wide).backward()
