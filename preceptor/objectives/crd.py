@@ -22,6 +22,9 @@ from preceptor.objectives.base import LayerKind, Layers, Objective, by_example, 
 from preceptor.ops.relations import unit
 from preceptor.types import Batch, Context, Needs, Outputs, Progress, Signal, Term, Terms
 
+_NOBODY = -1
+"""Stands for the id of an example that does not count."""
+
 _POSITIVE = 2**63 - 1
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _FIRST = 0xBF58476D1CE4E5B9 - 2**64
@@ -171,8 +174,7 @@ class CRD(Objective[Memory]):
             seen = likeness.detach() + (positive + negative).log()
             means.append(seen.logsumexp(dim=1) - math.log(1 + self.negatives))
         remember = {
-            "counted": counted,
-            "ids": batch.ids,
+            "ids": torch.where(counted, batch.ids, _NOBODY),
             "student": spread(u.detach(), batch),
             "teacher": spread(v.detach(), batch),
             "log_means": spread(torch.stack(means, dim=1), batch),
@@ -192,7 +194,7 @@ class CRD(Objective[Memory]):
         del losses, at
         # In a sum the keys come without "crd/", alone they may come with it.
         seen = {key.rpartition("/")[2]: tensor for key, tensor in remembered.items()}
-        seen = {key: tensor[seen["counted"]] for key, tensor in seen.items()}
+        seen = {key: tensor[seen["ids"] != _NOBODY] for key, tensor in seen.items()}
         if len(seen["ids"]):
             if aux.step == 0:
                 means = seen["log_means"].logsumexp(dim=0) - math.log(len(seen["ids"]))
