@@ -17,7 +17,7 @@ from preceptor.errors import DataError
 
 _IMAGES = ("images", "x")
 _LABELS = ("labels", "y")
-_SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
 def read_npz(path: Path) -> RawData:
@@ -27,23 +27,19 @@ def read_npz(path: Path) -> RawData:
     validation set. Nothing is unpickled.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(
             f"the file {path}",
             f"it cannot be read as .npz ({error})",
             "Write it with numpy.savez, images and labels as plain arrays.",
         ) from error
-    sets: dict[str, RawSet] = {}
-    for suffix, split in _SPLITS.items():
-        pair = _found(arrays, _IMAGES, suffix), _found(arrays, _LABELS, suffix)
-        if None not in pair:
-            sets[split] = raw_arrays(*pair, split)
-    if not sets:
-        pair = _found(arrays, _IMAGES, ""), _found(arrays, _LABELS, "")
-        if None not in pair:
-            sets["train"] = raw_arrays(*pair, "train")
+    sets = {split: _pair(arrays, suffix, split) for suffix, split in _SPLITS.items()}
+    sets = {split: found for split, found in sets.items() if found is not None}
+    alone = _pair(arrays, "", "train")
+    if not sets and alone is not None:
+        sets = {"train": alone}
     if "train" not in sets:
         raise DataError(
             f"the file {path} holds the arrays {', '.join(sorted(arrays)) or '(none)'}",
@@ -70,12 +66,17 @@ def raw_arrays(images: Any, labels: Any, name: str) -> RawSet:
     return RawSet(pixels, indices, class_names, name)
 
 
-def _found(arrays: dict[str, Any], names: tuple[str, ...], suffix: str) -> Any:
-    for name in names:
-        for key in (f"{name}_{suffix}", f"{suffix}_{name}") if suffix else (name,):
-            if key in arrays:
-                return arrays[key]
-    return None
+def _pair(arrays: dict[str, Any], suffix: str, split: str) -> RawSet | None:
+    images, labels = (
+        [
+            arrays[key]
+            for name in names
+            for key in ((f"{name}_{suffix}", f"{suffix}_{name}") if suffix else (name,))
+            if key in arrays
+        ]
+        for names in (_IMAGES, _LABELS)
+    )
+    return raw_arrays(images[0], labels[0], split) if images and labels else None
 
 
 def _array(given: Any) -> NDArray[Any]:

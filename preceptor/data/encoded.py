@@ -107,10 +107,11 @@ class EncodedImages:
             c, h, w = _shape(item, image)
             self._check_shape(item, c, h, w)
             try:
-                upright = ImageOps.exif_transpose(image)
+                image.load()
+                upright = ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
             except (OSError, ValueError, SyntaxError) as error:
                 raise _unreadable(item, error) from error
-        return fitted(upright, self.shape[1:])
+            return fitted(upright, self.shape[1:])
 
     def _check_shape(self, item: Encoded, c: int, h: int, w: int) -> None:
         channels, height, width = self.shape[1:]
@@ -162,9 +163,16 @@ def _shape(item: Encoded, image: Image.Image) -> tuple[int, int, int]:
             "Convert it to 8 bits first.",
         )
     w, h = image.size
-    if image.getexif().get(_ORIENTATION, 1) >= 5:  # a camera that was held sideways
+    if _orientation(image) >= 5:  # a camera that was held sideways
         w, h = h, w
     return (1 if image.mode in _GRAY else 3), h, w
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held, 1 for upright; asks only files that say it in their head."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # Pillow would decode the whole image in search of it
+    return image.getexif().get(_ORIENTATION, 1)
 
 
 def _colour(channels: int) -> str:

@@ -18,7 +18,7 @@ from preceptor.data.tables import read_hub, read_parquet
 from preceptor.data.toy import toy_images
 from preceptor.errors import DataError
 
-AnySource = str | Path | Sequence[str | Path] | tuple[Any, Any]
+AnySource = str | Path | Sequence[Any]
 
 _DIGITS_TEST = 500
 _PRESETS = ("digits", "toy")
