@@ -53,6 +53,11 @@ class Snapshots(Teacher):
         """The models that answer now, oldest first."""
         return tuple(live.model for live in self._lives)
 
+    @property
+    def model(self) -> TappedModel:
+        """The newest of them."""
+        return self.models[-1]
+
     def offers(self) -> Needs:
         """Everything a model can show; of several, probabilities."""
         return self._lives[0].offers() if self.last == 1 else Ensemble(self._lives).offers()

@@ -41,6 +41,7 @@ def test_one_number_means_every_so_many_steps() -> None:
     teacher = Snapshots(student, at=2, last=2)
     past = run(student, teacher, 7)
     assert [fingerprint(model) for model in teacher.models] == [past[4], past[6]]
+    assert fingerprint(teacher.model) == past[6]
 
 
 def test_before_the_first_snapshot_the_start_answers_and_is_then_let_go() -> None:
