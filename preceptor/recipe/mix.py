@@ -104,7 +104,15 @@ def _weight(given: Any) -> float | Ramp | Auto:
     if unknown:
         near = nearest(unknown[0], [*_RAMP, "auto"], 1)
         raise invalid("", f"unknown key; nearest: {near}", _HOW, (unknown[0],))
-    return parsed(Ramp, {_RAMP[key]: value for key, value in given.items()})
+    try:
+        return parsed(Ramp, {_RAMP[key]: value for key, value in given.items()})
+    except Invalid as error:
+        raise Invalid(_as_written(problem) for problem in error.mistakes) from None
+
+
+def _as_written(problem: Problem) -> Problem:
+    keys = {field: key for key, field in _RAMP.items()}
+    return dataclasses.replace(problem, path=tuple(keys.get(str(p), p) for p in problem.path))
 
 
 def _weight_written(weight: float | Ramp | Auto) -> Any:

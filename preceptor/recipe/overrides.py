@@ -1,6 +1,5 @@
 """`--set a.b=value`: one key of a recipe changed from outside, against the same schema."""
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,7 +20,7 @@ def overridden(data: Any, settings: Iterable[str]) -> Any:
     >>> overridden({"seed": {"count": 8}}, ["seed.count=2", "control.longer=3"])
     {'seed': {'count': 2}, 'control': {'longer': 3}}
     """
-    changed = copy.deepcopy(data)
+    changed = _unshared(data)
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path.strip():
@@ -31,6 +30,13 @@ def overridden(data: Any, settings: Iterable[str]) -> Any:
         keys = path.strip().split(".")
         _put(changed, keys, from_yaml(text, f"--set {setting}"), setting)
     return changed
+
+
+def _unshared(data: Any) -> Any:
+    """A copy in which what one YAML anchor gave to two places is two things."""
+    if isinstance(data, dict):
+        return {key: _unshared(value) for key, value in data.items()}
+    return [_unshared(value) for value in data] if isinstance(data, list) else data
 
 
 def _put(data: Any, keys: list[str], value: Any, setting: str) -> None:

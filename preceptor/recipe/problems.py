@@ -71,7 +71,7 @@ def problems(error: ValidationError, kind: Any) -> tuple[Problem, ...]:
     """A validation error of `kind` in words; answers of one path's alternatives become one."""
     found: dict[Path, list[Problem]] = {}
     for line in error.errors(include_url=False):
-        path, container = _walk(kind, line["loc"])
+        path, container = _walk(kind, line["loc"], line["type"] in _NAMES_KEY)
         for problem in _worded(line, path, container):
             found.setdefault(problem.path, []).append(problem)
     return tuple(_merged(same) for same in found.values())
@@ -97,6 +97,9 @@ _TYPES = {
     "dict_type": "must be a mapping",
     "none_required": "must be null",
 }
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_MISSING = ("missing", "missing_argument")
+_NAMES_KEY = _UNKNOWN + _MISSING
 _BOUNDS = {
     "greater_than": ("gt", ">"),
     "greater_than_equal": ("ge", ">="),
@@ -111,11 +114,11 @@ def _worded(line: Any, path: Path, container: Any) -> tuple[Problem, ...]:
     name = str(path[-1]) if path else ""
     if kind == "value_error" and isinstance(context.get("error"), Invalid):
         return tuple(problem.below(path) for problem in context["error"].mistakes)
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+    if kind in _UNKNOWN:
         known = keys_of(container)
         do = f"Known here: {', '.join(known)}." if known else "Nothing may stand here."
         return (Problem(path, "", f"unknown key; nearest: {nearest(name, known, 1)}", do),)
-    if kind in ("missing", "missing_argument"):
+    if kind in _MISSING:
         return (Problem(path, "", "this key is required", f"Add `{name}`."),)
     if kind in _BOUNDS:
         bound, sign = _BOUNDS[kind]
@@ -171,23 +174,22 @@ def keys_of(kind: Any) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _walk(kind: Any, loc: tuple[str | int, ...]) -> tuple[Path, Any]:
+def _walk(kind: Any, loc: tuple[str | int, ...], names_key: bool) -> tuple[Path, Any]:
     """The user's path within a location, and the type that holds its last part.
 
     A location also names the alternatives that were tried ("<zoo>", "int"); a user does not.
+    `names_key` says that the last part is a key, known or not.
     """
     path: list[str | int] = []
     container: Any = kind
     here: Any = kind
-    for part in loc:
+    for depth, part in enumerate(loc):
         if isinstance(part, str) and part.startswith("<"):
             here = _tagged(here, part)
-        elif (
-            isinstance(part, int)
-            or part in keys_of(here)
-            or _is_mapping(here)
-            or (part is loc[-1] and keys_of(here))
-        ):
+            continue
+        last = depth == len(loc) - 1
+        is_key = part in keys_of(here) or _is_mapping(here) or (last and names_key)
+        if isinstance(part, int) or is_key:
             path.append(part)
             container, here = here, _step(here, part)
     return tuple(path), container
