@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from preceptor.errors import ModelError
-from preceptor.models.taps import find_module, reading
-from preceptor.types import Head, Inputs, Outputs
+from preceptor.models.dry import undisturbed
+from preceptor.models.grafts import Grafted
+from preceptor.models.taps import expand, reading, unmoved_taps
+from preceptor.types import Head, Inputs, Outputs, map_tensors
+
+_PIXELS = "pixel_values"  # What transformers call the images among keyword tensors.
 
 
 @final
@@ -46,14 +50,21 @@ class TappedModel(nn.Module):
         self.reads = reads
         self.spec = dict(spec or {})
         self.mean, self.std = tuple(mean), tuple(std)
+        if len(self.mean) != len(self.std) or any(width <= 0 for width in self.std):
+            raise ModelError(
+                f"a model was given mean {list(self.mean)} and std {list(self.std)}",
+                "each channel has one mean and one positive standard deviation",
+                "Give as many of one as of the other, or neither.",
+            )
         # Plain buffers outside the state: the numbers are part of the spec, not learned.
         shape = (1, len(self.mean), 1, 1)
         self.register_buffer("_mean", torch.tensor(self.mean).view(shape), persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).view(shape), persistent=False)
+        self._unmoved: frozenset[str] | None = None
 
     def forward(self, inputs: Inputs) -> Outputs:
         """Logits, the taps named in `reads`, and the classifier."""
-        with reading(self.module, self.reads) as taps:
+        with reading(self.module, self.reads, unmoved=self._still(inputs)) as taps:
             answer = self._call(inputs)
         logits = answer if isinstance(answer, Tensor) else _logits(answer)
         return Outputs(logits, taps, self.head() if self.has_head() else None)
@@ -61,26 +72,74 @@ class TappedModel(nn.Module):
     def _call(self, inputs: Inputs) -> Any:
         if isinstance(inputs, Tensor):
             return self.module(self.normalized(inputs))
+        if _PIXELS in inputs:
+            inputs = {**inputs, _PIXELS: self.normalized(inputs[_PIXELS])}
         return self.module(**inputs)
+
+    def _still(self, inputs: Inputs) -> frozenset[str]:
+        """The taps that need no copy, found once by a pass of two examples that leaves no trace.
+
+        Found before the first real pass, so that a resumed run computes in the same order as an
+        uninterrupted one.
+        """
+        if not self.reads or torch.is_inference_mode_enabled():
+            return frozenset()
+        if self._unmoved is None:
+            two = map_tensors(inputs, lambda tensor: tensor[:2])
+            with undisturbed(self.module):
+                self._unmoved = unmoved_taps(self.module, self.reads, lambda: self._call(two))
+        return self._unmoved
 
     def normalized(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 1] as the module expects them."""
         if not self.mean:
             return pixels
+        if pixels.dim() != 4 or pixels.shape[1] != len(self.mean) or not pixels.is_floating_point():
+            raise ModelError(
+                f"the model saw {pixels.dtype} pixels of shape {tuple(pixels.shape)}",
+                f"it normalises {len(self.mean)} channels of [B, C, H, W] numbers in [0, 1]",
+                "Give such pixels, or another `mean` and `std`.",
+            )
         return (pixels - self._mean) / self._std
 
     def reading(self, taps: frozenset[str]) -> "TappedModel":
-        """The same module, showing these taps; an unknown name answers with the nearest three."""
-        for name in taps:
-            find_module(self.module, name)
-        return TappedModel(
+        """The same module, showing these taps (globs are expanded).
+
+        An unknown name answers with the nearest three.
+        """
+        names = frozenset(name for tap in taps for name in expand(self.module, tap))
+        model = TappedModel(
             self.module,
             mean=self.mean,
             std=self.std,
             head=self.head_name,
-            reads=taps,
+            reads=names,
             spec=self.spec,
-        ).train(self.training)
+        )
+        model._mean, model._std = self._mean, self._std  # Where they are, in their precision.
+        # Not `train()`, which would also thaw what was put into eval mode on purpose.
+        model.training = self.training
+        return model
+
+    def grafted(self, module: nn.Module, tap: str, spec: Mapping[str, Any]) -> "TappedModel":
+        """A model whose logits are `module(tap)`; this one's own classifier is left out.
+
+        Works on a copy. Modules are then named `trunk.<name>` and `graft.<name>`.
+
+        Args:
+            module: takes the tap's tensor and returns logits.
+            tap: where the graft sets on.
+            spec: how to make `module` again: {"class": "package.module:Class", "arguments": {...}},
+                and "head", the name of its linear classifier, where it has one.
+        """
+        inside = spec.get("head", "")
+        return TappedModel(
+            Grafted.onto(self.module, module, tap, head=self.head_name),
+            mean=self.mean,
+            std=self.std,
+            head=f"graft.{inside}" if inside else "",
+            spec={**self.spec, "graft": {**spec, "tap": tap, "replaces": self.head_name}},
+        )
 
     def has_head(self) -> bool:
         """Whether the module ends in a known linear classifier."""
@@ -88,12 +147,15 @@ class TappedModel(nn.Module):
 
     def head(self) -> Head:
         """The linear classifier's own parameters, with their graph."""
-        linear = self.module.get_submodule(self.head_name)
+        try:
+            linear = self.module.get_submodule(self.head_name)
+        except AttributeError:
+            linear = nn.Identity()
         weight, bias = getattr(linear, "weight", None), getattr(linear, "bias", None)
-        if not isinstance(weight, Tensor):
+        if not isinstance(weight, Tensor) or weight.dim() < 2 or weight[0, 0].numel() != 1:
             raise ModelError(
                 f"the classifier {self.head_name!r} is a {type(linear).__name__}",
-                "a head is one linear layer",
+                "a head is one linear layer or 1x1 convolution",
                 "Name the linear layer with `head`.",
             )
         return Head(weight.flatten(1), bias if isinstance(bias, Tensor) else None)

@@ -1,0 +1,146 @@
+"""Models on disk: safetensors and JSON, each file written whole or not at all.
+
+A transformers model becomes a folder that transformers loads; any other `model.safetensors`.
+Beside both stands `preceptor.json`, with what is needed to make the model again.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import SafetensorError
+from safetensors.torch import load_model as load_tensors
+from safetensors.torch import save_model as save_tensors
+from torch import nn
+
+from preceptor.errors import ModelError, StorageError
+from preceptor.models.grafts import Grafted
+from preceptor.models.hub import quiet
+from preceptor.models.tapped import TappedModel
+
+_FORMAT = 1
+_CARD, _WEIGHTS = "preceptor.json", "model.safetensors"
+
+
+def save_model(model: TappedModel, folder: str | Path) -> None:
+    """Writes a model so that `load_model({"folder": ...})` makes it again, bit for bit.
+
+    Errors:
+        ModelError: it is not known how to make the model again, or that cannot be told in JSON.
+        StorageError: the disk refused.
+    """
+    card = _card(model)
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Beside the target, so that each file is renamed into place within one file system.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
+            draft = Path(name)
+            if _of_transformers(model.module):
+                with quiet():
+                    cast("Any", model.module).save_pretrained(draft)
+            else:
+                save_tensors(model.module, str(draft / _WEIGHTS))
+            (draft / _CARD).write_text(card)
+            # The card last: whoever reads it finds the weights.
+            for file in sorted(draft.iterdir(), key=lambda file: file.name == _CARD):
+                _flush(file)
+                os.replace(file, folder / file.name)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            f"a model was written to {folder}",
+            f"the disk answered: {error}",
+            "Make room, or choose another folder.",
+        ) from error
+
+
+def saved_spec(folder: str | Path) -> dict[str, Any]:
+    """How to make a saved model again, from its card or from transformers' own configuration."""
+    folder = Path(folder)
+    card = folder / _CARD
+    if not card.is_file() and (folder / "config.json").is_file():
+        return {"transformers": str(folder)}
+    if not card.is_file():
+        raise ModelError(
+            f"a model was looked for in {folder}",
+            f"there is no {_CARD} and no config.json",
+            "Give the folder that a run or `save_model` wrote.",
+        )
+    try:
+        content = json.loads(card.read_text())
+        version, spec = content["format"], content["spec"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{card} was read", f"it is not what `save_model` writes ({error})", "Save again."
+        ) from error
+    if version != _FORMAT:
+        raise ModelError(
+            f"{card} has format {version}",
+            f"this version reads format {_FORMAT}",
+            "Use the version of preceptor that wrote it.",
+        )
+    if "transformers" in spec and "graft" not in spec:
+        spec["transformers"] = str(folder)
+    return spec
+
+
+def load_weights(model: TappedModel, folder: str | Path) -> None:
+    """Puts a folder's weights into a model made from its `saved_spec`."""
+    file = Path(folder) / _WEIGHTS
+    try:
+        load_tensors(model.module, str(file))
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"weights were looked for in {folder}", f"{file.name} is missing", "Save again."
+        ) from error
+    except SafetensorError as error:
+        raise StorageError(
+            f"{file} was read", f"it is truncated or no safetensors file ({error})", "Save again."
+        ) from error
+    except RuntimeError as error:
+        raise ModelError(
+            f"the weights in {file} were put into a {type(model.module).__name__}",
+            f"they belong to another model ({error})",
+            "Keep weights and card of one model together.",
+        ) from error
+
+
+def _of_transformers(module: nn.Module) -> bool:
+    return hasattr(module, "save_pretrained") and hasattr(module, "config")
+
+
+def _card(model: TappedModel) -> str:
+    spec = {key: value for key, value in model.spec.items() if key != "fresh_head"}
+    spec |= {"mean": list(model.mean), "std": list(model.std)}
+    if "graft" not in spec:
+        spec["head"] = model.head_name
+    trunk = model.module.trunk if isinstance(model.module, Grafted) else model.module
+    if _of_transformers(trunk):
+        # The whole configuration, so that nothing is asked of a hub when it is loaded.
+        spec["transformers"] = cast("Any", trunk).config.to_diff_dict()
+    elif not {"zoo", "timm", "factory"} & spec.keys():
+        raise ModelError(
+            f"a {type(model.module).__name__} was to be saved",
+            "its `spec` does not say how to make it again",
+            'Load it by import path, or give `spec={"factory": "package.module:name"}`.',
+        )
+    spec.pop("pretrained", None)
+    try:
+        return json.dumps({"format": _FORMAT, "spec": spec}, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            "a model's arguments were to be written as JSON",
+            str(error),
+            "Use numbers, strings, lists and mappings as arguments.",
+        ) from error
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
