@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from preceptor.errors import ModelError
+from preceptor.ops.maps import pooled
 
 
 @final
@@ -49,7 +50,7 @@ def _layer(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, ...]:
 def shrunk(tensor: Float[Tensor, "b c h w"], size: Sequence[int]) -> Float[Tensor, "b c p q"]:
     """A map averaged down to at most `size`; a side that is smaller already stays."""
     height, width = tensor.shape[-2:]
-    return F.adaptive_avg_pool2d(tensor, (min(height, size[0]), min(width, size[1])))
+    return pooled(tensor, (min(height, size[0]), min(width, size[1])))
 
 
 def require_map(tap: Tensor, who: str, name: str) -> None:

@@ -15,6 +15,7 @@ from preceptor.fields import Count
 from preceptor.objectives._exits import require_map, require_reads
 from preceptor.objectives._pairs import only_pair, rows, spread
 from preceptor.objectives.base import LayerKind, Layers, Objective, pair_needs
+from preceptor.ops.maps import pooled
 from preceptor.ops.relations import unit
 from preceptor.types import Batch, Head, Needs, Outputs, Signal, Term, Terms
 
@@ -68,8 +69,8 @@ class CATKD(Objective[nn.Module]):
 
     def _attention(self, features: Float[Tensor, "b c h w"], head: Head) -> Float[Tensor, "b v p"]:
         maps = activation_maps(features, head)
-        pooled = F.adaptive_avg_pool2d(maps, self.resolution).flatten(2)
-        return unit(pooled) if self.normalize else pooled
+        square = pooled(maps, (self.resolution, self.resolution)).flatten(2)
+        return unit(square) if self.normalize else square
 
 
 def activation_maps(features: Float[Tensor, "b c h w"], head: Head) -> Float[Tensor, "b v h w"]:

@@ -250,8 +250,9 @@ def _shifted(keys: Int[Tensor, "*n"], by: int) -> Int[Tensor, "*n"]:
 
 
 def _counts(ids: Int[Tensor, "b k"], length: int, dtype: torch.dtype) -> Float[Tensor, "b n"]:
-    counts = torch.zeros(len(ids), length, dtype=dtype, device=ids.device)
-    return counts.scatter_add_(1, ids, torch.ones_like(ids, dtype=dtype))
+    """How often each of `length` ids stands in each row: whole numbers, the same in any order."""
+    rows = torch.arange(len(ids), device=ids.device)[:, None] * length
+    return (rows + ids).flatten().bincount(minlength=len(ids) * length).view(-1, length).to(dtype)
 
 
 def _unlabelled(count: int) -> Int[Tensor, " n"]:
