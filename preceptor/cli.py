@@ -8,11 +8,14 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from preceptor.errors import PreceptorError
+
+if TYPE_CHECKING:
+    from preceptor.recipe.schema import Recipe
 
 app = typer.Typer(
     name="preceptor",
@@ -29,6 +32,7 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key: --set stages.0.plan.steps=9."),
 ]
 Seed = Annotated[int | None, typer.Option(help="The first seed: --set seed.first=...", min=0)]
+Out = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME where not given.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where in the code an error arose.")]
 
 
@@ -37,9 +41,7 @@ def distill(
     recipe: RecipeName,
     settings: Settings = None,
     seed: Seed = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The run's folder; runs/NAME where not given.")
-    ] = None,
+    out: Out = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew where the folder holds an unfinished run.")
     ] = False,
@@ -51,12 +53,10 @@ def distill(
     run folder with report.html. A run that was stopped goes on where it was.
     """
     with _sentences(debug):
-        from preceptor.recipe.load import load_recipe
-
-        loaded = load_recipe(recipe, _settings(settings, seed))
+        loaded = _recipe(recipe, settings, seed)
         from preceptor.verbs.distill import distill
 
-        distill(loaded, out=out or Path("runs") / loaded.name, fresh=fresh, show=True)
+        distill(loaded, out=out, fresh=fresh, show=True)
 
 
 @app.command()
@@ -74,10 +74,10 @@ def check(
     Is it valid, and who reads what from whom?
     """
     with _sentences(debug):
-        from preceptor.recipe.load import load_recipe
+        loaded = _recipe(recipe, settings, seed)
         from preceptor.verbs.check import check
 
-        typer.echo(check(load_recipe(recipe, _settings(settings, seed)), deep=deep))
+        typer.echo(check(loaded, deep=deep))
 
 
 @app.command()
@@ -85,14 +85,15 @@ def cache(
     recipe: RecipeName,
     settings: Settings = None,
     seed: Seed = None,
+    out: Out = None,
     debug: Debug = False,
 ) -> None:
     """Write the teacher's signals to disk once."""
     with _sentences(debug):
-        from preceptor.recipe.load import load_recipe
+        loaded = _recipe(recipe, settings, seed)
         from preceptor.verbs.cache import cache
 
-        typer.echo(cache(load_recipe(recipe, _settings(settings, seed))))
+        cache(loaded, out=out, show=True)
 
 
 @app.command()
@@ -107,7 +108,7 @@ def evaluate(
     with _sentences(debug):
         from preceptor.verbs.evaluate import evaluate
 
-        typer.echo(evaluate(run))
+        evaluate(run, show=True)
 
 
 @app.command()
@@ -184,8 +185,11 @@ def _fail(sentence: str, code: int, debug: bool) -> None:
     raise typer.Exit(code)
 
 
-def _settings(settings: list[str] | None, seed: int | None) -> list[str]:
-    return [*(settings or ()), *(() if seed is None else (f"seed.first={seed}",))]
+def _recipe(source: str, settings: list[str] | None, seed: int | None) -> "Recipe":
+    from preceptor.recipe.load import load_recipe
+
+    first = () if seed is None else (f"seed.first={seed}",)
+    return load_recipe(source, (*(settings or ()), *first))
 
 
 def main() -> None:

@@ -83,10 +83,10 @@ def _outside(name: str) -> type[Objective[Any]]:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(path)
-    except ImportError as error:
+    except Exception as error:  # the user's module may raise anything while it is imported
         raise RecipeError(
             f"method {name!r}",
-            f"the module {path!r} cannot be imported ({error})",
+            f"the module {path!r} cannot be imported ({type(error).__name__}: {error})",
             "Install it, or run from the folder it lies in.",
         ) from error
     found = getattr(module, wanted, None)
