@@ -1,34 +1,16 @@
-"""Small heads that turn one model's map into another's: a bottleneck and its normalisation.
+"""Small heads that turn one model's map into another's, and what a map must be for that.
 
 Dimension key: b examples, c channels, h and w of a map.
 """
 
 from collections.abc import Sequence
-from typing import final
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from preceptor.errors import ModelError
+from preceptor.objectives._adapters import BatchNorm
 from preceptor.ops.maps import pooled
-
-
-@final
-class Norm(nn.BatchNorm2d):
-    """Batch normalisation that also answers to a single value a channel.
-
-    One value has no variance: such a batch (one example, one place) is normalised by the running
-    statistics and does not move them.
-    """
-
-    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The normalised map."""
-        if input[:, 0].numel() > 1:
-            return super().forward(input)
-        return F.batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-        )
 
 
 class Bottleneck(nn.Sequential):
@@ -44,7 +26,7 @@ class Bottleneck(nn.Sequential):
 def _layer(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, ...]:
     convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
     # Not in place: the tensor may be another objective's tap.
-    return convolution, Norm(outputs), nn.ReLU()
+    return convolution, BatchNorm(outputs), nn.ReLU()
 
 
 def shrunk(tensor: Float[Tensor, "b c h w"], size: Sequence[int]) -> Float[Tensor, "b c p q"]:
