@@ -5,6 +5,7 @@ by the recipe's schema when it is made from YAML, and by the generated page of m
 """
 
 import dataclasses
+from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -44,9 +45,14 @@ def range_words(annotation: Any) -> str:
     return " and ".join(words)
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
 def check_ranges(value: Any) -> None:
     """Raise `RecipeError` where a number in a dataclass lies outside its field's range."""
-    hints = get_type_hints(type(value), include_extras=True)
+    hints = _hints(type(value))
     for field in dataclasses.fields(value):
         given = getattr(value, field.name)
         if isinstance(given, bool) or not isinstance(given, int | float):

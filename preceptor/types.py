@@ -205,6 +205,10 @@ class _Shown:
             )
         return self.taps[name]
 
+    def has_head(self) -> bool:
+        """Whether a classifier is shown."""
+        return self._head is not None
+
     @property
     def head(self) -> Head:
         """The linear classifier."""
@@ -250,6 +254,10 @@ class Signal(_Shown):
     ) -> None:
         super().__init__(taps, head)
         self._distribution = distribution
+
+    def has_distribution(self) -> bool:
+        """Whether the teacher gave any."""
+        return self._distribution is not None
 
     @property
     def distribution(self) -> Distribution:
@@ -310,6 +318,24 @@ class Needs:
             scope=wider,
             linear=self.linear and other.linear,
         )
+
+
+    def unmet_by(self, offers: "Needs") -> tuple[str, ...]:
+        """What is read here and not given there, each as the rest of a sentence."""
+        unmet: list[str] = []
+        if self.kinds - offers.kinds:
+            gives = " and ".join(sorted(offers.kinds)) or "no distribution"
+            unmet.append(f"it reads {' and '.join(sorted(self.kinds - offers.kinds))}, given: {gives}")
+        others = self.temperatures - offers.temperatures
+        if self.kinds and offers.temperatures and others:
+            given = ", ".join(f"{t:g}" for t in sorted(offers.temperatures))
+            unmet.append(f"it reads temperature {min(others):g}, given: {given} alone")
+        if "*" not in offers.teacher_taps and self.teacher_taps - offers.teacher_taps:
+            names = ", ".join(sorted(self.teacher_taps - offers.teacher_taps))
+            unmet.append(f"it reads the teacher's layers ({names}), which are not shown")
+        if self.teacher_head and not offers.teacher_head:
+            unmet.append("it reads the teacher's classifier, which is not shown")
+        return tuple(unmet)
 
 
 @dataclass(frozen=True)

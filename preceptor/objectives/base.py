@@ -200,8 +200,10 @@ class Weighted(Objective[nn.Module]):
 
     def at(self, progress: Progress) -> "Weighted":
         """With the weight settled."""
-        weight = self.weight.at(progress) if isinstance(self.weight, Ramp) else self.weight
-        return Weighted(self.part.at(progress), weight)
+        part = self.part.at(progress)
+        if isinstance(self.weight, Ramp):
+            return Weighted(part, self.weight.at(progress))
+        return self if part is self.part else Weighted(part, self.weight)
 
     def settled(self, pairs: Callable[[LayerKind], Layers]) -> "Weighted":
         """With the part's layers settled."""
@@ -235,9 +237,15 @@ class Sum(Objective[nn.ModuleList]):
 
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.ModuleList) -> Terms:
         """All members' terms."""
+        return self.terms_seen(lambda member: (student, teacher, batch), aux)
+
+    def terms_seen(
+        self, seen: Callable[[Weighted], tuple[Outputs, Signal, Batch]], aux: nn.ModuleList
+    ) -> Terms:
+        """All members' terms, where each member is shown its own view (gathered rows, say)."""
         terms: Terms = {}
         for label, member, module in zip(self.labels(), self.members, aux, strict=True):
-            for name, term in member.terms(student, teacher, batch, module).items():
+            for name, term in member.terms(*seen(member), module).items():
                 _, dot, detail = name.partition(".")
                 terms[label + dot + detail] = term
         return terms
@@ -274,7 +282,9 @@ class Sum(Objective[nn.ModuleList]):
 
     def at(self, progress: Progress) -> "Sum":
         """With all weights settled."""
-        return Sum(tuple(member.at(progress) for member in self.members))
+        members = tuple(member.at(progress) for member in self.members)
+        same = all(now is then for now, then in zip(members, self.members, strict=True))
+        return self if same else Sum(members)
 
     def settled(self, pairs: Callable[[LayerKind], Layers]) -> "Sum":
         """With all layers settled."""

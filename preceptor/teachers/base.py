@@ -25,6 +25,11 @@ class Teacher(ABC):
     def signal(self, batch: Batch) -> Signal:
         """The answer to a batch: detached, on the batch's device."""
 
+    def reading(self, taps: frozenset[str]) -> "Teacher":
+        """This teacher, its signals showing these modules; itself where it has no model to read."""
+        del taps
+        return self
+
     def learn(self, student: nn.Module, seen: Sequence[tuple[Batch, Outputs]]) -> None:  # noqa: B027 (most teachers stand still)
         """Move with the student, once after each optimiser step.
 

@@ -1,0 +1,246 @@
+"""A recipe becomes objects: the one file that knows everybody.
+
+Below here there is no dict of options and no lookup by name.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+
+from preceptor.data.image_source import ImageSource, rest
+from preceptor.data.images import ImageData, ImageSet
+from preceptor.data.loading import load_images
+from preceptor.data.stratified import few_labels
+from preceptor.errors import DataError, ModelError, RecipeError
+from preceptor.models.load import load_model
+from preceptor.models.tapped import TappedModel
+from preceptor.recipe.models import AnyModel, FolderModel
+from preceptor.recipe.schema import Data, Splits, Student
+from preceptor.recipe.teachers import (
+    AnyTeacher,
+    BornAgainTeacher,
+    CachedTeacher,
+    EmaTeacher,
+    EnsembleTeacher,
+    LiveTeacher,
+    NobodyTeacher,
+    PastPredictionsTeacher,
+    PeersTeacher,
+    SnapshotsTeacher,
+)
+from preceptor.teachers.base import Teacher
+from preceptor.teachers.ema import EMA
+from preceptor.teachers.ensemble import Ensemble
+from preceptor.teachers.nobody import Nobody
+from preceptor.teachers.past_predictions import PastPredictions
+from preceptor.teachers.peers import Peers
+from preceptor.teachers.snapshots import Snapshots
+from preceptor.train.plan import Plan
+from preceptor.types import Needs
+
+DATA_SEED = 0
+"""What is held out belongs to the data: it is the same for every run and every seed."""
+
+
+def image_data(said: Data) -> ImageData:
+    """The three sets of images that a recipe names."""
+    own = isinstance(said.source, Splits)
+    train, test = (said.source.train, said.source.test) if own else (said.source, None)
+    return load_images(
+        train,
+        test=test,
+        size=said.size,
+        channels=said.channels,
+        validation_share=said.validation,
+        test_share=said.test,
+        limit=said.limit,
+        seed=DATA_SEED,
+        image=said.image,
+        label=said.label,
+        class_names=said.class_names,
+    )
+
+
+def source(
+    said: Data, data: ImageData, plan: Plan, seed: int, *, every_label: bool = False
+) -> ImageSource:
+    """Where a student's batches come from: its labelled examples and, beside them, the others.
+
+    With `every_label` it is a teacher's source: all labels, nothing omitted.
+    """
+    images, augment = data.train, said.augment
+    if every_label:
+        return ImageSource(
+            images, labelled=images.labelled, batch=plan.batch, seed=seed, augment=augment
+        )
+    if said.labelled == "all":
+        labelled = images.labelled
+    else:
+        labelled = few_labels(images.labels, said.labelled, seed)
+    unlabelled = _unlabelled(said, images, labelled, seed)
+    beside = (plan.unlabelled_batch or plan.batch) if len(unlabelled) else 0
+    if plan.unlabelled_batch and not beside:
+        raise RecipeError(
+            f"plan.unlabelled_batch: {plan.unlabelled_batch}",
+            "the data has no unlabelled images",
+            "Set data.unlabelled to rest, or leave unlabelled_batch out.",
+        )
+    return ImageSource(
+        images,
+        labelled=labelled,
+        unlabelled=unlabelled,
+        batch=plan.batch,
+        unlabelled_batch=beside,
+        seed=seed,
+        augment=augment,
+        omit=said.omit,
+    )
+
+
+def model(said: AnyModel, data: ImageData, seed: int) -> TappedModel:
+    """A model for this data, its random weights drawn from a seed of its own."""
+    spec = {k: v for k, v in said.model_dump(mode="json").items() if v is not None}
+    if not isinstance(said, FolderModel):
+        channels, height, width = data.shape
+        spec = {
+            "classes": data.num_classes,
+            "channels": channels,
+            "size": max(height, width),
+        } | spec
+        if "mean" not in spec:
+            spec |= _statistics(data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = load_model(spec)
+    check_classes(made, data)
+    return made
+
+
+def student(said: Student, data: ImageData, seed: int) -> TappedModel:
+    """The student at its start."""
+    if said.start == "random":
+        return model(said.model, data, seed)
+    started = load_model({"folder": said.start.folder})
+    check_classes(started, data)
+    return started
+
+
+def check_classes(model: TappedModel, data: ImageData) -> None:
+    """Raise `ModelError` where a model cannot take these images or knows other classes."""
+    mode = model.training
+    try:
+        with torch.no_grad():
+            classes = model.eval()(data.train.batch(torch.arange(2)).inputs).logits.shape[-1]
+    except RuntimeError as error:
+        raise ModelError(
+            f"a forward pass of {type(model.module).__name__} on images of {data.shape}",
+            f"it failed: {error}",
+            "Set the model's `channels` and `size`, or the data's, so that they fit.",
+        ) from error
+    finally:
+        model.train(mode)
+    if classes != data.num_classes:
+        raise ModelError(
+            f"the {type(model.module).__name__} has {classes} classes",
+            f"the data has {data.num_classes}",
+            "Set `classes` of the model, or use the data it was made for.",
+        )
+
+
+Trained = Callable[[LiveTeacher, str], Teacher]
+"""Gives a live teacher with its weights: trained in the run's folder, or loaded."""
+
+
+def teacher(
+    said: AnyTeacher,
+    data: ImageData,
+    students: Sequence[TappedModel],
+    trained: Trained,
+    name: str = "teacher",
+) -> Teacher:
+    """Whoever answers the students, as they are now."""
+    if isinstance(said, LiveTeacher):
+        return trained(said, name)
+    if isinstance(said, EnsembleTeacher):
+        fields = said.ensemble
+        members = [
+            teacher(member, data, students, trained, f"{name}-{index}")
+            for index, member in enumerate(fields.members)
+        ]
+        return Ensemble(members, fields.combine, fields.weights)
+    if isinstance(said, EmaTeacher):
+        return EMA(students[0], said.ema.decay)
+    if isinstance(said, SnapshotsTeacher):
+        return Snapshots(students[0], said.snapshots.at, said.snapshots.last)
+    if isinstance(said, PastPredictionsTeacher):
+        momentum = said.past_predictions.momentum
+        return PastPredictions(len(data.train), data.num_classes, momentum)
+    if isinstance(said, PeersTeacher):
+        return Peers()
+    # A cache is opened, and generations are trained one by one, in the run's folder: `verbs`.
+    assert isinstance(said, NobodyTeacher)
+    return Nobody()
+
+
+def offers(said: AnyTeacher) -> Needs:
+    """What a recipe's teacher will give, known before anything is loaded or trained."""
+    any_temperature = Needs(kinds=frozenset({"probabilities"}))
+    live = Needs(
+        kinds=frozenset({"logits", "probabilities"}),
+        teacher_taps=frozenset({"*"}),
+        teacher_head=True,
+    )
+    if isinstance(said, LiveTeacher | EmaTeacher | BornAgainTeacher):
+        return live
+    if isinstance(said, SnapshotsTeacher):
+        return live if said.snapshots.last == 1 else any_temperature
+    if isinstance(said, CachedTeacher):
+        return Needs(kinds=frozenset({"logits", "probabilities"}))
+    if isinstance(said, EnsembleTeacher):
+        return (
+            any_temperature
+            if said.ensemble.combine == "probabilities"
+            else Needs(kinds=frozenset({"logits", "probabilities"}))
+        )
+    if isinstance(said, PastPredictionsTeacher):
+        if said.past_predictions.momentum:
+            return Needs(kinds=frozenset({"probabilities"}), temperatures=frozenset({1.0}))
+        return any_temperature
+    return any_temperature if isinstance(said, PeersTeacher) else Needs()
+
+
+def _unlabelled(said: Data, images: ImageSet, labelled: torch.Tensor, seed: int) -> torch.Tensor:
+    others = rest(images, labelled)
+    if said.unlabelled == "none":
+        return others[:0]
+    if said.unlabelled == "rest":
+        return others
+    if said.unlabelled > len(others):
+        raise DataError(
+            f"data.unlabelled: {said.unlabelled}",
+            f"{len(others)} training images are left beside the {len(labelled)} labelled ones",
+            "Ask for fewer, or for `rest`.",
+        )
+    order = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))
+    return others[order[: said.unlabelled]].sort().values
+
+
+def _statistics(data: ImageData) -> dict[str, list[float]]:
+    """Mean and standard deviation of the training pixels, one number a channel."""
+    return dict(_channel_statistics(data))
+
+
+@cache
+def _channel_statistics(data: ImageData) -> tuple[tuple[str, list[float]], ...]:
+    total = torch.zeros(data.shape[0], dtype=torch.float64)
+    squares, count = total.clone(), 0
+    for batch in data.train.batches(1024):
+        assert isinstance(batch.inputs, torch.Tensor)
+        pixels = batch.inputs.double()
+        total += pixels.sum(dim=(0, 2, 3))
+        squares += pixels.square().sum(dim=(0, 2, 3))
+        count += pixels[:, 0].numel()
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(1e-12).sqrt()
+    return (("mean", mean.tolist()), ("std", std.tolist()))

@@ -1,0 +1,93 @@
+"""What silently goes wrong in practice, looked at when a run starts."""
+
+from typing import final
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor, nn
+
+from preceptor.errors import TeacherFailure
+from preceptor.objectives.base import Sum, group
+from preceptor.teachers.base import Teacher
+from preceptor.train.fit import Losses
+from preceptor.types import Batch, Dense, Signal
+
+
+def check_teacher_knows(teacher: Teacher, held_out: Batch, num_classes: int) -> float:
+    """The teacher's accuracy on one held-out chunk.
+
+    A teacher that sees inputs normalised for somebody else, or whose classes stand in another
+    order, answers no better than chance, and nothing else in a run would show it.
+
+    Raises:
+        TeacherFailure: where chance explains the accuracy (one-sided exact test, p > 0.01).
+    """
+    right = (_answers(teacher.signal(held_out)) == held_out.labels).sum().item()
+    count = len(held_out)
+    chance = 1.0 / num_classes
+    if binomtest(int(right), count, chance, alternative="greater").pvalue > 0.01:
+        raise TeacherFailure(
+            f"the teacher is right on {right} of {count} held-out examples",
+            f"guessing among {num_classes} classes is right on about {count * chance:.0f}",
+            "Check its weights, the order of its classes, and its `mean` and `std`.",
+        )
+    return right / count
+
+
+def _answers(signal: Signal) -> Tensor:
+    distribution = signal.distribution
+    # Past averages answer at one temperature alone; the most likely class is the same at any.
+    temperature = distribution.temperature if isinstance(distribution, Dense) else None
+    return distribution.log_probs(temperature or 1.0).argmax(dim=-1)
+
+
+@final
+class Untouched:
+    """A teacher's models as they were, to be compared after the first step."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.models = _models(teacher)
+        self.before = [
+            {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            for model in self.models
+        ]
+
+    def check(self) -> None:
+        """Raise `TeacherFailure` where a weight or a buffer moved, or a gradient arrived."""
+        for model, before in zip(self.models, self.before, strict=True):
+            touched = [n for n, p in model.named_parameters() if p.grad is not None]
+            now = model.state_dict()
+            touched += [n for n, tensor in before.items() if not torch.equal(tensor, now[n])]
+            if touched:
+                raise TeacherFailure(
+                    f"the teacher's {', '.join(touched[:3])} moved in the first step",
+                    "a teacher is frozen and in eval mode",
+                    "Give the teacher modules of its own, not ones shared with the student.",
+                )
+
+
+def check_no_divergence_below_zero(losses: Losses, objective: Sum) -> None:
+    """Raise `TeacherFailure` where a term that reads probabilities is negative."""
+    reading = {
+        label
+        for label, member in zip(objective.labels(), objective.members, strict=True)
+        if member.needs().kinds
+    }
+    for name, value in losses.terms.items():
+        bare = group(name.rpartition("/")[2])
+        if bare in reading and value < -1e-4:
+            raise TeacherFailure(
+                f"{name} is {value:.3g}",
+                "a divergence between two distributions is never below zero",
+                "The teacher's signal is not a distribution: check where its logits come from.",
+            )
+
+
+def _models(teacher: Teacher) -> list[nn.Module]:
+    """The fixed modules among a teacher's parts."""
+    found = [value for value in vars(teacher).values() if isinstance(value, nn.Module)]
+    members = vars(teacher).get("members", ())
+    for member in members:
+        if isinstance(member, Teacher):
+            found += _models(member)
+    return found

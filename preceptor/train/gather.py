@@ -1,0 +1,73 @@
+"""Rows of all ranks in the order that one process would have had them.
+
+Each rank holds rows rank, rank + world, ... of the step's global batch (`data.source`).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from preceptor.types import Batch, Dense, Mixture, Outputs, Signal, map_tensors
+
+
+class _Gather(torch.autograd.Function):
+    """All ranks' rows; the gradient of a row is the sum of what all ranks want of it."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        world = dist.get_world_size()
+        ctx.rank, ctx.world = dist.get_rank(), world
+        each = [torch.empty_like(rows) for _ in range(world)]
+        dist.all_gather(each, rows.contiguous())
+        return torch.stack(each, dim=1).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grad = grads[0].contiguous()
+        dist.all_reduce(grad)
+        return grad[ctx.rank :: ctx.world]
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """[b, ...] of each rank to [world * b, ...], differentiable."""
+    if rows.dtype == torch.bool:
+        return gather_rows(rows.to(torch.uint8)).bool()
+    if rows.is_floating_point() and rows.requires_grad:
+        gathered = _Gather.apply(rows)
+        assert isinstance(gathered, Tensor)
+        return gathered
+    each = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(each, rows.contiguous())
+    return torch.stack(each, dim=1).flatten(0, 1)
+
+
+def gather_batch(batch: Batch) -> Batch:
+    """The step's global batch."""
+    fields = {name: map_tensors(value, gather_rows) for name, value in batch.fields().items()}
+    return Batch(**fields)
+
+
+def gather_outputs(outputs: Outputs) -> Outputs:
+    """What the student shows for the global batch; its classifier is the same on all ranks."""
+    head = outputs.head if outputs.has_head() else None
+    return Outputs(gather_rows(outputs.logits), _rows(outputs.taps), head)
+
+
+def gather_signal(signal: Signal) -> Signal:
+    """The teacher's answer to the global batch."""
+    distribution = signal.distribution if signal.has_distribution() else None
+    if isinstance(distribution, Dense):
+        distribution = Dense(gather_rows(distribution.logits), distribution.temperature)
+    elif isinstance(distribution, Mixture):
+        members = [Dense(gather_rows(m.logits), m.temperature) for m in distribution.members]
+        weights = gather_rows(distribution.weights.transpose(0, 1)).transpose(0, 1)
+        distribution = Mixture(tuple(members), weights)
+    head = signal.head if signal.has_head() else None
+    return Signal(distribution, _rows(signal.taps), head)
+
+
+def _rows(taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: gather_rows(tap) for name, tap in taps.items()}

@@ -1,0 +1,57 @@
+"""One stage from wherever it was left to its end: resume, train, record, save."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from preceptor.teachers.base import Teacher
+from preceptor.train import checkpoint
+from preceptor.train.checks import Untouched, check_no_divergence_below_zero
+from preceptor.train.fit import Losses, run
+from preceptor.train.record import Metrics, line
+from preceptor.train.training import Training
+
+
+@final
+@dataclass(frozen=True)
+class Keeping:
+    """How often a stage's whole state is written, and how many checkpoints are kept."""
+
+    every: int = 500
+    keep: int = 2
+
+
+def train(
+    training: Training,
+    folder: Path,
+    keeping: Keeping,
+    watch: Callable[[Losses], None],
+) -> tuple[str, ...]:
+    """Train a stage in `folder`, which holds its checkpoints and its `metrics.jsonl`.
+
+    Killed at any moment and called again, it ends with the same weights and the same metrics.
+    Gives what a reader of the report should know: damaged checkpoints, halved micro-batches.
+    """
+    notices = list(checkpoint.resume(training, folder / "checkpoints"))
+    main = training.accelerator.is_main_process
+    metrics = Metrics(folder / "metrics.jsonl", training.step) if main else None
+    moves = type(training.teacher).learn is not Teacher.learn
+    before = None if moves else Untouched(training.teacher)
+    try:
+        for losses in run(training):
+            if metrics is not None:
+                metrics.add(line(losses))
+            if before is not None:
+                before.check()
+                check_no_divergence_below_zero(losses, training.objective)
+                before = None
+            watch(losses)
+            if losses.step % keeping.every == 0 or losses.step == losses.steps:
+                if metrics is not None:
+                    metrics.flush()
+                checkpoint.save(training, folder / "checkpoints", keeping.keep)
+    finally:
+        if metrics is not None:
+            metrics.close()
+    return (*notices, *training.notices)

@@ -1,0 +1,247 @@
+"""Everything that one stage of training consists of, put together and ready to run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast, final
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+
+from preceptor.data.source import Source
+from preceptor.errors import ModelError, NeedsError, RecipeError
+from preceptor.models.pairing import pair_layers
+from preceptor.models.tapped import TappedModel
+from preceptor.objectives.base import LayerKind, Layers, Objective, Sum
+from preceptor.teachers.base import Teacher
+from preceptor.train.member import Member, make_auxiliary
+from preceptor.train.optimizers import (
+    load_optimizer_state,
+    make_optimizer,
+    optimizer_state,
+    trainable,
+)
+from preceptor.train.plan import Plan
+from preceptor.train.update import Balance
+from preceptor.types import Context, Outputs, Progress, Signal
+
+_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+@final
+@dataclass
+class Trainee:
+    """One member of the cohort: the bare module, its wrapped twin, and what moves it."""
+
+    member: Member
+    wrapped: nn.Module
+    optimizer: Any
+    names: dict[str, nn.Parameter]
+    shared: int
+    balance: Balance
+    average: dict[str, Tensor]
+
+
+@final
+class Training:
+    """One stage: members, teacher, objective, source and plan, and how far it has come.
+
+    Args:
+        students: one model, or a cohort whose members teach each other.
+        teacher: whoever answers.
+        objective: what is minimised; `layers: auto` is settled here, once.
+        source: where batches come from; its cursor moves.
+        plan: how long and how.
+        accelerator: Hugging Face Accelerate's; one is made where none is given.
+        seed: of the auxiliary modules' first values.
+        aux: one `nn.ModuleList` a member, to go on with an earlier stage's auxiliary modules.
+    """
+
+    def __init__(
+        self,
+        students: TappedModel | Sequence[TappedModel],
+        teacher: Teacher,
+        objective: Objective[Any],
+        source: Source,
+        plan: Plan,
+        *,
+        accelerator: Accelerator | None = None,
+        seed: int = 0,
+        aux: Sequence[nn.ModuleList] = (),
+    ) -> None:
+        cohort = [students] if isinstance(students, TappedModel) else list(students)
+        self.accelerator = accelerator or make_accelerator(plan, len(cohort))
+        self.source, self.plan, self.step = source, plan, 0
+        self.steps = plan.steps or plan.epochs * source.steps_per_epoch
+        self.accumulate = plan.accumulate
+        self.notices: list[str] = []
+        self.objective = settled(objective, cohort, teacher, source)
+        needs = self.objective.needs()
+        require(self.objective, teacher, self.accumulate)
+        self.teacher = teacher.reading(needs.teacher_taps).to(self.accelerator.device)
+        self.trainees = [
+            self._trainee(student.reading(needs.student_taps), seed + index, aux[index : index + 1])
+            for index, student in enumerate(cohort)
+        ]
+
+    def _trainee(self, student: TappedModel, seed: int, kept: Sequence[nn.ModuleList]) -> Trainee:
+        student.to(self.accelerator.device)
+        context = self.context(student)
+        aux = kept[0] if kept else make_auxiliary(self.objective, context, seed)
+        member = Member(student, aux).train()
+        own = trainable(student.module, self.plan.trainable)
+        for name, parameter in student.module.named_parameters():
+            parameter.requires_grad_(name in own)
+        extra = dict(aux.named_parameters())
+        names = {f"student.{n}": p for n, p in own.items()}
+        names |= {f"aux.{n}": p for n, p in extra.items()}
+        optimizer = make_optimizer(self.plan.optimizer, own, extra)
+        wrapped, prepared = self.accelerator.prepare(member, optimizer)
+        average = {}
+        if self.plan.ema:
+            average = {n: t.detach().clone() for n, t in student.module.state_dict().items()}
+        return Trainee(member, wrapped, prepared, names, len(own), Balance(), average)
+
+    def context(self, student: TappedModel) -> Context:
+        """One dry pass over two examples; it moves no buffer and draws no random number."""
+        batch = self.source.sample(2).to(self.accelerator.device)
+        mode = student.training
+        student.eval()
+        with torch.no_grad():
+            outputs = student(batch.inputs)
+            signal = self.teacher.signal(batch) if self.needs_dry_signal() else None
+        student.train(mode)
+        self._check_classes(student, outputs)
+        return Context(
+            student=outputs,
+            teacher=signal or Signal(),
+            num_classes=self.source.num_classes,
+            num_examples=self.source.num_examples,
+            labels=self.source.labels.to(self.accelerator.device),
+        )
+
+    def _check_classes(self, student: TappedModel, outputs: Outputs) -> None:
+        classes = outputs.logits.shape[-1]
+        if classes != self.source.num_classes:
+            raise ModelError(
+                f"the student {type(student.module).__name__} has {classes} classes",
+                f"the data has {self.source.num_classes}",
+                "Give it as many, or use the data it was made for.",
+            )
+
+    def needs_dry_signal(self) -> bool:
+        """Whether auxiliary modules take their shapes from the teacher's taps or classifier."""
+        needs = self.objective.needs()
+        return bool(needs.teacher_taps) or needs.teacher_head
+
+    def progress(self) -> Progress:
+        """How far this stage is."""
+        return Progress(self.step, self.steps, self.step / self.source.steps_per_epoch)
+
+    def students(self) -> list[TappedModel]:
+        """The cohort as it is now, averaged where the plan says so, auxiliary parts grafted on."""
+        students = []
+        for trainee in self.trainees:
+            student = trainee.member.student
+            if trainee.average:
+                student.module.load_state_dict(trainee.average)
+            for module in trainee.member.aux:
+                graft = getattr(module, "graft", None)
+                student = graft(student) if callable(graft) else student
+            students.append(cast("TappedModel", student))
+        return students
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that a resumed run needs, by name."""
+        tensors = {f"teacher.{name}": tensor for name, tensor in self.teacher.state().items()}
+        for index, trainee in enumerate(self.trainees):
+            named = dict(trainee.member.state_dict())
+            named |= {f"average.{n}": t for n, t in trainee.average.items()}
+            slots = optimizer_state(trainee.optimizer.optimizer, trainee.names)
+            named |= {f"optimizer.{n}": t for n, t in slots.items()}
+            tensors |= {f"member.{index}.{name}": tensor for name, tensor in named.items()}
+        return tensors
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything else that a resumed run needs, as JSON."""
+        scaler = self.accelerator.scaler
+        return {
+            "step": self.step,
+            "accumulate": self.accumulate,
+            "source": self.source.state(),
+            "balance": [trainee.balance.state() for trainee in self.trainees],
+            "scaler": scaler.state_dict() if scaler is not None else {},
+        }
+
+    def load(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Takes back what `tensors` and `numbers` gave."""
+        for index, trainee in enumerate(self.trainees):
+            own = _under(tensors, f"member.{index}.")
+            slots, average = _under(own, "optimizer."), _under(own, "average.")
+            trainee.member.load_state_dict(
+                {k: v for k, v in own.items() if not k.startswith(("optimizer.", "average."))}
+            )
+            load_optimizer_state(trainee.optimizer.optimizer, trainee.names, slots)
+            trainee.average = {name: tensor.clone() for name, tensor in average.items()}
+            trainee.balance = Balance(**numbers["balance"][index])
+        if teacher := _under(tensors, "teacher."):
+            self.teacher.load_state(teacher)
+        self.source.load_state(numbers["source"])
+        self.step, self.accumulate = numbers["step"], numbers["accumulate"]
+        if self.accelerator.scaler is not None and numbers["scaler"]:
+            self.accelerator.scaler.load_state_dict(numbers["scaler"])
+
+
+def make_accelerator(plan: Plan, cohort: int = 1) -> Accelerator:
+    """Accelerate as the loop uses it: no accumulation of its own, unused parameters allowed.
+
+    A cohort's losses are computed outside the wrapped forward pass, where unused parameters
+    cannot be found; a method such as a hint leaves the later layers unused.
+    """
+    unused = DistributedDataParallelKwargs(find_unused_parameters=cohort == 1)
+    return Accelerator(mixed_precision=_PRECISION[plan.precision], kwargs_handlers=[unused])
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return PartialState().is_main_process
+
+
+def settled(
+    objective: Objective[Any], cohort: Sequence[TappedModel], teacher: Teacher, source: Source
+) -> Sum:
+    """The objective as a sum, with every `layers: auto` replaced by names."""
+    inputs = source.sample(2).inputs
+
+    def pairs(kind: LayerKind) -> Layers:
+        shown = getattr(teacher, "model", None)
+        other = shown if isinstance(shown, TappedModel) else cohort[0]
+        return pair_layers(cohort[0], other, inputs, kind)
+
+    parts = Sum(objective.parts())
+    return parts.settled(pairs)
+
+
+def require(objective: Sum, teacher: Teacher, accumulate: int) -> None:
+    """Refuse, in words and before any training, what this teacher or plan cannot give."""
+    offers = teacher.offers()
+    for part in objective.members:
+        needs = part.needs()
+        unmet = needs.unmet_by(offers)
+        if unmet:
+            raise NeedsError(
+                f"{part.name} with the teacher {type(teacher).__name__}",
+                "; ".join(unmet),
+                "Use a live teacher, or another objective.",
+            )
+        if needs.scope == "batch" and accumulate > 1:
+            raise RecipeError(
+                f"{part.name} with accumulate: {accumulate}",
+                "it compares the examples of a batch with one another, so the batch stays whole",
+                "Set accumulate to 1, with a smaller batch if memory is short.",
+            )
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,188 @@
+"""A cell of a run: one arm at one seed, trained to its end, measured once, kept in a folder.
+
+A cell that is finished is never trained again; one that was cut short goes on from its last
+checkpoint. What a report needs of it lies in its folder: the student, its logits on the held-out
+sets, its losses.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from preceptor.data.image_source import ImageSource
+from preceptor.data.images import ImageData, ImageSet
+from preceptor.models.load import save_model
+from preceptor.models.predict import predict
+from preceptor.models.tapped import TappedModel
+from preceptor.objectives.base import Objective
+from preceptor.teachers.base import Teacher
+from preceptor.train.checkpoint import write_atomically
+from preceptor.train.fit import Losses
+from preceptor.train.plan import Plan
+from preceptor.train.record import read
+from preceptor.train.session import Keeping, train
+from preceptor.train.training import Training
+
+EVALUATION_BATCH = 256
+
+
+@final
+@dataclass(frozen=True)
+class Stretch:
+    """A stage with everything said: who teaches is made from the students as they then are."""
+
+    objective: Objective[Any]
+    plan: Plan
+    source: Callable[[], ImageSource]
+    teacher: Callable[[Sequence[TappedModel]], Teacher]
+
+
+@final
+@dataclass(frozen=True)
+class Cell:
+    """What is trained, from which seed, in which folder.
+
+    `students` makes the cohort anew; a cell of several stages hands it from one to the next.
+    """
+
+    arm: str
+    seed: int
+    folder: Path
+    students: Callable[[], list[TappedModel]]
+    stretches: tuple[Stretch, ...]
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all stages."""
+        return sum(steps_of(stretch.plan, stretch.source()) for stretch in self.stretches)
+
+    def done(self) -> bool:
+        """Whether an earlier process finished it."""
+        return (self.folder / "done.json").exists()
+
+
+@final
+@dataclass(frozen=True)
+class Finished:
+    """What a finished cell left: one entry a member of the cohort in `logits`.
+
+    `logits[member][part]` is [n, v] for the parts "validation" and "test", and likewise
+    `teacher_logits[part]` where the cell's own teacher is a model of the student's past.
+    """
+
+    logits: tuple[dict[str, Tensor], ...]
+    teacher_logits: dict[str, Tensor]
+    curve: list[dict[str, Any]]
+    steps: int
+    seconds: float
+    notices: tuple[str, ...] = field(default=())
+
+
+def steps_of(plan: Plan, source: ImageSource) -> int:
+    """A plan's optimiser steps on a source."""
+    return plan.steps or plan.epochs * source.steps_per_epoch
+
+
+def run_cell(
+    cell: Cell, data: ImageData, keeping: Keeping, watch: Callable[[Losses], None]
+) -> Finished:
+    """Train a cell from wherever it was left, and give what it came to."""
+    if not cell.done():
+        started = time.perf_counter()
+        students, training, notices = _trained(cell, keeping, watch)
+        if training.accelerator.is_main_process:
+            seconds = time.perf_counter() - started
+            _keep(cell, students, training, data)
+            done = {"seconds": seconds, "notices": notices, "steps": cell.steps}
+            write_atomically(cell.folder / "done.json", lambda p: _write(p, json.dumps(done)))
+        training.accelerator.wait_for_everyone()
+    return finished(cell)
+
+
+def finished(cell: Cell) -> Finished:
+    """What lies in a finished cell's folder."""
+    done = json.loads((cell.folder / "done.json").read_text())
+    tensors = load_file(cell.folder / "predictions.safetensors")
+    members = sorted({int(name.split(".")[0]) for name in tensors if name[0].isdigit()})
+    logits = tuple(
+        {part: tensors[f"{member}.{part}"] for part in ("validation", "test")} for member in members
+    )
+    own = {k.removeprefix("teacher."): v for k, v in tensors.items() if k.startswith("teacher.")}
+    curve = [
+        entry
+        for stage in range(len(cell.stretches))
+        for entry in read(cell.folder / f"stage-{stage}" / "metrics.jsonl")
+    ]
+    return Finished(logits, own, curve, done["steps"], done["seconds"], tuple(done["notices"]))
+
+
+def student_folder(cell: Cell, member: int = 0) -> Path:
+    """Where a finished cell's student lies; members of a cohort are numbered from 0."""
+    return cell.folder / ("student" if member == 0 else f"student-{member}")
+
+
+def predictions(model: TappedModel, images: ImageSet, device: torch.device) -> Tensor:
+    """The model's logits [n, v] for a whole set, in its order."""
+    found = predict(model.to(device), images.batches(EVALUATION_BATCH), device)
+    return torch.from_numpy(found.logits)
+
+
+def _trained(
+    cell: Cell, keeping: Keeping, watch: Callable[[Losses], None]
+) -> tuple[list[TappedModel], Training, list[str]]:
+    students = cell.students()
+    notices: list[str] = []
+    aux: Sequence[nn.ModuleList] = ()
+    training: Training | None = None
+    for index, stretch in enumerate(cell.stretches):
+        torch.manual_seed(cell.seed)
+        training = Training(
+            students,
+            stretch.teacher(students),
+            stretch.objective,
+            stretch.source(),
+            stretch.plan,
+            seed=cell.seed,
+            aux=aux,
+        )
+        notices += train(training, cell.folder / f"stage-{index}", keeping, watch)
+        students = training.students()
+        kept = stretch.plan.keep_auxiliary
+        aux = [trainee.member.aux for trainee in training.trainees] if kept else ()
+    assert training is not None, "a cell has at least one stage"
+    return students, training, notices
+
+
+def _keep(cell: Cell, students: Sequence[TappedModel], training: Training, data: ImageData) -> None:
+    """Save the students and everything that will be asked of them, then drop what is not needed."""
+    device = training.accelerator.device
+    tensors: dict[str, Tensor] = {}
+    parts = {"validation": data.validation, "test": data.test}
+    for member, student in enumerate(students):
+        save_model(student, student_folder(cell, member))
+        for part, images in parts.items():
+            tensors[f"{member}.{part}"] = predictions(student, images, device)
+    if type(training.teacher).learn is not Teacher.learn:
+        own = getattr(training.teacher, "model", None)
+        if isinstance(own, TappedModel):
+            tensors |= {
+                f"teacher.{p}": predictions(own, images, device) for p, images in parts.items()
+            }
+    write_atomically(cell.folder / "predictions.safetensors", lambda path: save_file(tensors, path))
+
+
+def forget(folder: Path) -> None:
+    """Remove a run's folder, for a fresh start."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)

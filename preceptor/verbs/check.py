@@ -1,0 +1,117 @@
+"""`preceptor check`: is a recipe valid, and who reads what from whom?"""
+
+from pathlib import Path
+
+from preceptor.errors import NeedsError, RecipeError
+from preceptor.objectives.base import Weighted
+from preceptor.recipe import build
+from preceptor.recipe.load import load_recipe
+from preceptor.recipe.schema import Recipe, Stage
+from preceptor.recipe.teachers import AnyTeacher, NobodyTeacher
+from preceptor.types import Needs
+
+
+def check(recipe: Recipe | str | Path, *, deep: bool = False) -> str:
+    """Whether a recipe can run, in words; raises the sentence that says why not.
+
+    Static by default: nothing is loaded or trained. With `deep` the data is loaded and each stage
+    takes a few steps, which gives an estimate of time, memory and disk.
+    """
+    read = load_recipe(recipe)
+    require_fit(read)
+    lines = [f"{read.name}: valid"]
+    for index, stage in enumerate(read.stages):
+        lines.append(f"stage {index + 1}: {_length(stage)}, {_batch(stage)}")
+        lines += [
+            f"  {line}" for part in stage.objective.parts() for line in _reads(part, stage, read)
+        ]
+    arms = ", ".join(read.control.arms) or "none"
+    lines.append(
+        f"arms without a teacher: {arms}; seeds: {', '.join(map(str, read.seed.values()))}"
+    )
+    if deep:
+        from preceptor.verbs.deep import deep_check
+
+        lines += deep_check(read)
+    return "\n".join(lines)
+
+
+def require_fit(recipe: Recipe) -> None:
+    """Raise where an objective needs what its teacher, data or plan cannot give."""
+    for index, stage in enumerate(recipe.stages):
+        said = stage.teacher or recipe.teacher
+        for part in stage.objective.parts():
+            where = f"stages.{index}.objective: {part.name}"
+            needs = part.needs()
+            unmet = needs.unmet_by(build.offers(said))
+            if unmet:
+                raise NeedsError(
+                    f"{where} with the teacher {_kind(said)}",
+                    "; ".join(unmet),
+                    "Choose a teacher that gives it (a live one gives everything), or leave the "
+                    "method out.",
+                )
+            if needs.scope == "batch" and stage.plan.accumulate > 1:
+                raise RecipeError(
+                    f"{where} with plan.accumulate: {stage.plan.accumulate}",
+                    "it compares the examples of a batch with one another, which is never split",
+                    "Set accumulate to 1, and a smaller batch if memory is short.",
+                )
+
+
+def _reads(part: Weighted, stage: Stage, recipe: Recipe) -> list[str]:
+    needs = part.needs()
+    teacher = _kind(stage.teacher or recipe.teacher)
+    lines = [f"{part.name} (weight {_weight(part)}) reads"]
+    for words in _from_teacher(needs):
+        lines.append(f"  {words} from the teacher ({teacher})")
+    if needs.student_taps:
+        lines.append(f"  layers {_names(needs.student_taps)} from the student")
+    if needs.student_head:
+        lines.append("  the classifier from the student")
+    if needs.labels:
+        lines.append("  labels from the data, on labelled examples alone")
+    if needs.ids:
+        lines.append("  ids from the data")
+    return lines if len(lines) > 1 else [f"{lines[0]} the student's logits"]
+
+
+def _from_teacher(needs: Needs) -> list[str]:
+    words = [
+        kind if kind == "logits" else f"probabilities at temperature {_temperatures(needs)}"
+        for kind in sorted(needs.kinds)
+    ]
+    if needs.teacher_taps:
+        words.append(f"layers {_names(needs.teacher_taps)}")
+    if needs.teacher_head:
+        words.append("the classifier")
+    return words
+
+
+def _temperatures(needs: Needs) -> str:
+    return ", ".join(f"{value:g}" for value in sorted(needs.temperatures)) or "1"
+
+
+def _names(taps: frozenset[str]) -> str:
+    return "that are paired when it starts" if taps == {"auto"} else ", ".join(sorted(taps))
+
+
+def _weight(part: Weighted) -> str:
+    weight = part.weight
+    return f"{weight:g}" if isinstance(weight, int | float) else str(weight)
+
+
+def _kind(said: AnyTeacher) -> str:
+    """A teacher's key in the recipe."""
+    return "nobody" if isinstance(said, NobodyTeacher) else next(iter(type(said).model_fields))
+
+
+def _length(stage: Stage) -> str:
+    plan = stage.plan
+    return f"{plan.steps} steps" if plan.steps else f"{plan.epochs} epochs"
+
+
+def _batch(stage: Stage) -> str:
+    return (
+        f"batch {stage.plan.batch}, {stage.plan.optimizer.name} at lr {stage.plan.optimizer.lr:g}"
+    )

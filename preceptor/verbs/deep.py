@@ -1,0 +1,92 @@
+"""What a short real run tells before a long one: seconds, memory and disk."""
+
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from preceptor.recipe import build
+from preceptor.recipe.schema import Recipe, Stage
+from preceptor.recipe.teachers import BornAgainTeacher, CachedTeacher, LiveTeacher
+from preceptor.teachers.base import Teacher
+from preceptor.teachers.live import Live
+from preceptor.train import checkpoint
+from preceptor.train.fit import Losses, run
+from preceptor.train.training import Training
+from preceptor.verbs.cells import Cell
+from preceptor.verbs.experiment import Experiment
+
+_STEPS = 8
+"""Steps that each stage takes; the first few, which warm up, are not timed."""
+
+_WARM = 3
+
+
+def deep_check(recipe: Recipe) -> list[str]:
+    """Takes a few steps of each stage with an untrained teacher; nothing is kept."""
+    with tempfile.TemporaryDirectory() as scratch:
+        experiment = Experiment(recipe, Path(scratch), _unwatched)
+        lines, seconds, disk = [f"data: {_data(experiment)}"], 0.0, 0
+        for index, stage in enumerate(recipe.stages):
+            each, size, steps = _tried(experiment, stage, Path(scratch))
+            seconds += each * steps
+            disk = max(disk, size)
+            lines.append(f"stage {index + 1}: {each * 1e3:.1f} ms a step, {steps} steps")
+        arms = 1 + sum({"longer": recipe.control.longer}.get(a, 1.0) for a in recipe.control.arms)
+        total = seconds * arms * recipe.seed.count
+        lines.append(f"all arms and seeds: about {total:.0f} s, and the teacher's training")
+        lines.append(f"memory: {_peak() / 2**20:.0f} MiB at most so far")
+        kept = disk * recipe.checkpoint.keep * (1 + len(recipe.control.arms)) * recipe.seed.count
+        lines.append(f"disk: about {kept / 2**20:.1f} MiB of checkpoints")
+    return lines
+
+
+def _tried(experiment: Experiment, stage: Stage, scratch: Path) -> tuple[float, int, int]:
+    """Seconds a step, bytes of a checkpoint, and how many steps the stage has."""
+    seed = experiment.recipe.seed.first
+    students = experiment.start(seed)
+
+    def untrained(said: LiveTeacher, name: str) -> Teacher:
+        del name
+        return Live(build.model(said.model, experiment.data, seed))
+
+    said = stage.teacher or experiment.recipe.teacher
+    said = said.cached.teacher if isinstance(said, CachedTeacher) else said
+    if isinstance(said, BornAgainTeacher):
+        teacher = Live(experiment.start(seed + 1)[0])
+    else:
+        teacher = build.teacher(said, experiment.data, students, untrained)
+    source = experiment.source(stage, stage.plan, seed)
+    training = Training(students, teacher, stage.objective, source, stage.plan, seed=seed)
+    steps = training.steps
+    training.steps = _STEPS
+    started = time.perf_counter()
+    for losses in run(training):
+        if losses.step == _WARM:
+            started = time.perf_counter()
+    each = (time.perf_counter() - started) / (_STEPS - _WARM)
+    checkpoint.save(training, scratch / "checkpoints")
+    size = sum(f.stat().st_size for f in (scratch / "checkpoints").rglob("*") if f.is_file())
+    return each, size, steps
+
+
+def _unwatched(cell: Cell, losses: Losses) -> None:
+    """Nobody looks at so few steps."""
+    del cell, losses
+
+
+def _data(experiment: Experiment) -> str:
+    data = experiment.data
+    sizes = f"{len(data.train)} train, {len(data.validation)} validation, {len(data.test)} test"
+    return f"{sizes}, {data.num_classes} classes, images {' x '.join(map(str, data.shape))}"
+
+
+def _peak() -> int:
+    """The most memory that was used so far, in bytes: the accelerator's where there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

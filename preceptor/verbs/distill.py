@@ -1,0 +1,116 @@
+"""`preceptor distill`: the main job, from the teacher's training to the report."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from preceptor.evaluate.assembly import build_report
+from preceptor.evaluate.render import render_html, render_text
+from preceptor.evaluate.report import Report
+from preceptor.recipe.load import load_recipe
+from preceptor.recipe.schema import Recipe
+from preceptor.train.checkpoint import write_atomically
+from preceptor.train.record import read
+from preceptor.verbs.cells import Cell, student_folder
+from preceptor.verbs.check import require_fit
+from preceptor.verbs.experiment import Experiment, tuned
+from preceptor.verbs.folders import open_run
+from preceptor.verbs.progress import Progress
+from preceptor.verbs.results import fixed_teacher, run_result
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, its report, and where the first seed's student lies."""
+
+    folder: Path
+    report: Report
+    student: Path
+
+
+def distill(
+    recipe: Recipe | str | Path,
+    *,
+    out: Path | None = None,
+    fresh: bool = False,
+    show: bool = False,
+) -> Run:
+    """Train the teacher, distil, train the arms without it, evaluate and report.
+
+    Killed at any moment and called again with the same arguments, it goes on where it was and
+    ends with the same students and metrics. A finished run is not run again.
+
+    Args:
+        recipe: a recipe, a file, or a preset's name.
+        out: the run's folder; runs/NAME where not given.
+        fresh: remove an earlier run from the folder first.
+        show: a progress bar while it runs and a table at the end.
+    """
+    read_recipe = load_recipe(recipe)
+    require_fit(read_recipe)
+    folder = open_run(read_recipe, out, fresh=fresh)
+    with Progress(read_recipe, folder, show=show) as progress:
+        experiment = Experiment(read_recipe, folder, progress.watch)
+        started = time.perf_counter()
+        teacher = fixed_teacher(experiment, progress)
+        phases = {"teacher": time.perf_counter() - started}
+        arms = trained_arms(experiment, progress)
+        phases["arms"] = time.perf_counter() - started - phases["teacher"]
+        result = run_result(experiment, teacher, arms, phases)
+    if progress.main:
+        _write(folder, experiment, arms, build_report(result))
+    report = Report.from_json((folder / "report.json").read_text())
+    if show and progress.main:
+        print(render_text(report))
+        print(f"\nThe report is {folder / 'report.html'}")
+    first = arms["distilled"][0]
+    return Run(folder, report, student_folder(first))
+
+
+def trained_arms(experiment: Experiment, progress: Progress) -> dict[str, list[Cell]]:
+    """Every arm's finished cells, seed by seed; tuned first where the recipe says so."""
+    recipe = experiment.recipe
+    names = ("distilled", *recipe.control.arms)
+    rates = {name: tuned(experiment, name) for name in names}
+    plan = [
+        cell
+        for seed in recipe.seed.values()
+        for name in names
+        for cell in _cells(experiment, name, seed, rates[name])
+    ]
+    progress.plan(plan)
+    arms: dict[str, list[Cell]] = {}
+    for cell in plan:
+        experiment.run(cell)
+        arms.setdefault(cell.arm, []).append(cell)
+    return arms
+
+
+def _cells(experiment: Experiment, arm: str, seed: int, lr: float | None) -> list[Cell]:
+    if arm == "distilled":
+        return list(experiment.distilled(seed, lr))
+    members = range(len(experiment.students()) if arm == "control" else 1)
+    return [experiment.plain(arm, seed, lr, member) for member in members]
+
+
+def _write(
+    folder: Path, experiment: Experiment, arms: dict[str, list[Cell]], report: Report
+) -> None:
+    """The run's files; the report's JSON last, so that where it is everything is."""
+    lines = [
+        json.dumps({"arm": cell.arm, "seed": cell.seed, "stage": stage, **entry})
+        for cell in (*experiment.teachers(), *(c for cells in arms.values() for c in cells))
+        for stage in range(len(cell.stretches))
+        for entry in read(cell.folder / f"stage-{stage}" / "metrics.jsonl")
+    ]
+    text = "\n".join(lines) + "\n"
+    write_atomically(folder / "metrics.jsonl", lambda path: _text(path, text))
+    write_atomically(folder / "report.html", lambda path: _text(path, render_html(report)))
+    write_atomically(folder / "report.json", lambda path: _text(path, report.to_json()))
+
+
+def _text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,46 @@
+"""A run's folder: which recipe it belongs to, and whether it is finished."""
+
+import shutil
+from pathlib import Path
+
+from preceptor.errors import RecipeError
+from preceptor.recipe.load import recipe_text
+from preceptor.recipe.schema import Recipe
+from preceptor.train.checkpoint import write_atomically
+
+
+def open_run(recipe: Recipe, out: Path | None, *, fresh: bool = False) -> Path:
+    """The run's folder with its resolved recipe; `runs/NAME` where no other is named.
+
+    A folder of the same recipe is gone on with; one of another recipe is refused.
+    """
+    folder = out or Path("runs") / recipe.name
+    resolved = recipe_text(recipe)
+    written = folder / "recipe.yaml"
+    if fresh:
+        _empty(folder, written)
+    if written.exists() and written.read_text() != resolved:
+        raise RecipeError(
+            f"{folder} holds a run of another recipe",
+            "going on would mix two runs",
+            "Choose another folder with --out, or start anew with --fresh.",
+        )
+    if folder.is_dir() and not written.exists() and any(folder.iterdir()):
+        raise RecipeError(
+            f"{folder} is not empty and holds no run",
+            "what is in it would be mixed with the run's files",
+            "Choose another folder with --out.",
+        )
+    if not written.exists():
+        write_atomically(written, lambda path: _write(path, resolved))
+    return folder
+
+
+def _empty(folder: Path, written: Path) -> None:
+    """Remove an earlier run; a folder that is none is left alone."""
+    if written.exists():
+        shutil.rmtree(folder)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)

@@ -1,0 +1,262 @@
+"""From the cells of a finished run to what is judged: arms, teacher, costs, surroundings."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from preceptor.data.images import ImageSet
+from preceptor.evaluate.cost import ModelCost, Timing, measure, model_cost
+from preceptor.evaluate.results import ArmResult, Losses, RunResult, SeedResult, Validation
+from preceptor.models.load import load_model
+from preceptor.models.tapped import TappedModel
+from preceptor.recipe.load import recipe_text
+from preceptor.recipe.schema import Recipe
+from preceptor.recipe.teachers import AnyTeacher, CachedTeacher, EnsembleTeacher, LiveTeacher
+from preceptor.teachers.base import Teacher
+from preceptor.teachers.ensemble import Ensemble
+from preceptor.teachers.live import Live
+from preceptor.train.checks import check_teacher_knows
+from preceptor.types import Dense
+from preceptor.verbs.cells import EVALUATION_BATCH, Cell, Finished, finished, student_folder
+from preceptor.verbs.experiment import TEACHER_SEED, Experiment
+from preceptor.verbs.progress import Progress
+
+_CHECKED = 512
+"""Held-out images on which a teacher shows that it knows anything."""
+
+_PACKAGES = ("preceptor", "torch", "transformers", "accelerate", "numpy", "scikit-learn")
+
+
+@final
+@dataclass(frozen=True)
+class FixedTeacher:
+    """A teacher that is the same for every seed, and its answers to the held-out sets."""
+
+    teacher: Teacher
+    logits: Mapping[str, Tensor]
+
+
+def fixed_teacher(experiment: Experiment, progress: Progress) -> FixedTeacher | None:
+    """The run's teacher, trained or loaded, once it has shown that it knows something.
+
+    None where the teacher is the student's own past, its peers, or nobody.
+    """
+    said = judged_teacher(experiment.recipe)
+    if isinstance(said, CachedTeacher):
+        said = said.cached.teacher
+    if not isinstance(said, LiveTeacher | EnsembleTeacher):
+        return None
+    progress.plan(experiment.teachers())
+    teacher = experiment.teacher(said, (), "teacher")
+    data = experiment.data
+    rows = torch.arange(min(_CHECKED, len(data.validation)))
+    check_teacher_knows(teacher, data.validation.batch(rows), data.num_classes)
+    logits = {
+        part: _answers(teacher, images)
+        for part, images in (("validation", data.validation), ("test", data.test))
+    }
+    return FixedTeacher(teacher, logits)
+
+
+def judged_teacher(recipe: Recipe) -> AnyTeacher:
+    """The teacher that the student is compared with: the recipe's, or its last stage's own."""
+    own = [stage.teacher for stage in recipe.stages if stage.teacher is not None]
+    return own[-1] if own else recipe.teacher
+
+
+def run_result(
+    experiment: Experiment,
+    fixed: FixedTeacher | None,
+    arms: Mapping[str, Sequence[Cell]],
+    phases: Mapping[str, float],
+) -> RunResult:
+    """Everything that the report is made from."""
+    recipe, data = experiment.recipe, experiment.data
+    example = data.test.batch(torch.arange(1)).inputs
+    assert isinstance(example, Tensor)
+    found: list[ArmResult] = []
+    models: dict[str, Any] = {}
+    warnings: list[str] = []
+    for name, cells in arms.items():
+        done = [finished(cell) for cell in cells]
+        warnings += _warnings(cells, done)
+        for member in range(len(done[0].logits)):
+            arm = name if member == 0 else f"peer-{member}"
+            model = load_model({"folder": str(student_folder(cells[0], member))})
+            models[arm] = model
+            found.append(
+                ArmResult(
+                    arm,
+                    tuple(
+                        _seed_result(cell.seed, one, member, experiment)
+                        for cell, one in zip(cells, done, strict=True)
+                    ),
+                    model_cost(model, example),
+                    versus="control" if member == 0 else f"control-{member}",
+                    unlabelled=_unlabelled(cells[0]),
+                )
+            )
+    teacher, runnable = _teacher(experiment, fixed, arms, models, example)
+    if runnable is not None:
+        models["teacher"] = runnable
+    return RunResult(
+        name=recipe.name,
+        labels=data.test.labels.numpy(),
+        classes=data.class_names,
+        arms=tuple(found),
+        teacher=teacher,
+        recipe=recipe_text(recipe),
+        timing=_timing(models, example),
+        versions={name: version(name) for name in _PACKAGES}
+        | {"python": platform.python_version()},
+        hardware=_hardware(),
+        warnings=tuple(dict.fromkeys(warnings)),
+        phases=phases,
+    )
+
+
+def _teacher(
+    experiment: Experiment,
+    fixed: FixedTeacher | None,
+    arms: Mapping[str, Sequence[Cell]],
+    models: Mapping[str, Any],
+    example: Tensor,
+) -> tuple[ArmResult | None, Any]:
+    """The teacher as an arm, and something to time."""
+    data = experiment.data
+    if fixed is not None:
+        seconds = sum(finished(cell).seconds for cell in experiment.teachers() if cell.done())
+        steps = sum(cell.steps for cell in experiment.teachers())
+        one = SeedResult(
+            TEACHER_SEED,
+            fixed.logits["test"].numpy(),
+            steps,
+            seconds,
+            Validation(fixed.logits["validation"].numpy(), data.validation.labels.numpy()),
+        )
+        members = _modules(fixed.teacher)
+        costs = [model_cost(member, example) for member in members]
+        cost = ModelCost(
+            sum(c.parameters for c in costs),
+            sum(c.bytes for c in costs),
+            sum(c.flops for c in costs),
+        )
+        return ArmResult("teacher", (one,), cost), _Together(members)
+    before = _generation_before(arms)
+    cells = arms[before] if before else arms["distilled"]
+    done = [finished(cell) for cell in cells]
+    logits = [one.logits[0] if before else one.teacher_logits for one in done]
+    if not all(logits):
+        return None, None
+    seeds = tuple(
+        SeedResult(
+            cell.seed,
+            own["test"].numpy(),
+            one.steps,
+            one.seconds,
+            Validation(own["validation"].numpy(), data.validation.labels.numpy()),
+        )
+        for cell, one, own in zip(cells, done, logits, strict=True)
+    )
+    model = models[before or "distilled"]
+    return ArmResult("teacher", seeds, model_cost(model, example)), model
+
+
+def _generation_before(arms: Mapping[str, Sequence[Cell]]) -> str:
+    """The arm that taught the last generation; empty where there are none."""
+    numbers = [int(name.rpartition("-")[2]) for name in arms if name.startswith("generation-")]
+    return f"generation-{max(numbers)}" if numbers else ""
+
+
+def _seed_result(seed: int, one: Finished, member: int, experiment: Experiment) -> SeedResult:
+    labels = experiment.data.validation.labels.numpy()
+    return SeedResult(
+        seed,
+        one.logits[member]["test"].numpy(),
+        one.steps,
+        one.seconds,
+        Validation(one.logits[member]["validation"].numpy(), labels),
+        _curve(one.curve, f"{member}/" if member else ""),
+    )
+
+
+def _curve(entries: Sequence[Mapping[str, Any]], prefix: str) -> Losses:
+    """One member's terms over the steps of all stages; a term absent from a stage is NaN there."""
+    own = [
+        {k.removeprefix(prefix): v for k, v in entry["terms"].items() if _belongs(k, prefix)}
+        for entry in entries
+    ]
+    names = dict.fromkeys(name for terms in own for name in terms)
+    values = {n: np.array([terms.get(n, np.nan) for terms in own]) for n in names}
+    return Losses(np.arange(1, len(own) + 1), values)
+
+
+def _belongs(term: str, prefix: str) -> bool:
+    return term.startswith(prefix) if prefix else not term[0].isdigit()
+
+
+def _answers(teacher: Teacher, images: ImageSet) -> Tensor:
+    answers: list[Tensor] = []
+    for batch in images.batches(EVALUATION_BATCH):
+        distribution = teacher.signal(batch).distribution
+        if isinstance(distribution, Dense) and distribution.temperature is None:
+            answers.append(distribution.logits)
+        else:
+            answers.append(distribution.log_probs(1.0))
+    return torch.cat(answers).float().cpu()
+
+
+def _modules(teacher: Teacher) -> list[TappedModel]:
+    if isinstance(teacher, Ensemble):
+        return [model for member in teacher.members for model in _modules(member)]
+    assert isinstance(teacher, Live), "what is fixed is a model or several"
+    return [teacher.model]
+
+
+@final
+class _Together(nn.Module):
+    """Several models on one input, one after the other."""
+
+    def __init__(self, members: Sequence[TappedModel]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, inputs: Tensor) -> list[Any]:
+        return [member(inputs) for member in self.members]
+
+
+def _timing(models: Mapping[str, Any], example: Tensor) -> Timing:
+    """One image at a time, one thread: what a server without batching would see."""
+    shown = {k: v.cpu() for k, v in models.items() if k in ("teacher", "distilled", "control")}
+    return measure(shown, example, generator=np.random.default_rng(0), threads=1)
+
+
+def _unlabelled(cell: Cell) -> int:
+    return max(len(stretch.source().unlabelled) for stretch in cell.stretches)
+
+
+def _warnings(cells: Sequence[Cell], done: Sequence[Finished]) -> list[str]:
+    return [
+        f"{cell.arm}, seed {cell.seed}: {notice}"
+        for cell, one in zip(cells, done, strict=True)
+        for notice in one.notices
+    ]
+
+
+def _hardware() -> dict[str, str]:
+    found = {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
