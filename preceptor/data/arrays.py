@@ -15,6 +15,7 @@ from torch import Tensor
 from preceptor.data.raw import RawData, RawSet
 from preceptor.errors import DataError
 
+_CORRECT = "Correct or remove these images."
 _IMAGES = ("images", "x")
 _LABELS = ("labels", "y")
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -94,28 +95,23 @@ def _bytes(images: NDArray[Any], name: str) -> NDArray[np.uint8]:
         )
     fractions = images.dtype.kind == "f"
     if fractions:
-        _refuse(images, ~np.isfinite(images), "NaN or Inf", "no model can read that", name)
-    high = 1 if fractions else 255
-    _refuse(
-        images,
-        (images < 0) | (images > high),
-        f"pixels outside 0 to {high}",
-        f"{'fractions' if fractions else 'whole numbers'} are read as 0 to {high}; the model"
-        " normalises them itself",
-        name,
+        _refuse(~np.isfinite(images), "NaN or Inf", name, "no model can read that", _CORRECT)
+    high, kind, do = (
+        (1, "fractions", "Divide by 255 or give uint8; leave the normalisation to the model.")
+        if fractions
+        else (255, "whole numbers", _CORRECT)
     )
+    outside = (images < 0) | (images > high)
+    _refuse(outside, f"pixels outside 0 to {high}", name, f"{kind} mean 0 to {high}", do)
     return (np.rint(images * 255.0) if fractions else images).astype(np.uint8)
 
 
-def _refuse(images: NDArray[Any], wrong: NDArray[np.bool_], what: str, why: str, name: str) -> None:
-    rows = np.flatnonzero(wrong.reshape(len(images), -1).any(axis=1))
+def _refuse(wrong: NDArray[np.bool_], what: str, name: str, why: str, do: str) -> None:
+    rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))
     if len(rows):
         more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
-        raise DataError(
-            f"{what} in the {name} set, images {', '.join(map(str, rows[:8]))}{more}",
-            why,
-            "Correct or remove these images.",
-        )
+        listed = ", ".join(map(str, rows[:8]))
+        raise DataError(f"{what} in the {name} set, images {listed}{more}", why, do)
 
 
 def _channels_first(images: NDArray[np.uint8], name: str) -> Tensor:

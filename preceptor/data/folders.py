@@ -64,7 +64,15 @@ def _classes(root: Path, name: str) -> RawSet:
     images: list[Encoded] = []
     labels: list[int] = []
     for index, folder in enumerate(folders):
-        paths = _files(folder, nested=True)
+        paths = _files(folder, nested=False)
+        deeper = _folders(folder)
+        if deeper:
+            raise DataError(
+                f"the class folder {folder} holds the folder {deeper[0].name}",
+                "the images of a class lie directly in its folder; above classes only train,"
+                " test, val and unlabelled are known",
+                "Rename the folders, or move the images up.",
+            )
         if not paths:
             raise DataError(
                 f"the class folder {folder} is empty",

@@ -55,6 +55,12 @@ class ImageSource(Source):
         augment: Augment | None = None,
         omit: Sequence[int] = (),
     ) -> None:
+        if batch < 1 or unlabelled_batch < 0:
+            raise DataError(
+                f"batch={batch}, unlabelled_batch={unlabelled_batch}",
+                "a step draws at least one labelled example",
+                "Give a batch of 1 or more, and 0 or more unlabelled examples.",
+            )
         unlabelled = torch.empty(0, dtype=torch.int64) if unlabelled is None else unlabelled
         _check_ids(images, labelled, unlabelled)
         self._images, self._augment, self._seed = images, augment, seed

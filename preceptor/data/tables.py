@@ -130,9 +130,12 @@ def _raw(
 def _contents(column: pa.ChunkedArray, where: str, folder: Path) -> list[bytes | Path]:
     contents: list[bytes | Path | None] = []
     for chunk in column.chunks:
-        if pa.types.is_struct(chunk.type):
-            both = zip(*(chunk.field(part).to_pylist() for part in ("bytes", "path")), strict=True)
-            contents += [given if given or path is None else folder / path for given, path in both]
+        parts = [part.name for part in chunk.type] if pa.types.is_struct(chunk.type) else []
+        if {"bytes", "path"} <= set(parts):
+            found = dict(zip(parts, chunk.flatten(), strict=True))  # a null row has null parts
+            both = (found[part].to_pylist() for part in ("bytes", "path"))
+            for given, path in zip(*both, strict=True):
+                contents.append(given if given or path is None else folder / path)
         elif pa.types.is_binary(chunk.type) or pa.types.is_large_binary(chunk.type):
             contents += chunk.to_pylist()
         else:

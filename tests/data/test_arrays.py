@@ -87,6 +87,7 @@ def broken(value):
     [
         (broken(np.nan), LABELS, r"NaN or Inf in the train set, images 3, 11"),
         (broken(np.inf), LABELS, r"NaN or Inf in the train set, images 3, 11"),
+        (broken(254.0), LABELS, r"pixels outside 0 to 1 .*Divide by 255"),
         (broken(-0.5), LABELS, r"pixels outside 0 to 1 in the train set, images 3, 11"),
         (noise(20, 1, 4, 4).astype(int) + 256, LABELS, r"outside 0 to 255.*and 12 more"),
         (noise(20, 1, 4, 4) > 9, LABELS, r"type bool"),

@@ -146,6 +146,10 @@ def test_hidden_files_are_passed_over(tmp_path):
         (lambda root: (fill(root, ["a"]), picture().save(root / "x.png")), r"x\.png lies beside"),
         (lambda root: (fill(root / "train", ["a"]), fill(root / "tets", ["a"])), r"tets beside"),
         (
+            lambda root: [fill(root / part, ["a"]) for part in ("training", "testing")],
+            r"class folder .*testing holds the folder a",
+        ),
+        (
             lambda root: [fill(root / part, ["a"]) for part in ("train", "val", "dev")],
             "2 validation sets",
         ),

@@ -149,6 +149,11 @@ def test_draws_need_no_random_generator():
     assert np.array_equal(numpy_words(), numpy_state)
 
 
+def test_a_step_draws_something():
+    with pytest.raises(DataError, match="batch=0"):
+        source(batch=0)
+
+
 def test_seeds_draw_differently():
     assert source(seed=1).take().ids.tolist() != source(seed=2).take().ids.tolist()
 

@@ -68,6 +68,11 @@ def test_a_row_with_a_broken_image_is_named(tmp_path):
     ("columns", "sentence"),
     [
         ({"image": [b"x", None], "label": [0, 1]}, "row 1, holds no image"),
+        (
+            {"image": [{"bytes": b"x", "path": None}, None], "label": [0, 1]},
+            "row 1, holds no image",
+        ),
+        ({"image": [{"png": b"x"}] * 2, "label": [0, 1]}, "images of .* are stored as struct"),
         ({"image": [1.0, 2.0], "label": [0, 1]}, "images of .* are stored as double"),
         ({"image": [b"x", b"y"], "label": [0.5, 1.0]}, "labels of .* are stored as double"),
         ({"image": [b"x", b"y"], "kind": [0, 1]}, "no column 'label'"),
@@ -77,6 +82,18 @@ def test_tables_that_make_no_sense_get_a_sentence(tmp_path, columns, sentence):
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=sentence):
         load_images(tmp_path / "a.parquet")
+
+
+def test_images_can_lie_beside_the_table(tmp_path):
+    for number in range(10):
+        picture(number).save(tmp_path / f"{number}.png")
+    column = [{"bytes": None, "path": f"{number}.png"} for number in range(10)]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.array(column, kind), "label": [0, 1] * 5})
+    pq.write_table(table, tmp_path / "all.parquet")
+    data = load_images(tmp_path / "all.parquet", test_share=0.4)
+    expected = {pixels(picture(number)).tobytes() for number in range(10)}
+    assert {bytes(image.numpy()) for image in torch.as_tensor(data.test.pixels)} <= expected
 
 
 def test_files_whose_part_cannot_be_told_are_refused(tmp_path):
