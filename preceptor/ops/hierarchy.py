@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.cluster.hierarchy import cut_tree, linkage
+from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
@@ -38,8 +38,8 @@ def class_tree(likeness: Float[Tensor, "v v"], sizes: Sequence[int]) -> tuple[Gr
     alike = likeness.detach().double().cpu().numpy()
     distance = alike.max() - alike
     np.fill_diagonal(distance, 0.0)
-    cuts = cut_tree(linkage(squareform(distance, checks=True), "average"), n_clusters=list(sizes))
-    return tuple(_groups(cuts[:, level]) for level in range(len(sizes)))
+    merges = linkage(squareform(distance), "average")[:, :2].astype(int).tolist()
+    return tuple(_groups(num_classes, merges[: num_classes - size]) for size in sizes)
 
 
 def likeness_from_soft_labels(
@@ -65,9 +65,9 @@ def likeness_from_head(weight: Float[Tensor, "v d"]) -> Float[Tensor, "v v"]:
     return ((cosines + cosines.T) / 2).float()
 
 
-def _groups(numbers: np.ndarray) -> Groups:
-    """Tuples of members from each class's group number, ordered by their first member."""
-    members: dict[int, list[int]] = {}
-    for index, number in enumerate(numbers.tolist()):
-        members.setdefault(number, []).append(index)
-    return tuple(tuple(group) for group in members.values())
+def _groups(num_classes: int, merges: list[list[int]]) -> Groups:
+    """The groups after some merges; the one that merge k makes has the number num_classes + k."""
+    members: dict[int, tuple[int, ...]] = {index: (index,) for index in range(num_classes)}
+    for number, (first, second) in enumerate(merges, start=num_classes):
+        members[number] = members.pop(first) + members.pop(second)
+    return tuple(sorted(tuple(sorted(group)) for group in members.values()))

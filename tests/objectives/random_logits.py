@@ -25,7 +25,8 @@ def terms_of(
 ) -> Terms:
     """A method's terms on plain tensors."""
     distribution = Dense(teacher) if isinstance(teacher, Tensor) else teacher
-    batch = Batch(student.detach(), labels=labels, mask=mask)
+    counts = torch.ones(student.shape[:-1], dtype=torch.bool) if mask is None else mask
+    batch = Batch(student.detach(), labels=labels, mask=counts)
     return objective.terms(Outputs(student), Signal(distribution), batch, nn.Module())
 
 
@@ -35,8 +36,9 @@ def gradient(loss: Tensor, student: Tensor) -> Tensor:
     return found
 
 
-def loss_on(objective: Objective[Any], **tensors: Tensor) -> Tensor:
+def loss_on(objective: Objective[Any], **tensors: Any) -> Tensor:
     """`objective.on` for methods, and sums of methods, that have no modules of their own."""
+    tensors.setdefault("mask", torch.ones(tensors["student_logits"].shape[:-1], dtype=torch.bool))
     if isinstance(objective, Sum):
         return objective.on(**tensors, aux=nn.ModuleList(nn.Module() for _ in objective.members))
     return objective.on(**tensors, aux=nn.Module())
