@@ -13,7 +13,7 @@ import preceptor.objectives
 from preceptor.errors import RecipeError, nearest
 from preceptor.objectives.base import Objective, Sum, Weighted
 
-_SHARED = frozenset({"base", "schedules", "adapters"})
+_SHARED = frozenset({"base", "schedules"})
 
 
 @cache

@@ -1,6 +1,6 @@
 """How a recipe names a model: by zoo, timm, transformers, import path or folder."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Field, Tag
 
@@ -16,7 +16,7 @@ class Model(Section):
         channels: image channels; where not given, the data's.
         size: the image's side in pixels; where not given, the data's.
         mean: what is subtracted from each channel of pixels in [0, 1]; where not given, the
-            model's own, or the training data's.
+            model's own where it brings weights, else the training data's.
         std: what each channel is then divided by; where not given, as for `mean`.
         head: the module that is the classifier; where not given, the model's last linear layer.
     """
@@ -28,29 +28,63 @@ class Model(Section):
     std: tuple[Positive, ...] | None = None
     head: str | None = None
 
+    @property
+    def brings_weights(self) -> bool:
+        """Whether the model comes with weights that somebody trained."""
+        return False
+
+    def spec(self, classes: int, shape: tuple[int, int, int]) -> dict[str, Any]:
+        """What `preceptor.models.load.load_model` takes, for data of these classes and shape."""
+        data = {"classes": classes, "channels": shape[0], "size": max(shape[1:])}
+        return {**{key: data[key] for key in self._asks}, **self.said()}
+
+    def said(self) -> dict[str, Any]:
+        """What was said of the model, and nothing that was left open."""
+        return {key: value for key, value in self.model_dump().items() if value is not None}
+
+    _asks: ClassVar[tuple[str, ...]] = ("classes", "channels", "size")
+    """What it takes from the data where nothing is said."""
+
 
 class ZooModel(Model):
-    """One of the built-in families, such as `resnet8x4`; its own arguments beside it."""
+    """One of the built-in families, such as `resnet8x4`; `arguments` are what it leaves open."""
 
     zoo: str
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class TimmModel(Model):
-    """A timm model by name."""
+    """A timm model by name; `arguments` go to `timm.create_model`."""
 
     timm: str
     pretrained: bool = False
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def brings_weights(self) -> bool:
+        """Whether it is pretrained."""
+        return self.pretrained
 
 
 class TransformersModel(Model):
-    """An image classifier of transformers, by hub name or local folder.
+    """An image classifier of transformers.
 
-    With `pretrained: false` its configuration is read and the weights start at random.
+    Args:
+        transformers: a hub name, a local folder, or a configuration such as {model_type: vit}.
+        pretrained: whether its weights are read; without them only its configuration is.
+        attention: the implementation of attention; "eager" for methods that read attention maps.
+        fresh_head: draw the classifier anew where its number of classes is another.
     """
 
-    transformers: str
+    transformers: str | dict[str, Any]
     pretrained: bool = False
+    attention: str | None = None
+    fresh_head: bool = False
+
+    @property
+    def brings_weights(self) -> bool:
+        """Whether it is pretrained."""
+        return self.pretrained
 
 
 class FactoryModel(Model):
@@ -59,11 +93,21 @@ class FactoryModel(Model):
     factory: str
     arguments: dict[str, Any] = Field(default_factory=dict)
 
+    # How many classes it has is found by a pass, and compared with the data's there.
+    _asks: ClassVar[tuple[str, ...]] = ("channels", "size")
+
 
 class FolderModel(Model):
     """A student that an earlier run saved."""
 
     folder: str
+
+    _asks: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def brings_weights(self) -> bool:
+        """Always."""
+        return True
 
 
 MODEL_KEYS = ("zoo", "timm", "transformers", "factory", "folder")

@@ -110,7 +110,8 @@ class Student(Section):
 
     Args:
         model: which model.
-        start: random weights, or {from: FOLDER}.
+        start: "random", which is the model as it is made (its weights are random unless it is
+            pretrained or a folder's), or {from: FOLDER}.
     """
 
     model: AnyModel

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from preceptor.fields import Count, NonNegative
-from preceptor.recipe.models import AnyModel, FolderModel
+from preceptor.recipe.models import AnyModel
 from preceptor.recipe.problems import invalid
 from preceptor.recipe.section import Section, parsed, which
 from preceptor.train.plan import Plan
@@ -63,8 +63,7 @@ class LiveTeacher(Section):
     def _knows_something(self) -> "LiveTeacher":
         if self.train is not None and self.load is not None:
             raise invalid("", "names train and load, and exactly one of them can be", "Keep one.")
-        ready = isinstance(self.model, FolderModel) or getattr(self.model, "pretrained", False)
-        if self.train is None and self.load is None and not ready:
+        if self.train is None and self.load is None and not self.model.brings_weights:
             why = "this teacher would be random: it has no weights and is not trained"
             raise invalid("", why, "Add train: {...}, load: FOLDER, or pretrained: true.")
         return self
@@ -93,6 +92,15 @@ class EnsembleFields(Section):
     members: Annotated[tuple["AnyTeacher", ...], Field(min_length=1)]
     combine: Literal["probabilities", "logits"] = "probabilities"
     weights: tuple[NonNegative, ...] | Literal["uniform", "confidence", "agreement"] = "uniform"
+
+    @model_validator(mode="after")
+    def _members_answer_alone(self) -> "EnsembleFields":
+        for index, member in enumerate(self.members):
+            if isinstance(member, NobodyTeacher | PeersTeacher | BornAgainTeacher | CachedTeacher):
+                why = "it has no answer of its own to average"
+                do = "Name models, ensembles or averages; to cache an ensemble, cache the whole."
+                raise invalid(kind_of(member), why, do, ("members", index))
+        return self
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "EnsembleFields":
@@ -207,6 +215,11 @@ class CachedFields(Section):
     teacher: "AnyTeacher"
     folder: str
 
+    @model_validator(mode="after")
+    def _stands_still(self) -> "CachedFields":
+        _require_still(self.teacher, ("teacher",))
+        return self
+
 
 class CachedTeacher(Section):
     """A teacher read from disk."""
@@ -242,6 +255,25 @@ AnyTeacher = Annotated[
         custom_error_message="names not exactly one kind",
     ),
 ]
+
+
+def kind_of(teacher: Section) -> str:
+    """The key that says which kind of teacher it is.
+
+    >>> kind_of(NobodyTeacher())
+    'nobody'
+    """
+    return next(key for key in TEACHER_KEYS if hasattr(teacher, key))
+
+
+def _require_still(teacher: Section, path: tuple[str | int, ...]) -> None:
+    if isinstance(teacher, EnsembleTeacher):
+        for index, member in enumerate(teacher.ensemble.members):
+            _require_still(member, (*path, "ensemble", "members", index))
+    elif not isinstance(teacher, LiveTeacher):
+        why = "only a teacher that stands still can be written to disk once"
+        raise invalid(kind_of(teacher), why, "Cache a model, or an ensemble of models.", path)
+
 
 for _section in (EnsembleFields, EnsembleTeacher, CachedFields, CachedTeacher):
     _section.model_rebuild(force=True)

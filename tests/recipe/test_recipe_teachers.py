@@ -69,6 +69,18 @@ def test_teachers_may_hold_teachers(small: Small) -> None:
             {"cached": {"teacher": {**LIVE, "lod": 1}, "folder": "x"}},
             "teacher.cached.teacher.lod: unknown key; nearest: load",
         ),
+        (
+            {"ensemble": {"members": [LIVE, {"nobody": {}}]}},
+            "teacher.ensemble.members.1: nobody: it has no answer of its own to average",
+        ),
+        (
+            {"cached": {"teacher": {"ema": {}}, "folder": "x"}},
+            "teacher.cached.teacher: ema: only a teacher that stands still",
+        ),
+        (
+            {"cached": {"teacher": {"ensemble": {"members": [{"ema": {}}]}}, "folder": "x"}},
+            "teacher.cached.teacher.ensemble.members.0: ema: only a teacher that stands still",
+        ),
         ({"snapshots": {"at": 0}}, "teacher.snapshots.at: 0: must be >= 1"),
         ({"nobody": {"x": 1}}, "teacher.nobody.x: unknown key"),
         (
