@@ -9,7 +9,7 @@ from jaxtyping import Float
 from preceptor.evaluate.report import Curve
 from preceptor.evaluate.results import ArmResult, Losses, RunResult
 
-WINDOWS = 80
+WINDOWS = 50
 
 
 def loss_curves(result: RunResult) -> tuple[Curve, ...]:

@@ -22,20 +22,19 @@ _VARIABLES = {_INK: "var(--ink)", _FAINT: "var(--rule)"} | {
     mark: f"var(--arm{i})" for i, mark in enumerate(_ARM_MARKS)
 }
 _MARKERS = "osD^vP*X"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 10,
+    "font.size": 10.5,
     "text.parse_math": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.titlesize": 10,
     "grid.color": _FAINT,
     "grid.linewidth": 0.7,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 9.5,
     "figure.constrained_layout.use": True,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -45,8 +44,8 @@ _STYLE = {
 )
 
 
-def _draw(paint: Callable[[Any], None], what: str, height: float = 3.3) -> Markup:
-    """A figure 4.8 inches wide, painted on one pair of axes."""
+def _draw(paint: Callable[[Any], None], what: str, height: float = 3.2) -> Markup:
+    """A figure 4.3 inches wide (a card's width at its own scale), painted on one pair of axes."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -55,7 +54,7 @@ def _draw(paint: Callable[[Any], None], what: str, height: float = 3.3) -> Marku
         # The page's fonts draw the text; matplotlib's own need not know every script.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
-        figure = Figure(figsize=(4.8, height))
+        figure = Figure(figsize=(4.3, height))
         paint(figure.add_subplot())
         figure.savefig(text, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
     return Markup(_inline(text.getvalue(), what))  # matplotlib has escaped all text in it
@@ -83,7 +82,7 @@ def palette(report: Report) -> dict[str, int]:
     first = [arm.name for arm in report.arms if arm.role == "teacher"]
     first += [report.student] + ([report.control] if report.control else [])
     rest = [arm.name for arm in report.arms if arm.name not in first]
-    start = 0 if len(first) == 3 or report.arms[0].role == "teacher" else 1
+    start = 0 if any(arm.role == "teacher" for arm in report.arms) else 1
     return {name: (start + i) % len(_ARM_MARKS) for i, name in enumerate(first + rest)}
 
 
@@ -131,15 +130,17 @@ def against(report: Report, measure: str, label: str, scale: float = 1.0) -> Mar
 
     def paint(axes: Any) -> None:
         for i, (name, _, accuracy) in enumerate(shown):
-            # Arms of one architecture cost the same: they stand side by side, not on each other.
-            alike = [j for j, place in enumerate(places) if math.isclose(place, places[i])]
+            # Arms of one architecture cost about the same: they stand side by side.
+            alike = [
+                j for j, place in enumerate(places) if math.isclose(place, places[i], rel_tol=0.1)
+            ]
             x = places[i] * 1.09 ** (alike.index(i) - (len(alike) - 1) / 2)
-            low, high = accuracy.low or accuracy.estimate, accuracy.high or accuracy.estimate
-            y = 100 * accuracy.estimate
+            y = accuracy.estimate
+            low, high = (y if limit is None else limit for limit in (accuracy.low, accuracy.high))
             axes.errorbar(
                 [x],
-                [y],
-                yerr=[[y - 100 * low], [100 * high - y]],
+                [100 * y],
+                yerr=[[100 * (y - low)], [100 * (high - y)]],
                 color=_ARM_MARKS[colours[name]],
                 marker=_MARKERS[colours[name]],
                 capsize=3,
@@ -180,16 +181,17 @@ def reliability(report: Report) -> Markup:
         axes.set_ylabel("accuracy, %")
         axes.legend(loc="upper left")
 
-    return _draw(paint, "reliability: accuracy by confidence", 3.9)
+    return _draw(paint, "reliability: accuracy by confidence", 3.8)
 
 
-def matrix(table: Matrix, rows: str, columns: str) -> Markup:
-    """A matrix of shares as a picture, with numbers where they fit."""
+def matrix(table: Matrix, rows: str, columns: str, least: float = 0.0) -> Markup:
+    """A matrix of shares as a picture, palest at `least`, with numbers where they fit."""
     size = len(table.rows)
+    dark = least + 0.6 * (1 - least)
 
     def paint(axes: Any) -> None:
         axes.grid(False)
-        axes.imshow(table.values, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        axes.imshow(table.values, cmap="Blues", vmin=least, vmax=1, interpolation="nearest")
         if size <= 25:
             upright = size <= 12 and max(map(len, table.columns)) <= 3
             axes.set_xticks(range(size), [_short(n) for n in table.columns])
@@ -200,13 +202,13 @@ def matrix(table: Matrix, rows: str, columns: str) -> Markup:
             for i, row in enumerate(table.values):
                 for j, value in enumerate(row):
                     if value >= 0.005:
-                        ink = "#ffffff" if value > 0.6 else "#14202b"
+                        ink = "#ffffff" if value > dark else "#14202b"
                         text = f"{100 * value:.0f}"
-                        axes.text(j, i, text, ha="center", va="center", color=ink, size=8)
+                        axes.text(j, i, text, ha="center", va="center", color=ink, size=8.5)
         axes.set_xlabel(columns)
         axes.set_ylabel(rows)
 
-    return _draw(paint, table.title, 4.3)
+    return _draw(paint, table.title, 4.0)
 
 
 def gains(report: Report, most: int = 10) -> Markup | None:
@@ -256,6 +258,7 @@ def _engineering(number: float) -> str:
     return f"{number:.3g}"
 
 
-def _short(name: str, most: int = 16) -> str:
-    """A name that fits beside a plot; tables have the whole of it."""
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def _short(name: str, most: int = 18) -> str:
+    """A name that fits beside a plot, without its middle; tables have the whole of it."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"

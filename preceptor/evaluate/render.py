@@ -15,6 +15,8 @@ _NOTES = (
     "kappas have Student's interval over seeds."
 )
 
+_RATIO_TILES = (("bytes", "size, teacher / student"), ("latency", "latency, teacher / student"))
+
 
 class Table(NamedTuple):
     """Column heads, and rows of a name with its values."""
@@ -59,9 +61,8 @@ def summary(report: Report) -> Table:
 
 def render_html(report: Report) -> str:
     """One page that needs nothing else: styles and pictures are in it, and no script is."""
-    arms = report.arms
-    class_arms = [arm.name for arm in arms if arm.role in ("teacher", "control")]
-    class_arms.insert(1, report.student)
+    class_arms = [arm.name for arm in report.arms if arm.role == "teacher"]
+    class_arms += [report.student] + ([report.control] if report.control else [])
     return (
         environment()
         .get_template("report.html")
@@ -104,10 +105,13 @@ def _tiles(report: Report) -> list[tuple[str, Measured]]:
         )
     if main:
         tiles.append(("gained over the control", main.accuracy))
-        tiles.append(("share of the gap closed", main.share))
+        tiles.append(("of the gap closed", main.share))
     tiles += [
         (label, report.ratios[name])
-        for name, label in (("bytes", "smaller than the teacher"), ("latency", "faster"))
+        for name, label in (
+            ("bytes", "smaller than the teacher"),
+            ("latency", "faster than the teacher"),
+        )
         if name in report.ratios
     ]
     return tiles
@@ -139,6 +143,7 @@ def _by_seed(report: Report) -> list[tuple[str, list[Measured]]]:
 def _pictures(report: Report) -> list[tuple[str, Markup, str]]:
     """Title, picture, caption."""
     found: list[tuple[str, Markup | None, str]] = []
+    many = len(report.classes) > 20
     found.append(
         (
             "Accuracy against size",
@@ -152,8 +157,8 @@ def _pictures(report: Report) -> list[tuple[str, Markup, str]]:
         (
             "Gain of each class",
             plots.gains(report),
-            "Student minus control, sorted; lines are 95 % intervals. Of more than 20 classes, the "
-            "ten that gain most and least: the table has all.",
+            "Student minus control, sorted; lines are 95 % intervals."
+            + (" The ten that gain most and the ten that gain least." if many else ""),
         )
     )
     found.append(
@@ -170,7 +175,8 @@ def _pictures(report: Report) -> list[tuple[str, Markup, str]]:
         picture = plots.matrix(report.class_agreement, "teacher's class", "student's class")
         found.append(("Agreement by class", picture, f"{report.class_agreement.title}, %."))
     if len(report.arms) > 1:
-        picture = plots.matrix(report.model_agreement, "", "")
+        least = min(min(row) for row in report.model_agreement.values)
+        picture = plots.matrix(report.model_agreement, "", "", least - 0.1 if least > 0.1 else 0.0)
         found.append(("Agreement of models", picture, f"{report.model_agreement.title}, %."))
     terms = plots.loss_terms(report)
     for term in terms[:SHOWN_TERMS]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from preceptor.errors import StorageError
+from preceptor.errors import DataError, StorageError, nearest
 
 SCHEMA = "preceptor.report/1"
 Kind = Literal["helped", "hurt", "no difference seen", "not enough seeds", "not known"]
@@ -150,7 +150,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run showed. Make it with `build_report`; `student` and `control` name arms."""
+    """What a run showed, made by `assembly.build_report`; `student` and `control` name arms."""
 
     schema: str
     name: str
@@ -177,7 +177,14 @@ class Report:
 
     def arm(self, name: str) -> ArmReport:
         """The arm of that name."""
-        return next(arm for arm in self.arms if arm.name == name)
+        arms = {arm.name: arm for arm in self.arms}
+        if name not in arms:
+            raise DataError(
+                f"the arm {name!r} was asked",
+                f"the report has {', '.join(arms)}",
+                f"Nearest: {nearest(name, arms)}.",
+            )
+        return arms[name]
 
     def difference(self, of: str, versus: str) -> Difference | None:
         """The paired difference of two arms, where it was taken."""
@@ -219,7 +226,7 @@ class Report:
 def _read(kind: Any, plain: Any) -> Any:
     """`plain` JSON as an object of type `kind`: dataclasses, tuples, mappings, unions, scalars."""
     origin, inner = get_origin(kind), get_args(kind)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
         if set(plain) != set(hints):
             raise ValueError(f"{kind} has fields {sorted(hints)}, found {sorted(plain)}")

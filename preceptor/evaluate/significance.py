@@ -20,7 +20,7 @@ POWER = 0.8
 _Hits = Bool[np.ndarray, "s n"]
 
 
-def exact(number: float, unit: str) -> Value:
+def exact(number: float | int, unit: str) -> Value:
     """A number without doubt."""
     return Value(float(number), float(number), float(number), 1, unit)
 
@@ -112,7 +112,7 @@ def difference(
         accuracy=valued(accuracy, items, "difference"),
         p=Value(p, None, None, seeds if seeds > 1 else items, "p"),
         p_holm=Value(p, None, None, seeds if seeds > 1 else items, "p"),
-        smallest=Value(_smallest(accuracy, items), None, None, items, "difference"),
+        smallest=Value(_smallest(accuracy, items), None, None, items, "points"),
         share=share,
     )
 

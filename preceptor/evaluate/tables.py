@@ -3,8 +3,8 @@
 import textwrap
 from collections.abc import Sequence
 
-from preceptor.evaluate.report import Report
 from preceptor.evaluate.render import summary
+from preceptor.evaluate.report import Report
 from preceptor.evaluate.words import estimate, in_words, limits
 
 _WIDTH = 88
@@ -12,12 +12,13 @@ _WIDTH = 88
 
 def render_text(report: Report) -> str:
     """Verdict and table for a terminal: no colour, no markup, nothing a name could smuggle in."""
-    table = summary(report)
-    lines: list[list[str]] = [list(table.heads)]
-    for name, values in table.rows:
-        lines.append([name, *(estimate(value) for value in values)])
-        if any(map(limits, values)):
-            lines.append(["", *(limits(value) for value in values)])
+    lines = [["arm", "accuracy", "gain", "gap closed", "agreement", "size", "latency"]]
+    for name, values in summary(report).rows:
+        accuracy, gain, share, agreement, _, parameters, latency = values
+        shown = accuracy, gain, share, agreement
+        lines.append([name, *(estimate(value) for value in (*shown, parameters, latency))])
+        if any(map(limits, shown)):
+            lines.append(["", *(limits(value) for value in shown), "", ""])
     parts = [report.verdict.headline, *(f"- {each}" for each in report.verdict.sentences)]
     parts += [f"! {warning}" for warning in report.warnings]
     return "\n".join([text_table(lines), "", *(wrapped(_clean(part)) for part in parts)]) + "\n"

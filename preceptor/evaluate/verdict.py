@@ -51,7 +51,7 @@ def _headline(report: Report, main: Difference, kind: Kind) -> str:
     )
     seen = f"{student} with it, {control} without: {_gained(main)}"
     count = f"{len(report.seeds)} seed{'s' if len(report.seeds) > 1 else ''}"
-    who = "The teacher" if isinstance(_teacher(report), str) else "The method"
+    who = "The teacher" if _teacher(report) else "The method"
     match kind:
         case "helped":
             return f"{who} helped. {seen}."
@@ -60,7 +60,7 @@ def _headline(report: Report, main: Difference, kind: Kind) -> str:
         case "no difference seen":
             return (
                 f"No difference seen. {seen}. Four times in five, {count} and {report.items} test "
-                f"items would have shown a difference of {_points(main.smallest)}."
+                f"items would have shown a difference of {estimate(main.smallest)}."
             )
         case _:
             return (
@@ -73,10 +73,6 @@ def _gained(difference: Difference) -> str:
     between = limits(difference.accuracy)
     seen = estimate(difference.accuracy)
     return f"{seen}, 95 % interval {between}" if between else seen
-
-
-def _points(value: Value) -> str:
-    return f"{100 * value.estimate:.1f} points"
 
 
 def _teacher(report: Report) -> str | None:
@@ -108,16 +104,23 @@ def _without_teacher(report: Report, kind: Kind) -> Iterator[str]:
         if beside is None or beside.accuracy.low is None or kind == "not enough seeds":
             continue
         reached = estimate(report.arm(name).measures["accuracy"])
-        seen = f"{words} reaches {reached}; the student's difference to it is {_gained(beside)}"
-        if beside.accuracy.low > 0:
-            yield (
-                f"{words.capitalize()} does not explain it: it reaches {reached}, and the "
-                f"student is ahead by {_gained(beside)}."
-            )
-        elif kind == "helped":
-            yield f"But {seen}. It explains the gain as well as the teacher does."
-        else:
-            yield f"{seen[0].upper()}{seen[1:]}."
+        yield _compared(words, reached, beside, kind)
+
+
+def _compared(words: str, reached: str, beside: Difference, kind: Kind) -> str:
+    low, high = beside.accuracy.low or 0.0, beside.accuracy.high or 0.0
+    seen = f"{words} reaches {reached}; the student's difference to it is {_gained(beside)}"
+    start = f"{seen[0].upper()}{seen[1:]}"
+    if high < 0:
+        return f"{start}: use that instead."
+    if kind != "helped":
+        return f"{start}."
+    if low > 0:
+        return f"{start}: the gain is more than that."
+    return (
+        f"But {seen}: the two cannot be told apart, so it may explain the gain as well as the "
+        "teacher does."
+    )
 
 
 def _unlabelled(report: Report, kind: Kind) -> Iterator[str]:
@@ -126,13 +129,10 @@ def _unlabelled(report: Report, kind: Kind) -> Iterator[str]:
     if student <= control:
         return
     more = student - control
+    gain = ": the gain is that of the teacher and of these images together"
     yield (
         f"The student also saw {more:,} unlabelled images that the control had no use for"
-        + (
-            ": the gain is that of the teacher and of these images together."
-            if kind == "helped"
-            else "."
-        )
+        f"{gain if kind == 'helped' else ''}."
     )
 
 
@@ -167,10 +167,10 @@ def _cost(report: Report) -> Iterator[str]:
         yield text + "."
     size, latency = (report.ratios.get(name) for name in ("bytes", "latency"))
     if isinstance(size, Value):
-        speed = ""
+        text = f"The teacher's size is {_times(size)} times the student's"
         if isinstance(latency, Value):
-            speed = f" and answers in 1 / {_times(latency)} of its time"
-        yield f"The student is 1 / {_times(size)} of the teacher's size{speed}."
+            text += f", its latency {_times(latency)} times"
+        yield text + "."
 
 
 def _times(value: Value) -> str:

@@ -1,11 +1,12 @@
 """Numbers as words: how a value reads in a table or a sentence."""
 
-from preceptor.evaluate.report import Measured, Undefined, Value
+from preceptor.evaluate.report import Measured, Undefined
 
 
 def in_words(value: Measured) -> str:
     """The estimate with its limits, in its unit; a dash where there is no number.
 
+    >>> from preceptor.evaluate.report import Value
     >>> in_words(Value(0.925, 0.9, 0.945, 500, "fraction"))
     '92.5 % (90.0 to 94.5)'
     >>> in_words(Value(3800.0, 3800.0, 3800.0, 1, "parameters"))
@@ -30,6 +31,7 @@ def estimate(value: Measured) -> str:
 def limits(value: Measured) -> str:
     """The limits alone, empty where there are none or nothing lies between them.
 
+    >>> from preceptor.evaluate.report import Value
     >>> limits(Value(0.036, 0.021, 0.05, 500, "difference"))
     '+2.1 to +5.0'
     """
@@ -41,7 +43,7 @@ def limits(value: Measured) -> str:
 
 def _number(number: float, unit: str, scale: float) -> str:
     match unit:
-        case "fraction" | "share":
+        case "fraction" | "share" | "points":
             return f"{100 * number:.1f}".replace("-", "−")
         case "difference":
             return f"{100 * number:+.1f}".replace("-", "−")
@@ -63,7 +65,7 @@ def _suffix(unit: str, scale: float) -> str:
     match unit:
         case "fraction" | "share":
             return "%"
-        case "difference":
+        case "difference" | "points":
             return "points"
         case "parameters" | "operations":
             return ("", "k", "M", "G", "T")[_power(scale)]

@@ -48,7 +48,9 @@ def wilson(successes: int | float, n: int, level: float = LEVEL) -> Interval:
     p = successes / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return Interval(p, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+    return Interval(
+        p, float(max(0.0, min(p, centre - half))), float(min(1.0, max(p, centre + half)))
+    )
 
 
 def t_interval(values: Shaped[Any, " s"], level: float = LEVEL) -> Interval:

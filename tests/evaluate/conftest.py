@@ -1,7 +1,9 @@
 """A run's results from a seeded generator: noisy logits around the truth, as good as asked."""
 
 import numpy as np
+import pytest
 
+from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.cost import ModelCost, Timing
 from preceptor.evaluate.results import ArmResult, Losses, RunResult, SeedResult, Validation
 
@@ -81,3 +83,21 @@ def fake_result(
             **more,
         }
     )
+
+
+@pytest.fixture(scope="session")
+def fake():
+    """The generator of fake results."""
+    return fake_result
+
+
+@pytest.fixture(scope="session")
+def result():
+    """A run of four arms, small enough to judge in a moment."""
+    return fake_result(seeds=4, items=120)
+
+
+@pytest.fixture(scope="session")
+def report(result):
+    """Its report."""
+    return build_report(result)

@@ -109,7 +109,7 @@ def build_report(result: RunResult, *, seed: int = 0) -> Report:
 def _role(arm: ArmResult, result: RunResult) -> Role:
     if arm is result.teacher:
         return "teacher"
-    if arm.name == result.student.versus:
+    if arm.name in {each.versus for each in result.arms}:
         return "control"
     return "plain" if arm.name in PLAIN else "student"
 
@@ -168,10 +168,11 @@ def _timing(result: RunResult) -> str:
     if timing is None or not timing.seconds:
         return "Nothing was timed."
     rounds = len(next(iter(timing.seconds.values())))
+    images = "1 image" if timing.batch == 1 else f"{timing.batch} images"
+    threads = "1 thread" if timing.threads == 1 else f"{timing.threads} threads"
     return (
-        f"One warm forward pass of {timing.batch} images on {timing.device}, {timing.threads} "
-        f"thread{'s' if timing.threads > 1 else ''}; models in turns, {rounds} rounds; "
-        "ratios within a round."
+        f"One warm forward pass of {images} on {timing.device}, {threads}; models in turns, "
+        f"{rounds} rounds; ratios within a round."
     )
 
 

@@ -1,0 +1,49 @@
+import dataclasses
+
+import pytest
+
+from preceptor.errors import DataError
+from preceptor.evaluate.assembly import build_report
+from preceptor.evaluate.compare import (
+    compare,
+    comparison_html,
+    comparison_markdown,
+    comparison_text,
+)
+
+
+def test_each_report_has_a_row_with_its_verdict_and_values(report):
+    found = compare({"a": report, "b": report})
+    assert [(row.label, row.kind) for row in found.rows] == [
+        ("a", report.verdict.kind),
+        ("b", report.verdict.kind),
+    ]
+    assert found.rows[0].values[1] == report.arm("distilled").measures["accuracy"]
+    assert len(found.notes) == 1
+
+
+def test_what_keeps_rows_from_being_compared_is_said(report, fake):
+    other = build_report(fake(seeds=3, items=60, classes=tuple("abcdefgh")))
+    notes = " ".join(compare({"a": report, "b": other}).notes)
+    for words in ("test items differ", "classes differ", "seeds differ"):
+        assert words in notes
+    slower = dataclasses.replace(report, timing="elsewhere")
+    assert "Latencies" in compare({"a": report, "b": slower}).notes[-1]
+
+
+def test_all_three_forms_show_the_labels_and_escape_them(report):
+    found = compare({"runs/<b>": report})
+    assert "runs/<b>" in comparison_text(found)
+    assert "runs/\\<b\\>" in comparison_markdown(found)
+    assert "runs/&lt;b&gt;" in comparison_html(found)
+    assert "<script" not in comparison_html(found)
+
+
+def test_a_run_without_teacher_or_control_has_dashes(fake):
+    bare = build_report(fake(seeds=3, items=30, teacher=None, skill={"distilled": 2.0}))
+    assert "–" in comparison_text(compare({"bare": bare}))
+
+
+def test_nothing_to_compare_gets_a_sentence():
+    with pytest.raises(DataError, match="Name some runs"):
+        compare({})
