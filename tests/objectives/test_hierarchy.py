@@ -6,8 +6,10 @@ from scipy.special import rel_entr, softmax
 
 from preceptor.errors import RecipeError
 from preceptor.objectives.grouped_kd import GroupedKD
-from preceptor.objectives.hierarchy import Hierarchy
+from preceptor.objectives.hierarchy import Hierarchy, TeacherTree
 from preceptor.objectives.kd import KD
+from preceptor.ops.hierarchy import class_tree, likeness_from_head
+from preceptor.testing import check_objective, example_world
 
 COARSE, FINE = ((0, 1, 3), (2, 4)), ((0, 3), (1,), (2, 4))
 
@@ -72,6 +74,7 @@ def test_weights_by_height_are_the_papers_for_a_hard_teacher() -> None:
         ((FINE, COARSE), (1.0, 1.0, 1.0), "no single group of the level above"),
         ((COARSE,), (1.0,), "Give 2 numbers"),
         ((COARSE,), (1.0, -1.0), "one weight >= 0"),
+        ((), (1.0,), "at least one level"),
         ((((0, 1), (1, 2)),), (1.0, 1.0), "stands twice"),
     ],
 )
@@ -84,3 +87,23 @@ def test_a_tree_over_other_classes_is_refused() -> None:
     t, s = pair(4, 6)
     with pytest.raises(RecipeError, match="class 5 is in none"):
         terms_of(Hierarchy(levels=(COARSE,), weights=(1.0, 1.0)), t, s)
+
+
+def test_a_tree_from_the_teachers_classifier_keeps_the_contract() -> None:
+    check_objective(Hierarchy(levels=TeacherTree(sizes=(2, 3)), weights=(2.0, 1.0, 0.5)))
+
+
+def test_a_tree_from_the_teachers_classifier_is_what_clustering_its_rows_gives() -> None:
+    weights = (2.0, 1.0, 0.5)
+    world = example_world(Hierarchy(levels=TeacherTree(sizes=(2, 3)), weights=weights))
+    levels = class_tree(likeness_from_head(world.teacher.head.weight), (2, 3))
+    by_hand = terms_of(
+        Hierarchy(levels=levels, weights=weights), world.teacher.logits, world.student.logits
+    )
+    for name, term in world.terms().items():
+        torch.testing.assert_close(term.values, by_hand[name].values)
+
+
+def test_a_tree_from_the_teacher_reads_its_classifier_and_a_given_one_does_not() -> None:
+    assert Hierarchy(levels=TeacherTree(sizes=(2,)), weights=(1.0, 1.0)).needs().teacher_head
+    assert not Hierarchy(levels=(COARSE,), weights=(1.0, 1.0)).needs().teacher_head
