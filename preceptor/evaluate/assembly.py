@@ -37,7 +37,7 @@ from preceptor.evaluate.significance import (
 )
 from preceptor.evaluate.verdict import judge
 from preceptor.ops.calibration import reliability
-from preceptor.ops.resampling import holm
+from preceptor.ops.resampling import Crossed, holm, wilson
 
 SHOWN_CLASSES = 100
 _UNITS = {
@@ -77,6 +77,7 @@ def build_report(result: RunResult, *, seed: int = 0) -> Report:
     """
     check(result)
     generator = np.random.default_rng(seed)
+    crossed = Crossed(len(result.student.seeds), len(result.labels), generator)
     scores = {arm.name: score(arm, result.teacher, result.labels) for arm in result.everybody}
     student, control = result.student.name, result.student.versus
     report = Report(
@@ -87,9 +88,9 @@ def build_report(result: RunResult, *, seed: int = 0) -> Report:
         verdict=Verdict("not known", "", ()),
         items=len(result.labels),
         seeds=tuple(int(one.seed) for one in result.student.seeds),
-        arms=tuple(_arm(arm, result, scores, generator) for arm in result.everybody),
-        differences=_differences(result, scores, generator),
-        gap=_gap(result, scores, generator),
+        arms=tuple(_arm(arm, result, scores, crossed, generator) for arm in result.everybody),
+        differences=_differences(result, scores, crossed, generator),
+        gap=_gap(result, scores, crossed),
         ratios=_ratios(result, generator),
         classes=_classes(result, scores, generator),
         class_agreement=_class_agreement(result, scores),
@@ -115,11 +116,15 @@ def _role(arm: ArmResult, result: RunResult) -> Role:
 
 
 def _arm(
-    arm: ArmResult, result: RunResult, scores: dict[str, Scores], generator: np.random.Generator
+    arm: ArmResult,
+    result: RunResult,
+    scores: dict[str, Scores],
+    crossed: Crossed,
+    generator: np.random.Generator,
 ) -> ArmReport:
     own = scores[arm.name]
     measures: dict[str, Measured] = {}
-    measures |= means(own.by_item, {k: _UNITS.get(k, "nats") for k in own.by_item}, generator)
+    measures |= means(own.by_item, {k: _UNITS.get(k, "nats") for k in own.by_item}, crossed)
     for name, numbers in own.by_seed.items():
         measures[name] = over_seeds(numbers, _UNITS[name], _WHY.get(name, "it is not a number"))
     if result.teacher is not None and arm is not result.teacher:
@@ -127,7 +132,7 @@ def _arm(
         same = own.predicted == master.predicted
         wrong = np.broadcast_to(~master.hit, own.hit.shape)
         measures["agreement_on_errors"] = share_where(
-            same, wrong, generator, "the teacher makes no error on these items"
+            same, wrong, crossed, "the teacher makes no error on these items"
         )
     measures |= {
         "parameters": exact(arm.cost.parameters, "parameters"),
@@ -143,8 +148,7 @@ def _arm(
         role=_role(arm, result),
         measures=measures,
         accuracy_by_seed=tuple(
-            means({"accuracy": row[None].astype(float)}, _UNITS, generator)["accuracy"]
-            for row in own.hit
+            valued(wilson(int(row.sum()), len(row)), len(row), "fraction") for row in own.hit
         ),
         unlabelled=arm.unlabelled,
     )
@@ -177,7 +181,10 @@ def _timing(result: RunResult) -> str:
 
 
 def _differences(
-    result: RunResult, scores: dict[str, Scores], generator: np.random.Generator
+    result: RunResult,
+    scores: dict[str, Scores],
+    crossed: Crossed,
+    generator: np.random.Generator,
 ) -> tuple[Difference, ...]:
     """Every arm against its control, and the student against the arms beside it."""
     arms = {arm.name: arm for arm in result.arms}
@@ -190,7 +197,7 @@ def _differences(
         if result.teacher is not None:
             master = np.broadcast_to(scores[result.teacher.name].hit, scores[of].hit.shape)
         sides = (of, scores[of].hit), (versus, scores[versus].hit)
-        found.append(difference(*sides, master, generator))
+        found.append(difference(*sides, master, crossed, generator))
     adjusted = holm(np.array([each.p.estimate for each in found])) if found else ()
     return tuple(
         dataclasses.replace(each, p_holm=dataclasses.replace(each.p, estimate=float(p)))
@@ -198,12 +205,12 @@ def _differences(
     )
 
 
-def _gap(result: RunResult, scores: dict[str, Scores], generator: np.random.Generator) -> Measured:
+def _gap(result: RunResult, scores: dict[str, Scores], crossed: Crossed) -> Measured:
     control = scores.get(result.student.versus)
     if result.teacher is None or control is None:
         return Undefined("there is no teacher, or no control")
     master = np.broadcast_to(scores[result.teacher.name].hit, control.hit.shape)
-    return gap(master, control.hit, generator)
+    return gap(master, control.hit, crossed)
 
 
 def _ratios(result: RunResult, generator: np.random.Generator) -> dict[str, Measured]:
@@ -242,12 +249,13 @@ def _classes(
         accuracy: dict[str, Value] = {}
         gain: Measured = Undefined("no test item is of this class")
         if of_class.any():
+            crossed = Crossed(len(scores[student].hit), int(of_class.sum()), generator)
             hits = {name: scores[name].hit[:, of_class] for name in shown}
             for name, each in hits.items():
-                accuracy |= means({name: each.astype(float)}, {name: "fraction"}, generator)
+                accuracy |= means({name: each.astype(float)}, {name: "fraction"}, crossed)
             gain = Undefined("there is no control")
             if control in hits:
-                gain = gap(hits[student], hits[control], generator)
+                gain = gap(hits[student], hits[control], crossed)
         reports.append(ClassReport(class_name, int(of_class.sum()), accuracy, gain))
     return tuple(reports)
 

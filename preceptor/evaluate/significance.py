@@ -14,7 +14,7 @@ from scipy import stats
 
 from preceptor.evaluate.report import Difference, Measured, Undefined, Value
 from preceptor.ops import resampling
-from preceptor.ops.resampling import Interval
+from preceptor.ops.resampling import Crossed, Interval
 
 POWER = 0.8
 _Hits = Bool[np.ndarray, "s n"]
@@ -33,10 +33,10 @@ def valued(interval: Interval, n: int, unit: str) -> Value:
 def means(
     columns: Mapping[str, Float[np.ndarray, "s n"]],
     units: Mapping[str, str],
-    generator: np.random.Generator,
+    crossed: Crossed,
 ) -> dict[str, Value]:
     """The mean of each column; rates ("fraction") stay in [0, 1] and never have width 0."""
-    drawn = resampling.crossed_means(np.stack(list(columns.values())), generator)
+    drawn = crossed.means(np.stack(list(columns.values())))
     values = {}
     for (name, column), draws in zip(columns.items(), drawn.T, strict=True):
         interval = resampling.percentile(float(column.mean()), draws)
@@ -63,7 +63,7 @@ def over_seeds(numbers: Float[np.ndarray, " s"], unit: str, why: str) -> Measure
     return valued(resampling.t_interval(numbers), len(numbers), unit)
 
 
-def share_where(happens: _Hits, where: _Hits, generator: np.random.Generator, why: str) -> Measured:
+def share_where(happens: _Hits, where: _Hits, crossed: Crossed, why: str) -> Measured:
     """P(happens | where), both varying with seed and item; `why` where that is never.
 
     The ratio of two means is resampled by its linear part, R + (happens - R where) / mean(where).
@@ -73,7 +73,7 @@ def share_where(happens: _Hits, where: _Hits, generator: np.random.Generator, wh
         return Undefined(why)
     rate = float((happens & where).mean() / often)
     column = rate + ((happens & where) - rate * where) / often
-    drawn = resampling.crossed_means(column[None], generator)[:, 0]
+    drawn = crossed.means(column[None])[:, 0]
     interval = resampling.percentile(rate, drawn)
     n = max(1, round(float(often) * where.shape[1]))
     if interval.low == interval.high:
@@ -81,9 +81,11 @@ def share_where(happens: _Hits, where: _Hits, generator: np.random.Generator, wh
     return Value(rate, max(0.0, interval.low), min(1.0, interval.high), n, "fraction")
 
 
-def gap(first: _Hits, second: _Hits, generator: np.random.Generator) -> Value:
+def gap(first: _Hits, second: _Hits, crossed: Crossed) -> Value:
     """The first's accuracy minus the second's."""
-    interval = resampling.paired_bootstrap(first, second, generator)
+    difference = first.astype(float) - second
+    drawn = crossed.means(difference[None])[:, 0]
+    interval = resampling.percentile(float(difference.mean()), drawn)
     return valued(interval, first.shape[1], "difference")
 
 
@@ -91,6 +93,7 @@ def difference(
     of: tuple[str, _Hits],
     versus: tuple[str, _Hits],
     teacher: _Hits | None,
+    crossed: Crossed,
     generator: np.random.Generator,
 ) -> Difference:
     """Two arms compared in accuracy, with the share of the gap to the teacher that was closed.
@@ -99,7 +102,7 @@ def difference(
     """
     gained = of[1].astype(float) - versus[1]
     columns = [gained] if teacher is None else [gained, teacher.astype(float) - versus[1]]
-    drawn = resampling.crossed_means(np.stack(columns), generator)
+    drawn = crossed.means(np.stack(columns))
     accuracy = resampling.percentile(float(gained.mean()), drawn[:, 0])
     share: Measured = Undefined("there is no teacher to come nearer to")
     if teacher is not None:

@@ -13,7 +13,7 @@ Dimension key: k measures, s seeds, n items, d draws, m tests.
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from scipy import stats
 
 from preceptor.errors import DataError
@@ -68,37 +68,49 @@ def t_interval(values: Shaped[Any, " s"], level: float = LEVEL) -> Interval:
     return Interval(mean, mean - float(half), mean + float(half))
 
 
-def crossed_means(
-    values: Shaped[Any, "k s n"],
-    generator: np.random.Generator,
-    *,
-    draws: int = DRAWS,
-    level: float = LEVEL,
-) -> Float[np.ndarray, "d k"]:
-    """Means of k measures over resampled seeds and resampled items, the same draw for every k.
+class Crossed:
+    """Draws of seeds and of items that everything measured on them shares.
 
-    A draw is the mean + the deviation of resampled seed means + that of resampled item means: a
-    bootstrap of the crossed random effects values = mean + seed + item + seed x item. Both kinds of
-    means carry the last part; drawn as they are they would count it twice (Owen's 2007 pigeonhole
-    bootstrap: three times), so item deviations are shrunk to the items' own part, the share
+    A drawn mean is the mean + the deviation of resampled seed means + that of resampled item means:
+    a bootstrap of the crossed random effects values = mean + seed + item + seed x item. Both kinds
+    of means carry the last part; drawn as they are they would count it twice (the pigeonhole
+    bootstrap of Owen 2007: three times), so item deviations are shrunk to the items' own part, the share
     1 - MS(seed x item) / MS(item) of their variance. Seed deviations are widened by
     sqrt(s / (s - 1)) t / z at `level`, for a bootstrap of a few seeds knows neither the lost degree
     of freedom nor Student's tails: where seeds are all that varies, the percentile interval is
     about `t_interval`. With one seed only items vary.
     """
-    values = np.asarray(values, dtype=np.float64)
-    measures, seeds, items = values.shape
-    mean = values.mean(axis=(1, 2))
-    of_items = ((values.mean(axis=1).T - mean) * _own_share(values)) / items  # [n, k]
-    slab = max(1, _CELLS // items)
-    drawn = np.empty((draws, measures))
-    for start in range(0, draws, slab):
-        stop = min(start + slab, draws)
-        drawn[start:stop] = _counts(generator, stop - start, items) @ of_items
-    if seeds > 1:
-        of_seeds = values.mean(axis=2).T - mean  # [s, k]
-        drawn += _widening(seeds, level) * (_counts(generator, draws, seeds) @ of_seeds / seeds)
-    return mean + drawn
+
+    def __init__(
+        self,
+        seeds: int,
+        items: int,
+        generator: np.random.Generator,
+        *,
+        draws: int = DRAWS,
+        level: float = LEVEL,
+    ) -> None:
+        self.level = level
+        slab = max(1, _CELLS // items)
+        starts = range(0, draws, slab)
+        # Small integers, for all draws of all items are kept: no item is drawn 65536 times.
+        self._items = [
+            _counts(generator, min(slab, draws - start), items).astype(np.uint16)
+            for start in starts
+        ]
+        self._seeds = _counts(generator, draws, seeds)
+
+    def means(self, values: Shaped[Any, "k s n"]) -> Float[np.ndarray, "d k"]:
+        """Drawn means of k measures, of all seeds or of one that is shared by them."""
+        values = np.asarray(values, dtype=np.float64)
+        _, seeds, items = values.shape
+        mean = values.mean(axis=(1, 2))
+        of_items = ((values.mean(axis=1).T - mean) * _own_share(values)) / items  # [n, k]
+        drawn = mean + np.concatenate([slab.astype(np.float64) @ of_items for slab in self._items])
+        if seeds > 1:
+            of_seeds = values.mean(axis=2).T - mean  # [s, k]
+            drawn += _widening(seeds, self.level) * (self._seeds @ of_seeds / seeds)
+        return drawn
 
 
 def _own_share(values: Float[np.ndarray, "k s n"]) -> Float[np.ndarray, " k"]:
@@ -114,9 +126,9 @@ def _own_share(values: Float[np.ndarray, "k s n"]) -> Float[np.ndarray, " k"]:
     return np.sqrt(np.maximum(0.0, share))
 
 
-def _counts(generator: np.random.Generator, draws: int, size: int) -> Float[np.ndarray, "d n"]:
+def _counts(generator: np.random.Generator, draws: int, size: int) -> Int[np.ndarray, "d n"]:
     picked = generator.integers(0, size, (draws, size)) + size * np.arange(draws)[:, None]
-    return np.bincount(picked.ravel(), minlength=draws * size).reshape(draws, size).astype(float)
+    return np.bincount(picked.ravel(), minlength=draws * size).reshape(draws, size)
 
 
 def _widening(seeds: int, level: float) -> float:
@@ -140,8 +152,9 @@ def paired_bootstrap(
 ) -> Interval:
     """mean(first - second) over seeds and items, both resampled, the same draw for both sides."""
     difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    drawn = crossed_means(difference[None], generator, draws=draws, level=level)[:, 0]
-    return percentile(float(difference.mean()), drawn, level)
+    seeds, items = difference.shape
+    crossed = Crossed(seeds, items, generator, draws=draws, level=level)
+    return percentile(float(difference.mean()), crossed.means(difference[None])[:, 0], level)
 
 
 def ratio_interval(

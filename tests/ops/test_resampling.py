@@ -7,8 +7,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 from preceptor.errors import DataError
 from preceptor.ops.resampling import (
+    Crossed,
     Interval,
-    crossed_means,
     holm,
     mcnemar_exact,
     paired_bootstrap,
@@ -72,7 +72,7 @@ def test_the_spread_is_that_of_the_crossed_random_effects():
         + 0.5 * generator.normal(size=(1, items))
         + generator.normal(size=(seeds, items))
     )
-    drawn = crossed_means(values[None], rng(), draws=8000)[:, 0]
+    drawn = Crossed(seeds, items, rng(), draws=8000).means(values[None])[:, 0]
     # Mean squares: (MS(seed) + MS(item) - MS(rest)) / (s n), and the seeds' part widened by t / z.
     rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
     ms_rest = (rest**2).sum() / ((seeds - 1) * (items - 1))
@@ -101,10 +101,15 @@ def test_an_item_that_is_hard_for_both_costs_the_pair_nothing():
 
 def test_the_same_generator_gives_the_same_draws_and_slabs_change_nothing(monkeypatch):
     values = rng().normal(size=(3, 4, 50))
-    first = crossed_means(values, rng(9), draws=100)
-    np.testing.assert_array_equal(first, crossed_means(values, rng(9), draws=100))
+    first = Crossed(4, 50, rng(9), draws=100).means(values)
+    np.testing.assert_array_equal(first, Crossed(4, 50, rng(9), draws=100).means(values))
     monkeypatch.setattr("preceptor.ops.resampling._CELLS", 50 * 7)
-    np.testing.assert_allclose(first, crossed_means(values, rng(9), draws=100))
+    np.testing.assert_allclose(first, Crossed(4, 50, rng(9), draws=100).means(values))
+
+
+def test_a_measure_of_one_shared_model_varies_with_items_alone():
+    crossed, value = Crossed(5, 60, rng()), rng(1).normal(size=(1, 1, 60))
+    np.testing.assert_allclose(crossed.means(value), crossed.means(np.repeat(value, 5, axis=1)))
 
 
 def test_identical_arms_differ_by_nothing_at_all():
