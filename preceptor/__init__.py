@@ -83,6 +83,9 @@ _HOMES = {
     "Control": "preceptor.recipe.schema",
     "Data": "preceptor.recipe.schema",
     "Recipe": "preceptor.recipe.schema",
+    "check": "preceptor.verbs.check",
+    "compare": "preceptor.verbs.report:report",
+    "distill": "preceptor.verbs.distill",
     "Seeds": "preceptor.recipe.schema",
     "Splits": "preceptor.recipe.schema",
     "Stage": "preceptor.recipe.schema",
@@ -172,6 +175,9 @@ if TYPE_CHECKING:
     from preceptor.types import Progress as Progress
     from preceptor.types import Signal as Signal
     from preceptor.types import Term as Term
+    from preceptor.verbs.check import check as check
+    from preceptor.verbs.distill import distill as distill
+    from preceptor.verbs.report import report as compare
 
     CrossEntropy = CE
 

@@ -134,8 +134,9 @@ class Objective(ABC, Generic[Aux]):
         distribution = None if teacher_logits is None else Dense(teacher_logits)
         teacher = Signal(distribution, teacher_taps, teacher_head)
         batch = Batch(student_logits, labels=labels, mask=mask, labelled=labelled, ids=ids)
-        # Methods without modules of their own never look at the context.
-        modules = aux if aux is not None else self.auxiliary(cast("Context", None))
+        none = torch.empty(0, dtype=torch.int64, device=student_logits.device)
+        context = Context(student, teacher, student_logits.shape[-1], 0, none)
+        modules = aux if aux is not None else self.auxiliary(context)
         return mean_loss(self.terms(student, teacher, batch, modules), batch)
 
     def has_auxiliary(self) -> bool:
@@ -237,7 +238,7 @@ class Sum(Objective[nn.ModuleList]):
 
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.ModuleList) -> Terms:
         """All members' terms."""
-        return self.terms_seen(lambda member: (student, teacher, batch), aux)
+        return self.terms_seen(lambda _: (student, teacher, batch), aux)
 
     def terms_seen(
         self, seen: Callable[[Weighted], tuple[Outputs, Signal, Batch]], aux: nn.ModuleList

@@ -15,7 +15,7 @@ from preceptor.data.stratified import few_labels
 from preceptor.errors import DataError, ModelError, RecipeError
 from preceptor.models.load import load_model
 from preceptor.models.tapped import TappedModel
-from preceptor.recipe.models import AnyModel, FolderModel
+from preceptor.recipe.models import AnyModel
 from preceptor.recipe.schema import Data, Splits, Student
 from preceptor.recipe.teachers import (
     AnyTeacher,
@@ -45,8 +45,8 @@ DATA_SEED = 0
 
 def image_data(said: Data) -> ImageData:
     """The three sets of images that a recipe names."""
-    own = isinstance(said.source, Splits)
-    train, test = (said.source.train, said.source.test) if own else (said.source, None)
+    source = said.source
+    train, test = (source.train, source.test) if isinstance(source, Splits) else (source, None)
     return load_images(
         train,
         test=test,
@@ -100,16 +100,9 @@ def source(
 
 def model(said: AnyModel, data: ImageData, seed: int) -> TappedModel:
     """A model for this data, its random weights drawn from a seed of its own."""
-    spec = {k: v for k, v in said.model_dump(mode="json").items() if v is not None}
-    if not isinstance(said, FolderModel):
-        channels, height, width = data.shape
-        spec = {
-            "classes": data.num_classes,
-            "channels": channels,
-            "size": max(height, width),
-        } | spec
-        if "mean" not in spec:
-            spec |= _statistics(data)
+    spec = said.spec(data.num_classes, data.shape)
+    if said.mean is None and not said.brings_weights:
+        spec |= _statistics(data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = load_model(spec)

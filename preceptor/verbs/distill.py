@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import final
 
 from preceptor.evaluate.assembly import build_report
-from preceptor.evaluate.render import render_html, render_text
+from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
+from preceptor.evaluate.tables import render_text
 from preceptor.recipe.load import load_recipe
 from preceptor.recipe.schema import Recipe
 from preceptor.train.checkpoint import write_atomically

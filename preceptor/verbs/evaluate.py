@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from preceptor.errors import RecipeError
-from preceptor.evaluate.render import render_text
+from preceptor.evaluate.tables import render_text
 from preceptor.recipe.load import load_recipe
 from preceptor.verbs.distill import Run, distill
 

@@ -1,54 +1,69 @@
 """`preceptor taps`: what an objective can read in a model."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from preceptor.models.heads import images
+from preceptor.errors import ModelError
+from preceptor.models.heads import images, sight
 from preceptor.models.load import load_model
 from preceptor.models.shapes import Layer, layers
+from preceptor.recipe.load import model_of
+from preceptor.recipe.models import Model
 
 _COLUMNS = ("name", "type", "output", "parameters")
 
 
-def taps(model: str | Mapping[str, Any], shape: Sequence[int]) -> tuple[Layer, ...]:
-    """Every module that a pass of images of a shape [C, H, W] calls, in the order of the calls.
+@dataclass(frozen=True)
+class Listing:
+    """A model's modules, one row each; as text, a table."""
+
+    rows: tuple[Layer, ...]
+
+    def __str__(self) -> str:
+        return render(self.rows)
+
+
+def taps(model: str | Mapping[str, Any] | Model, shape: Sequence[int] = ()) -> Listing:
+    """Every module that a pass of two images calls, in the order of the calls.
 
     Args:
-        model: what a recipe says under `model`; or in short the name of a model of the zoo (with
-            ten classes), a folder, or an import path `package.module:function`.
-        shape: of one image. The listed shapes are those of a batch of two.
+        model: what a recipe says under `model`, or what a command line says (`model_of`). A model
+            of the zoo has ten classes where nothing is said.
+        shape: of one image, [C, H, W]; empty for the one that the model is made for.
 
-    >>> [row.name for row in taps("mlp", (1, 8, 8))]
+    >>> [row.name for row in taps("mlp").rows]
     ['', 'flatten', 'stage1', 'stage1.0', 'stage1.1', 'stage2', 'stage2.0', 'stage2.1', 'head']
     """
-    spec = _spelled_out(model, shape) if isinstance(model, str) else model
+    said = model_of(model) if isinstance(model, str) else model
+    dumped = said.model_dump(mode="json") if isinstance(said, Model) else said
+    spec = {key: value for key, value in dumped.items() if value is not None}
+    if shape:
+        spec = {"channels": shape[0], "size": shape[-1]} | spec
+    if "zoo" in spec:
+        spec = {"classes": 10, "channels": 3, "size": 32} | spec
     tapped = load_model(spec)
-    return layers(tapped, images(tapped, shape))
+    seen = sight(tapped, shape or tapped.spec.get("shape", ()))
+    if seen is None:
+        raise ModelError(
+            f"the modules of a {type(tapped.module).__name__} were to be listed",
+            "it took images of none of the usual shapes",
+            "Say `channels` and `size`.",
+        )
+    return Listing(layers(tapped, images(tapped, seen.shape)))
 
 
 def render(rows: Sequence[Layer]) -> str:
-    """The rows as plain text in columns; names are what `layers` in a recipe takes."""
+    """The rows as text in columns; the names are what `layers` in a recipe takes."""
     table = [_COLUMNS, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(_COLUMNS))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if cell is line[-1] else cell.ljust(width)
-            for cell, width in zip(line, widths, strict=True)
-        ).rstrip()
-        for line in table
-    )
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in table
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def _cells(row: Layer) -> tuple[str, ...]:
     times = f" ({row.calls} calls)" if row.calls > 1 else ""
     shape = "x".join(map(str, row.shape)) + times
     return row.name or '""', row.type, shape, f"{row.parameters:,}"
-
-
-def _spelled_out(name: str, shape: Sequence[int]) -> Mapping[str, Any]:
-    if Path(name).is_dir():
-        return {"folder": name}
-    if ":" in name:
-        return {"factory": name, "shape": list(shape)}
-    return {"zoo": name, "classes": 10, "channels": shape[0], "size": shape[-1]}

@@ -151,7 +151,7 @@ def test_what_the_teacher_cannot_give_is_refused_before_training():
 
 def test_a_student_of_other_classes_is_refused():
     other = mlp(1)
-    other.module[4] = torch.nn.Linear(16, IMAGES.num_classes + 2)
+    setattr(other.module, "4", torch.nn.Linear(16, IMAGES.num_classes + 2))
     with pytest.raises(ModelError, match=f"{IMAGES.num_classes + 2} classes"):
         training(student=other)
 

@@ -1,0 +1,49 @@
+"""`preceptor report`: finished runs side by side."""
+
+from pathlib import Path
+
+from preceptor.errors import RecipeError
+from preceptor.evaluate.compare import (
+    compare,
+    comparison_html,
+    comparison_markdown,
+    comparison_text,
+)
+from preceptor.evaluate.render import render_html
+from preceptor.evaluate.report import Report
+from preceptor.evaluate.tables import render_text
+from preceptor.train.checkpoint import write_atomically
+
+
+def report(*runs: Path | str, out: Path | None = None) -> str:
+    """Finished runs as a table in text; of a single run its own report, rendered anew.
+
+    With `out`, a folder, the comparison is also written there as HTML and Markdown.
+    """
+    reports = {str(run): _read(Path(run)) for run in runs}
+    if len(reports) == 1 and out is None:
+        run, only = next(iter(reports.items()))
+        page = render_html(only)
+        write_atomically(Path(run) / "report.html", lambda path: _write(path, page))
+        return render_text(only)
+    comparison = compare(reports)
+    if out is not None:
+        page, text = comparison_html(comparison), comparison_markdown(comparison)
+        write_atomically(out / "comparison.html", lambda path: _write(path, page))
+        write_atomically(out / "comparison.md", lambda path: _write(path, text))
+    return comparison_text(comparison)
+
+
+def _read(run: Path) -> Report:
+    file = run / "report.json"
+    if not file.exists():
+        raise RecipeError(
+            f"{run}",
+            "it holds no report.json, so it is no finished run",
+            "Name the folder of a run that `preceptor distill` finished.",
+        )
+    return Report.from_json(file.read_text(encoding="utf-8"))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
