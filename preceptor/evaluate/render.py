@@ -106,14 +106,7 @@ def _tiles(report: Report) -> list[tuple[str, Measured]]:
     if main:
         tiles.append(("gained over the control", main.accuracy))
         tiles.append(("of the gap closed", main.share))
-    tiles += [
-        (label, report.ratios[name])
-        for name, label in (
-            ("bytes", "smaller than the teacher"),
-            ("latency", "faster than the teacher"),
-        )
-        if name in report.ratios
-    ]
+    tiles += [(label, report.ratios[name]) for name, label in _RATIO_TILES if name in report.ratios]
     return tiles
 
 

@@ -74,11 +74,11 @@ class Crossed:
     A drawn mean is the mean + the deviation of resampled seed means + that of resampled item means:
     a bootstrap of the crossed random effects values = mean + seed + item + seed x item. Both kinds
     of means carry the last part; drawn as they are they would count it twice (the pigeonhole
-    bootstrap of Owen 2007: three times), so item deviations are shrunk to the items' own part, the share
-    1 - MS(seed x item) / MS(item) of their variance. Seed deviations are widened by
-    sqrt(s / (s - 1)) t / z at `level`, for a bootstrap of a few seeds knows neither the lost degree
-    of freedom nor Student's tails: where seeds are all that varies, the percentile interval is
-    about `t_interval`. With one seed only items vary.
+    bootstrap of Owen 2007: three times), so item deviations are shrunk to the items' own part, the
+    share 1 - MS(seed x item) / MS(item) of their variance. Seed deviations are widened by sqrt(s /
+    (s - 1)) t / z at `level`, for a bootstrap of a few seeds knows neither the lost degree of
+    freedom nor Student's tails: where seeds are all that varies, the percentile interval is about
+    `t_interval`. With one seed only items vary.
     """
 
     def __init__(
