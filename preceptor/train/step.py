@@ -59,7 +59,7 @@ class Step:
         self.seen, self.memories = [], {}
         trainees = self.training.trainees
         for trainee in trainees:
-            trainee.optimizer.zero_grad(set_to_none=True)
+            trainee.mover.zero_grad(set_to_none=True)
         apart = [
             MethodGradients(list(trainee.names.values()), trainee.shared) for trainee in trainees
         ]
@@ -188,8 +188,8 @@ class Step:
             if plan.clip:
                 parameters = list(trainee.names.values())
                 training.accelerator.clip_grad_norm_(parameters, plan.clip)
-            set_rate(trainee.optimizer, lr)
-            trainee.optimizer.step()
+            set_rate(trainee.mover, lr)
+            trainee.mover.step()
             if trainee.average:
                 _move_average(trainee, plan.ema)
         return lr

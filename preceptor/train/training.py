@@ -6,7 +6,7 @@ from typing import Any, cast, final
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 
 from preceptor.data.source import Source
@@ -28,15 +28,23 @@ from preceptor.types import Context, Outputs, Progress, Signal
 
 _PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
+_UNCHANGED = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU}
+"""Ways of running in which Accelerate's optimizer does what the bare one does."""
+
 
 @final
 @dataclass
 class Trainee:
-    """One member of the cohort: the bare module, its wrapped twin, and what moves it."""
+    """One member of the cohort: the bare module, its wrapped twin, and what moves it.
+
+    `mover` is `optimizer`, or the bare one inside it where Accelerate adds nothing: it looks for
+    optional packages on the disk in every step, which costs a small student a twentieth of it.
+    """
 
     member: Member
     wrapped: nn.Module
     optimizer: Any
+    mover: Any
     names: dict[str, nn.Parameter]
     shared: int
     balance: Balance
@@ -98,10 +106,12 @@ class Training:
         names |= {f"aux.{n}": p for n, p in extra.items()}
         optimizer = make_optimizer(self.plan.optimizer, own, extra)
         wrapped, prepared = self.accelerator.prepare(member, optimizer)
+        bare = self.accelerator.scaler is None and self.accelerator.distributed_type in _UNCHANGED
+        mover = prepared.optimizer if bare else prepared
         average = {}
         if self.plan.ema:
             average = {n: t.detach().clone() for n, t in student.module.state_dict().items()}
-        return Trainee(member, wrapped, prepared, names, len(own), Balance(), average)
+        return Trainee(member, wrapped, prepared, mover, names, len(own), Balance(), average)
 
     def context(self, student: TappedModel) -> Context:
         """One dry pass over two examples; it moves no buffer and draws no random number."""
