@@ -64,9 +64,18 @@ class _Pass:
     def __init__(self, seen: Sequence[Visit]) -> None:
         self.pixels = _first(next(visit.inputs for visit in seen if visit.name == ""))
         self.seen = [visit for visit in seen if visit.name]
-        self.maps = [visit for visit in self.seen if _is_map(_plain(visit))]
-        weighted = (nn.Conv2d, nn.Linear)
-        self.weighted = [v.left for v in self.seen if isinstance(v.module, weighted)]
+        self.weighted = [v.left for v in self.seen if isinstance(v.module, nn.Conv2d | nn.Linear)]
+        # Windows of attention lie on the first axis: an image is cut into several.
+        maps = [v for v in self.seen if _is_map(_plain(v)) and self._a_row_an_image(_plain(v))]
+        # Resolutions are those of convolutions: inside a block, maps may have their channels last.
+        convolutions = [visit for visit in maps if isinstance(visit.module, nn.Conv2d)]
+        sizes = {_size(visit) for visit in convolutions}
+        # One convolution before many linear layers cuts a transformer's patches.
+        embeds = len(convolutions) == 1 and len(self.weighted) > 4
+        self.maps = [] if embeds else [visit for visit in maps if _size(visit) in sizes]
+
+    def _a_row_an_image(self, tensor: Tensor | None) -> bool:
+        return self.pixels is None or tensor is None or len(tensor) == len(self.pixels)
 
     def blocks(self) -> tuple[Spot, ...]:
         """Outermost members of a row of modules of one class that return [B, T, D]."""
@@ -79,6 +88,8 @@ class _Pass:
             in_a_row = _own_name(visit.name).isdigit() and len(kinds[_parent(visit.name)]) == 1
             outermost = not any(visit.name.startswith(f"{block.tap}.") for block in found)
             if output is None or output.dim() != 3 or not any(visit.module.children()):
+                continue
+            if not self._a_row_an_image(output):
                 continue
             if in_a_row and outermost:
                 found.append(self._spot(visit.name, output, visit.left))
@@ -141,8 +152,11 @@ class _Pass:
 
     def _last(self, size: tuple[int, int], after: int) -> _Exit:
         here = [visit for visit in self.maps if _size(visit) == size]
-        inside = [visit for visit in here if visit.entered >= after]
-        maker = max(inside or here, key=lambda visit: visit.left)
+        # What lies inside a block that leaves this resolution is on its way to the next one.
+        leaving = [v.name for v in self.seen if _shrinks(v, size) and v.entered >= after]
+        own = [v for v in here if not any(v.name.startswith(f"{name}.") for name in leaving)]
+        inside = [visit for visit in own if visit.entered >= after]
+        maker = max(inside or own or here, key=lambda visit: visit.left)
         tensor = _plain(maker)
         assert tensor is not None
         return _Exit(tensor, maker.name, maker.left, maker)
@@ -187,6 +201,14 @@ def _is_map(tensor: Tensor | None) -> bool:
 
 def _size(visit: Visit) -> tuple[int, int]:
     return _hw(_plain(visit))
+
+
+def _shrinks(visit: Visit, size: tuple[int, int]) -> bool:
+    """Whether a module takes in maps of this size and returns smaller ones."""
+    taken, given = _first(visit.inputs), _plain(visit)
+    if taken is None or given is None or taken.dim() != 4 or given.dim() != 4:
+        return False
+    return _hw(taken) == size and _hw(given) != size
 
 
 def _entered_size(visit: Visit) -> tuple[int, int]:

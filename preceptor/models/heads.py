@@ -15,8 +15,12 @@ _SIZES = (32, 224, 28, 8, 64, 96, 16, 384)
 
 @dataclass(frozen=True)
 class Sight:
-    """How many logits a model gives, and its linear classifier's name ("" where it has none)."""
+    """How many logits a model gives for images of a shape, and its linear classifier's name.
 
+    `head` is empty where no one layer gives the logits.
+    """
+
+    shape: tuple[int, ...]
     classes: int
     head: str
 
@@ -48,7 +52,7 @@ def _look(model: TappedModel, shape: Sequence[int]) -> Sight:
             "Give the shape that it takes as `shape: [channels, height, width]`.",
         ) from error
     heads = [visit.name for visit in seen if _gives(visit, outputs.logits)]
-    return Sight(outputs.logits.shape[-1], heads[-1] if heads else "")
+    return Sight(tuple(shape), outputs.logits.shape[-1], heads[-1] if heads else "")
 
 
 def _gives(visit: Visit, logits: Tensor) -> bool:

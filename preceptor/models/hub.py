@@ -31,8 +31,7 @@ def from_transformers(spec: Mapping[str, Any]) -> Built:
     config = _config(source)
     attention = {"attn_implementation": spec["attention"]} if "attention" in spec else {}
     if isinstance(source, Mapping) or not spec.get("pretrained", _has_weights(source)):
-        if "classes" in spec:
-            config.num_labels = spec["classes"]
+        _fit(config, spec)
         return Built(auto.from_config(config, **attention), shape=_shape(config))
     fresh = spec.get("fresh_head", False)
     if "classes" in spec and config.num_labels != spec["classes"]:
@@ -94,6 +93,17 @@ def _config(name: Any) -> Any:
     return transformers.AutoConfig.for_model(kind, **options)
 
 
+def _fit(config: Any, spec: Mapping[str, Any]) -> None:
+    """A configuration for these classes and images, where it is not itself the recipe's words."""
+    source = spec["transformers"]
+    said = source if isinstance(source, Mapping) else {}
+    if "classes" in spec:
+        config.num_labels = spec["classes"]
+    for name, key in (("num_channels", "channels"), ("image_size", "size")):
+        if key in spec and name not in said and hasattr(config, name):
+            setattr(config, name, spec[key])
+
+
 def _has_weights(name: str) -> bool:
     folder = Path(name)
     return not folder.is_dir() or any(folder.glob("*.safetensors"))
@@ -150,12 +160,18 @@ def from_timm(spec: Mapping[str, Any]) -> Built:
             "timm has none of that name",
             f"Nearest: {nearest(name, timm.list_models())}.",
         )
-    classes = {"num_classes": spec["classes"]} if "classes" in spec else {}
-    arguments = {**classes, **spec.get("arguments", {})}
-    module = timm.create_model(name, pretrained=trained, **arguments)
-    known, own = module.pretrained_cfg, spec.get("arguments", {})
-    size = own.get("img_size", known["input_size"][-1])
-    shape = (own.get("in_chans", 3), size, size)
+    said = {"num_classes": "classes", "in_chans": "channels", "img_size": "size"}
+    arguments = {name: spec[key] for name, key in said.items() if key in spec}
+    arguments |= spec.get("arguments", {})
+    try:
+        module = timm.create_model(name, pretrained=trained, **arguments)
+    except TypeError:
+        # Convolutional networks take any size and no `img_size`.
+        arguments.pop("img_size", None)
+        module = timm.create_model(name, pretrained=trained, **arguments)
+    known = module.pretrained_cfg
+    size = arguments.get("img_size", spec.get("size", known["input_size"][-1]))
+    shape = (arguments.get("in_chans", 3), size, size)
     if not trained:
         return Built(module, shape=shape)
     return Built(module, tuple(known["mean"]), tuple(known["std"]), shape, trained=True)

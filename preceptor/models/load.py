@@ -1,13 +1,15 @@
 """A model from what a recipe says about it.
 
     {zoo: resnet8x4, classes: 100}                              # channels: 3, size: 32
-    {timm: resnet18, classes: 10, pretrained: true}
+    {timm: resnet18, classes: 10, pretrained: true}             # arguments: timm's own
     {transformers: google/vit-base-patch16-224}                 # a hub name, a folder, a mapping
     {factory: "my_models:small_net", arguments: {width: 16}}    # my_models.py beside the recipe
     {folder: runs/digits/student}                               # what `save_model` wrote
 
 Each may say `mean` and `std` (the model's own normalisation), `head` (its linear classifier's
-name), `shape` ([channels, height, width] of its images) and `classes`, which is then checked.
+name) and `classes`, which is then checked. `channels` and `size` are the images'; a library's
+model is built for them unless its weights are read, a factory is not told. `shape`, all three of
+[channels, height, width], is what the model is tried with, and must work.
 """
 
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ from typing import Any
 
 from preceptor.errors import ModelError, nearest
 from preceptor.models import zoo
-from preceptor.models.heads import sight
+from preceptor.models.heads import Sight, sight
 from preceptor.models.hub import Built, from_timm, from_transformers
 from preceptor.models.imports import made
 from preceptor.models.save import load_weights, save_model, saved_spec
@@ -23,12 +25,13 @@ from preceptor.models.tapped import TappedModel
 
 __all__ = ["load_model", "save_model"]
 
-_COMMON = {"classes", "mean", "std", "head", "shape", "graft"}
+_COMMON = {"classes", "mean", "std", "head"}
+_IMAGES = {"channels", "size", "shape", "graft"}
 _OWN = {
-    "zoo": {"channels", "size"},  # and what the family leaves open: `zoo.create` knows
-    "timm": {"pretrained", "arguments"},
-    "transformers": {"pretrained", "attention", "fresh_head"},
-    "factory": {"arguments"},
+    "zoo": {"arguments", *_IMAGES},
+    "timm": {"pretrained", "arguments", *_IMAGES},
+    "transformers": {"pretrained", "attention", "fresh_head", *_IMAGES},
+    "factory": {"arguments", *_IMAGES},
     "folder": set(),
 }
 
@@ -56,12 +59,12 @@ def load_model(spec: Mapping[str, Any]) -> TappedModel:
         std=tuple(spec.get("std", built.std)),
         head=spec.get("head", ""),
     )
-    shape = tuple(spec.get("shape", built.shape))
     found = {**spec, "mean": list(model.mean), "std": list(model.std)}
-    found |= {"shape": list(shape)} if shape else {}
-    seen = sight(model, shape)
+    seen = _seen(model, spec, built)
     if seen is not None:
         model.head_name = spec.get("head", seen.head)
+        if built.shape or {"shape", "size"} & spec.keys():
+            found["shape"] = list(seen.shape)
         if "graft" not in spec:
             found["classes"] = _agreed(seen.classes, spec)
     if model.has_head():
@@ -82,13 +85,25 @@ def _kind(spec: Mapping[str, Any]) -> str:
         )
     known = {kinds[0]} | _OWN[kinds[0]] | _COMMON
     for key in spec:
-        if key not in known and "zoo" not in spec:
+        if key not in known:
             raise ModelError(
                 f"{key!r} was said of a {kinds[0]} model",
                 "there is no such key",
                 f"Nearest: {nearest(str(key), known)}.",
             )
     return kinds[0]
+
+
+def _seen(model: TappedModel, spec: Mapping[str, Any], built: Built) -> Sight | None:
+    """A dry pass of the shape that was said, or the library knows, or the data have."""
+    if "shape" in spec or built.shape:
+        return sight(model, spec.get("shape", built.shape))
+    if "channels" not in spec or "size" not in spec:
+        return sight(model, ())
+    try:
+        return sight(model, (spec["channels"], spec["size"], spec["size"]))
+    except ModelError:
+        return None  # The images need not be square.
 
 
 def _agreed(found: int, spec: Mapping[str, Any]) -> int:
@@ -109,8 +124,8 @@ def _from_zoo(spec: Mapping[str, Any]) -> Built:
             "Add `classes`.",
         )
     channels, size = spec.get("channels", 3), spec.get("size", 32)
-    options = {key: spec[key] for key in spec.keys() - _COMMON - _OWN["zoo"] - {"zoo"}}
-    module = zoo.create(spec["zoo"], spec["classes"], channels, size, **options)
+    own = spec.get("arguments", {})
+    module = zoo.create(spec["zoo"], spec["classes"], channels, size, **own)
     return Built(module, shape=(channels, size, size))
 
 

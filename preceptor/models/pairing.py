@@ -139,7 +139,7 @@ def _attention(student: Anatomy, teacher: Anatomy) -> Pairs:
                 "attention maps were looked for",
                 f"no module of the {who} returns any ([B, heads, T, T])",
                 "Use a transformer; one of the transformers library shows them where its model "
-                "says `attention: eager`.",
+                "says `attention: eager`, one of timm with TIMM_FUSED_ATTN=0 in the environment.",
             )
     one, other = student.attention[-1], teacher.attention[-1]
     if one.shape[2] != other.shape[2]:

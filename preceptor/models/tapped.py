@@ -152,7 +152,7 @@ class TappedModel(nn.Module):
         except AttributeError:
             linear = nn.Identity()
         weight, bias = getattr(linear, "weight", None), getattr(linear, "bias", None)
-        if not isinstance(weight, Tensor) or weight.dim() < 2 or weight[0, 0].numel() != 1:
+        if not isinstance(weight, Tensor) or weight.dim() < 2 or weight.shape[2:].numel() != 1:
             raise ModelError(
                 f"the classifier {self.head_name!r} is a {type(linear).__name__}",
                 "a head is one linear layer or 1x1 convolution",

@@ -70,7 +70,7 @@ def expand(model: nn.Module, pattern: str) -> tuple[str, ...]:
         return (pattern,)
     glob = re.escape(tap.module)
     glob = glob.replace(r"\*\*", ".+").replace(r"\*", "[^.]*").replace(r"\?", "[^.]")
-    names = [name for name, _ in model.named_modules() if re.fullmatch(glob, name)]
+    names = [name for name, _ in model.named_modules() if name and re.fullmatch(glob, name)]
     if not names:
         raise _unknown(model, pattern, tap.module)
     return tuple(name + pattern[len(tap.module) :] for name in names)
@@ -145,8 +145,8 @@ class _Reader:
 
     def _keep(self, tap: Tap, module: nn.Module, value: Any) -> None:
         tensor = picked(tap, value)
-        trained = any(parameter.requires_grad for parameter in module.parameters())
-        if self._graded and trained and not torch.is_grad_enabled():
+        lost = self._graded and not torch.is_grad_enabled()
+        if lost and any(parameter.requires_grad for parameter in module.parameters()):
             raise ModelError(
                 f"the tap {tap.name!r} was read",
                 "its module ran without gradients inside a pass that has them, as under "
@@ -202,9 +202,15 @@ def picked(tap: Tap, value: Any) -> Tensor:
             return item
     raise ModelError(
         f"the tap {tap.name!r} was read from a {type(value).__name__}",
-        f"there the tensors are {', '.join(tensors) or 'none'}",
+        f"there {_count(value, tensors)}",
         "Name one of them in brackets.",
     )
+
+
+def _count(value: Any, tensors: Mapping[str, Tensor]) -> str:
+    if isinstance(value, Tensor):
+        return "is one tensor, without a number or name"
+    return f"the tensors are {', '.join(tensors) or 'none'}"
 
 
 def _unknown(model: nn.Module, tap: str, name: str) -> ModelError:

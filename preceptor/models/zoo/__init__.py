@@ -39,8 +39,6 @@ _ZOO: dict[str, Callable[..., nn.Module]] = {
     "vit": vit,
 }
 
-_ALL = ("zoo", "classes", "channels", "size", "mean", "std", "head", "shape")
-
 
 def names() -> tuple[str, ...]:
     """Every model's name."""
@@ -79,7 +77,7 @@ def create(name: str, classes: int, channels: int = 3, size: int = 32, **options
             raise ModelError(
                 f"{option!r} was said of the zoo's {name!r}",
                 f"it leaves open {', '.join(sorted(free)) or 'nothing'}",
-                f"Nearest of all keys: {nearest(option, {*_ALL, *free})}.",
+                f"Nearest: {nearest(option, free)}.",
             )
     pixels = {"size": size} if "size" in known else {}
     return builder(classes=classes, channels=channels, **pixels, **options)
