@@ -84,8 +84,8 @@ _HOMES = {
     "Data": "preceptor.recipe.schema",
     "Recipe": "preceptor.recipe.schema",
     "check": "preceptor.verbs.check",
-    "compare": "preceptor.verbs.report:report",
     "distill": "preceptor.verbs.distill",
+    "report": "preceptor.verbs.report",
     "Seeds": "preceptor.recipe.schema",
     "Splits": "preceptor.recipe.schema",
     "Stage": "preceptor.recipe.schema",
@@ -177,7 +177,7 @@ if TYPE_CHECKING:
     from preceptor.types import Term as Term
     from preceptor.verbs.check import check as check
     from preceptor.verbs.distill import distill as distill
-    from preceptor.verbs.report import report as compare
+    from preceptor.verbs.report import report as report
 
     CrossEntropy = CE
 

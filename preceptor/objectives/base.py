@@ -133,6 +133,9 @@ class Objective(ABC, Generic[Aux]):
         student = Outputs(student_logits, student_taps, student_head)
         distribution = None if teacher_logits is None else Dense(teacher_logits)
         teacher = Signal(distribution, teacher_taps, teacher_head)
+        if mask is None:
+            every = student_logits.shape[:-1]
+            mask = torch.ones(every, dtype=torch.bool, device=student_logits.device)
         batch = Batch(student_logits, labels=labels, mask=mask, labelled=labelled, ids=ids)
         none = torch.empty(0, dtype=torch.int64, device=student_logits.device)
         context = Context(student, teacher, student_logits.shape[-1], 0, none)

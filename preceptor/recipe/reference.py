@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import re
 import sys
+from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from preceptor.fields import range_words
@@ -91,10 +92,14 @@ def _values(annotation: Any) -> str:
         return f"{_values(get_args(annotation)[0])} {range_words(annotation)}"
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{choice}`" for choice in get_args(annotation))
-    if get_origin(annotation) is Union:
+    if get_origin(annotation) in (Union, UnionType):
         return " or ".join(_values(part) for part in get_args(annotation))
     if get_origin(annotation) is tuple:
         return f"list of {_values(get_args(annotation)[0])}"
+    if dataclasses.is_dataclass(annotation):
+        hints = get_type_hints(annotation, include_extras=True)
+        inside = ", ".join(f"{name}: {_values(hint)}" for name, hint in hints.items())
+        return "{" + inside + "}"
     words = {float: "number", int: "whole number", bool: "`true` or `false`", str: "text"}
     return words[annotation]
 

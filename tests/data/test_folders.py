@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from image_files import fill, picture, pixels
+from tests.data.image_files import fill, picture, pixels
 from PIL import Image
 
 from preceptor.data.encoded import EncodedImages

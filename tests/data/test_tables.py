@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from image_files import picture, pixels, png
+from tests.data.image_files import picture, pixels, png
 
 from preceptor.data.loading import load_images
 from preceptor.data.raw import Holding, Shaping, assembled

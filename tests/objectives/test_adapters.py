@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
+from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
 from torch import Tensor, nn
 
 from preceptor.errors import DataError, ModelError, NeedsError

@@ -3,7 +3,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from feature_taps import PAIR, outputs, plain_batch, random_tensor, signal
+from tests.objectives.feature_taps import PAIR, outputs, plain_batch, random_tensor, signal
 from scipy.stats import entropy
 from torch import Tensor, nn
 

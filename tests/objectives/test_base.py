@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from random_logits import pair, terms_of
+from tests.objectives.random_logits import pair, terms_of
 from torch import Tensor, nn
 
 from preceptor.errors import NeedsError, RecipeError
@@ -137,14 +137,12 @@ def test_layers_are_settled_once_and_named_ones_stay() -> None:
     assert asked == ["last_map"]
 
 
-@pytest.mark.xfail(reason="`on` hands None for a Context, which the shape checks refuse")
 def test_on_works_without_aux_where_there_is_none() -> None:
     t, s = pair(6, 7)
     loss = MIX.on(student_logits=s, teacher_logits=t, labels=LABELS)
     torch.testing.assert_close(loss, _mean(MIX, t, s, LABELS))
 
 
-@pytest.mark.xfail(reason="`on` makes a mask [B] for positions [B, T]")
 def test_on_counts_every_position_of_a_sequence() -> None:
     t, s = pair(2, 3, 7)
     loss = KD().on(student_logits=s, teacher_logits=t, aux=nn.Module())

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from random_logits import loss_on, pair
+from tests.objectives.random_logits import loss_on, pair
 from scipy.special import log_softmax
 
 from preceptor.objectives.ce import CE

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
+from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
 from torch import Tensor, nn
 
 from preceptor.objectives.feature_statistics import FeatureStatistics

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
+from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
 
 from preceptor.objectives.fitnets_onestage import FitNetsOneStage
 

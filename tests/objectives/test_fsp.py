@@ -1,6 +1,6 @@
 import pytest
 import torch
-from feature_taps import outputs, plain_batch, random_tensor, signal
+from tests.objectives.feature_taps import outputs, plain_batch, random_tensor, signal
 from torch import Tensor, nn
 from torch.nn import functional as F
 

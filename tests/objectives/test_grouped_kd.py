@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from random_logits import pair, terms_of
+from tests.objectives.random_logits import pair, terms_of
 from scipy.special import rel_entr, softmax
 
 from preceptor.errors import RecipeError

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from random_logits import gradient, loss_on, pair, terms_of
+from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 from scipy.special import softmax
 from scipy.stats import entropy
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from random_logits import loss_on, pair, terms_of
+from tests.objectives.random_logits import loss_on, pair, terms_of
 from torch.nn import functional as F
 
 from preceptor.errors import NeedsError

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from random_logits import gradient, loss_on, pair, terms_of
+from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 from scipy.special import rel_entr, softmax
 from scipy.stats import zscore
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from random_logits import loss_on, pair, terms_of
+from tests.objectives.random_logits import loss_on, pair, terms_of
 from scipy.special import log_softmax, softmax
 from torch import Tensor
 

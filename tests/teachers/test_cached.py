@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import CLASSES, batch_of, cnn, images
+from tests.teachers.small import CLASSES, batch_of, cnn, images
 
 from preceptor.errors import NeedsError
 from preceptor.teachers.cached import Cached

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from small import batch_of, cnn
+from tests.teachers.small import batch_of, cnn
 
 from preceptor.errors import ModelError, RecipeError
 from preceptor.models.tapped import TappedModel

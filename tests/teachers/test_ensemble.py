@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp, softmax
-from small import CLASSES, batch_of, cnn
+from tests.teachers.small import CLASSES, batch_of, cnn
 
 from preceptor.errors import ModelError, NeedsError, RecipeError
 from preceptor.models.tapped import TappedModel

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from small import batch_of, cnn, images
+from tests.teachers.small import batch_of, cnn, images
 
 from preceptor.errors import NeedsError
 from preceptor.models.tapped import TappedModel

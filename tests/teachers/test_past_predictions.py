@@ -1,6 +1,6 @@
 import pytest
 import torch
-from small import CLASSES, batch_of
+from tests.teachers.small import CLASSES, batch_of
 from torch import Tensor, nn
 
 from preceptor.errors import DataError, NeedsError, RecipeError

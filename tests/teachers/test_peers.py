@@ -1,6 +1,6 @@
 import pytest
 import torch
-from small import CLASSES, batch_of
+from tests.teachers.small import CLASSES, batch_of
 from torch.nn import functional as F
 
 from preceptor.errors import NeedsError

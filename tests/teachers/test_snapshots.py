@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import batch_of, cnn
+from tests.teachers.small import batch_of, cnn
 
 from preceptor.errors import NeedsError, RecipeError
 from preceptor.models.tapped import TappedModel

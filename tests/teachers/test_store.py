@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import CLASSES, batch_of, cnn
+from tests.teachers.small import CLASSES, batch_of, cnn
 
 from preceptor.errors import NeedsError, StorageError
 from preceptor.teachers.live import Live

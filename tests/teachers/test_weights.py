@@ -1,6 +1,6 @@
 import pytest
 import torch
-from small import cnn
+from tests.teachers.small import cnn
 from torch import nn
 
 from preceptor.errors import ModelError

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from small import CLASSES, batch_of, cnn
+from tests.teachers.small import CLASSES, batch_of, cnn
 
 from preceptor.errors import DataError, NeedsError, NonFiniteError, StorageError
 from preceptor.teachers.base import Teacher
