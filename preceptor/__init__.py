@@ -31,6 +31,7 @@ _HOMES = {
     "Signal": "preceptor.types",
     "Term": "preceptor.types",
     "TappedModel": "preceptor.models.tapped",
+    "load": "preceptor.models.load",
     "Objective": "preceptor.objectives.base",
     "Sum": "preceptor.objectives.base",
     "Weighted": "preceptor.objectives.base",
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
     from preceptor.errors import StorageError as StorageError
     from preceptor.errors import TeacherFailure as TeacherFailure
     from preceptor.errors import UserError as UserError
+    from preceptor.models.load import load as load
     from preceptor.models.tapped import TappedModel as TappedModel
     from preceptor.objectives.attention_maps import AttentionMaps as AttentionMaps
     from preceptor.objectives.attention_transfer import AttentionTransfer as AttentionTransfer

@@ -13,6 +13,7 @@ model is built for them unless its weights are read, a factory is not told. `sha
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from preceptor.errors import ModelError, nearest
@@ -23,7 +24,7 @@ from preceptor.models.imports import made
 from preceptor.models.save import load_weights, save_model, saved_spec
 from preceptor.models.tapped import TappedModel
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["load", "load_model", "save_model"]
 
 _COMMON = {"classes", "mean", "std", "head"}
 _IMAGES = {"channels", "size", "shape", "graft"}
@@ -73,6 +74,11 @@ def load_model(spec: Mapping[str, Any]) -> TappedModel:
     if "graft" in spec:
         model = _with_graft(model, spec["graft"])
     return model.eval() if built.trained else model
+
+
+def load(folder: str | Path) -> TappedModel:
+    """The model in a folder: a run's student, or whatever `save_model` wrote."""
+    return load_model({"folder": str(folder)})
 
 
 def _kind(spec: Mapping[str, Any]) -> str:

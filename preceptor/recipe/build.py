@@ -5,6 +5,7 @@ Below here there is no dict of options and no lookup by name.
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -14,6 +15,7 @@ from preceptor.data.loading import load_images
 from preceptor.data.stratified import few_labels
 from preceptor.errors import DataError, ModelError, RecipeError
 from preceptor.models.load import load_model
+from preceptor.models.save import load_weights, saved_spec
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.schema import Data, Splits, Student
@@ -110,6 +112,37 @@ def model(said: AnyModel, data: ImageData, seed: int) -> TappedModel:
     return made
 
 
+def loaded(said: AnyModel, place: str, data: ImageData) -> TappedModel:
+    """A model with the weights in a folder that a run saved, or in a safetensors file."""
+    card = saved_spec(place) if Path(place).is_dir() else {}
+    for key, value in said.said().items() if card else ():
+        # A saved transformers model is its own folder by now, whatever it was made from.
+        if key in _HOW_READ or (key in card and card[key] == value) or value == {}:
+            continue
+        raise ModelError(
+            f"{place} holds a model with {key}: {card.get(key, 'nothing')}",
+            f"the recipe says {key}: {value}",
+            f"Describe the saved model, or name it by itself: model: {{folder: {place}}}.",
+        )
+    made = load_model({"folder": place}) if card else _filled(model(said, data, DATA_SEED), place)
+    check_classes(made, data)
+    return made
+
+
+_HOW_READ = frozenset({"transformers", "pretrained", "attention", "fresh_head", "folder"})
+
+
+def _filled(made: TappedModel, file: str) -> TappedModel:
+    if not Path(file).is_file():
+        raise ModelError(
+            f"weights were looked for in {file}",
+            "there is no such file or folder",
+            "Give the folder of a saved model, or a safetensors file.",
+        )
+    load_weights(made, file)
+    return made.eval()
+
+
 def student(said: Student, data: ImageData, seed: int) -> TappedModel:
     """The student at its start."""
     if said.start == "random":
@@ -125,7 +158,7 @@ def check_classes(model: TappedModel, data: ImageData) -> None:
     try:
         with torch.no_grad():
             classes = model.eval()(data.train.batch(torch.arange(2)).inputs).logits.shape[-1]
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # transformers refuses sizes with the latter
         raise ModelError(
             f"a forward pass of {type(model.module).__name__} on images of {data.shape}",
             f"it failed: {error}",
@@ -176,6 +209,13 @@ def teacher(
     return Nobody()
 
 
+def stands_still(said: AnyTeacher) -> bool:
+    """Whether a teacher is a model or several whose answers never change."""
+    if isinstance(said, EnsembleTeacher):
+        return all(stands_still(member) for member in said.ensemble.members)
+    return isinstance(said, LiveTeacher)
+
+
 def offers(said: AnyTeacher) -> Needs:
     """What a recipe's teacher will give, known before anything is loaded or trained."""
     any_temperature = Needs(kinds=frozenset({"probabilities"}))
@@ -191,10 +231,14 @@ def offers(said: AnyTeacher) -> Needs:
     if isinstance(said, CachedTeacher):
         return Needs(kinds=frozenset({"logits", "probabilities"}))
     if isinstance(said, EnsembleTeacher):
-        return (
-            any_temperature
-            if said.ensemble.combine == "probabilities"
-            else Needs(kinds=frozenset({"logits", "probabilities"}))
+        kinds = any_temperature.kinds
+        if said.ensemble.combine == "logits":
+            kinds |= {"logits"}
+        each = [offers(member).temperatures for member in said.ensemble.members]
+        bound = [temperatures for temperatures in each if temperatures]
+        return Needs(
+            kinds=kinds,
+            temperatures=frozenset.intersection(*bound) if bound else frozenset(),
         )
     if isinstance(said, PastPredictionsTeacher):
         if said.past_predictions.momentum:
