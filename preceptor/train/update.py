@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from preceptor.errors import RecipeError
-from preceptor.objectives.base import by_example, group, total
+from preceptor.objectives.base import group
+from preceptor.objectives.reduction import by_example, total
 from preceptor.types import Batch, Over, Per, Term, Terms
 
 SETTLING_STEPS = 5
@@ -42,9 +43,9 @@ def count_step(batch: Batch) -> Counts:
     overs: tuple[Over, ...] = ("all", "labelled")
     for over in overs:
         mask = batch.mask(over)
-        keys.append((over, "position"))
-        keys.append((over, "example"))
-        numbers += [mask.sum(), by_example(mask).sum()]
+        keys += [(over, "position"), (over, "example")]
+        positions = mask.sum()
+        numbers += [positions, positions if mask.ndim == 1 else by_example(mask).sum()]
     sums = torch.stack(numbers)
     if dist.is_initialized():
         dist.all_reduce(sums)
