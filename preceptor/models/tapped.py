@@ -64,8 +64,11 @@ class TappedModel(nn.Module):
 
     def forward(self, inputs: Inputs) -> Outputs:
         """Logits, the taps named in `reads`, and the classifier."""
-        with reading(self.module, self.reads, unmoved=self._still(inputs)) as taps:
-            answer = self._call(inputs)
+        if not self.reads:
+            answer, taps = self._call(inputs), {}
+        else:
+            with reading(self.module, self.reads, unmoved=self._still(inputs)) as taps:
+                answer = self._call(inputs)
         logits = answer if isinstance(answer, Tensor) else _logits(answer)
         return Outputs(logits, taps, self.head() if self.has_head() else None)
 
