@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from preceptor.errors import NeedsError, RecipeError
 from preceptor.fields import check_ranges
+from preceptor.objectives._plain import batch_of, shown
+from preceptor.objectives.reduction import mean_loss
 from preceptor.objectives.schedules import Auto, Ramp
 from preceptor.types import (
     Batch,
     Context,
-    Dense,
     Head,
     Needs,
     Outputs,
@@ -109,38 +110,98 @@ class Objective(ABC, Generic[Aux]):
         self,
         *,
         student_logits: Float[Tensor, "*n v"],
-        teacher_logits: Float[Tensor, "*n w"] | None = None,
-        labels: Int[Tensor, "*n"] | None = None,
+        teacher_logits: Float[Tensor, "... w"] | None = None,
+        labels: Tensor | None = None,
         student_taps: Mapping[str, Tensor] | None = None,
         teacher_taps: Mapping[str, Tensor] | None = None,
         student_head: Head | None = None,
         teacher_head: Head | None = None,
-        mask: Bool[Tensor, "*n"] | None = None,
-        labelled: Bool[Tensor, "*n"] | None = None,
-        ids: Int[Tensor, " b"] | None = None,
+        mask: Bool[Tensor, "..."] | None = None,
+        labelled: Bool[Tensor, "..."] | None = None,
+        ids: Int[Tensor, "..."] | None = None,
         aux: Aux | None = None,
+        remembered: dict[str, Tensor] | None = None,
     ) -> Float[Tensor, ""]:
         """The loss on plain tensors, for anyone's own loop: weighted means, added up.
 
-        `aux` is what `auxiliary` returned, for methods that have modules of their own.
+        >>> from preceptor.objectives.kd import KD
+        >>> logits = torch.zeros(2, 3)
+        >>> KD(temperature=4.0).on(student_logits=logits, teacher_logits=logits)
+        tensor(0.)
+
+        Args:
+            student_logits, teacher_logits: [*n, v], the class axis last.
+            labels: class indices [*n]; below 0 where a position has none.
+            student_taps, teacher_taps: tensors by the names that `layers` gives them, [B, ...].
+            student_head, teacher_head: the linear classifiers.
+            mask: positions that count [*n]; tokens [B, T] where only layers are compared.
+            labelled: positions whose label may be read [*n].
+            ids: each example's number [B], the same in every epoch.
+            aux: what `auxiliary(context_on(...))` returned, for methods with modules of their own.
+            remembered: an empty dictionary that receives what a method with a memory (CRD) wants
+                after the optimiser step: `objective.advance(aux, remembered, {}, progress)`.
+
+        Raises:
+            NeedsError: something that the method reads was not given.
+            ModelError, DataError: tensors that do not fit one another.
         """
         if aux is None and self.has_auxiliary():
             raise NeedsError(
                 f"{self.name}.on() was called without `aux`",
                 "this method trains or remembers something beside the student",
-                "Build it once with `objective.auxiliary(context)` and pass it as `aux=`.",
+                "Build it once, `aux = objective.auxiliary(objective.context_on(...))` with the "
+                "tensors of one batch, and pass it as `aux=`.",
             )
-        student = Outputs(student_logits, student_taps, student_head)
-        distribution = None if teacher_logits is None else Dense(teacher_logits)
-        teacher = Signal(distribution, teacher_taps, teacher_head)
-        if mask is None:
-            every = student_logits.shape[:-1]
-            mask = torch.ones(every, dtype=torch.bool, device=student_logits.device)
-        batch = Batch(student_logits, labels=labels, mask=mask, labelled=labelled, ids=ids)
-        none = torch.empty(0, dtype=torch.int64, device=student_logits.device)
-        context = Context(student, teacher, student_logits.shape[-1], 0, none)
-        modules = aux if aux is not None else self.auxiliary(context)
-        return mean_loss(self.terms(student, teacher, batch, modules), batch)
+        needs, taps, heads = (
+            self.needs(),
+            (student_taps, teacher_taps),
+            (student_head, teacher_head),
+        )
+        student, teacher = shown(needs, student_logits, teacher_logits, taps, heads)
+        batch = batch_of(
+            needs, student_logits, labels=labels, mask=mask, labelled=labelled, ids=ids
+        )
+        modules = aux
+        if modules is None:
+            none = torch.empty(0, dtype=torch.int64, device=student_logits.device)
+            classes = student_logits.shape[-1]
+            modules = self.auxiliary(Context(student, teacher, classes, 0, none))
+        terms = self.terms(student, teacher, batch, modules)
+        if remembered is not None:
+            for name, term in terms.items():
+                remembered |= {f"{name}/{key}": rows for key, rows in term.remember.items()}
+        return mean_loss(terms, batch)
+
+    @final
+    def context_on(
+        self,
+        *,
+        student_logits: Float[Tensor, "*n v"],
+        teacher_logits: Float[Tensor, "... w"] | None = None,
+        student_taps: Mapping[str, Tensor] | None = None,
+        teacher_taps: Mapping[str, Tensor] | None = None,
+        student_head: Head | None = None,
+        teacher_head: Head | None = None,
+        num_examples: int = 0,
+        all_labels: Int[Tensor, " n"] | None = None,
+    ) -> Context:
+        """What `auxiliary` asks for, from the plain tensors of any one batch.
+
+            aux = objective.auxiliary(objective.context_on(student_logits=..., student_taps=...))
+
+        Its parameters belong to the optimizer, and `.to(device)` is the caller's. `num_examples`
+        and `all_labels` (each id's, where there are any) are read by methods with a memory alone.
+        """
+        taps, heads = (student_taps, teacher_taps), (student_head, teacher_head)
+        student, teacher = shown(self.needs(), student_logits, teacher_logits, taps, heads)
+        labels = torch.empty(0, dtype=torch.int64) if all_labels is None else all_labels
+        return Context(
+            student.detached(),
+            teacher,
+            student_logits.shape[-1],
+            max(num_examples, len(labels)),
+            labels,
+        )
 
     def has_auxiliary(self) -> bool:
         """Whether `auxiliary` returns anything of its own."""
@@ -323,44 +384,6 @@ def pair_needs(layers: Layers, needs: Needs) -> Needs:
         student_taps=needs.student_taps | {student for student, _ in layers},
         teacher_taps=needs.teacher_taps | {teacher for _, teacher in layers},
     )
-
-
-def total(term: Term, batch: Batch) -> Float[Tensor, ""]:
-    """The sum of a term's values over what counts; masked values never enter, be they NaN."""
-    if term.per == "batch":
-        return term.values
-    mask = batch.mask(term.over)
-    if term.per == "example":
-        mask = by_example(mask)
-    return torch.where(mask, term.values, torch.zeros_like(term.values)).sum()
-
-
-def count(over: Over, per: Per, batch: Batch) -> int:
-    """How many values of a term count in a batch."""
-    if per == "batch":
-        return 1
-    mask = batch.mask(over)
-    return int((by_example(mask) if per == "example" else mask).sum())
-
-
-def by_example(mask: Bool[Tensor, "b *t"]) -> Bool[Tensor, " b"]:
-    """Which examples have a position that counts."""
-    return mask.reshape(mask.shape[0], -1).any(dim=-1)
-
-
-def mean_loss(terms: Terms, batch: Batch) -> Float[Tensor, ""]:
-    """The weighted sum of the terms' means over one whole batch."""
-    if any(term.auto is not None for term in terms.values()):
-        raise RecipeError(
-            "a term with `weight: auto` was reduced",
-            "such a weight is found by the loop in its first steps",
-            "Train with `fit`, or give the weight as a number.",
-        )
-    parts = [
-        term.weight * total(term, batch) / max(1, count(term.over, term.per, batch))
-        for term in terms.values()
-    ]
-    return torch.stack(parts).sum()
 
 
 def _product(inner: float | Ramp | Auto, outer: float | Ramp | Auto) -> float | Ramp | Auto:
