@@ -19,6 +19,7 @@ from preceptor.objectives._exits import Bottleneck, require_map, shrunk
 from preceptor.objectives._pairs import rows, settled_pairs, spread
 from preceptor.objectives.base import LayerKind, Layers, Objective
 from preceptor.ops.divergences import forward_kl
+from preceptor.ops.maps import squared_difference
 from preceptor.types import Batch, Context, Needs, Outputs, Signal, Term, Terms
 
 
@@ -134,7 +135,7 @@ class BYOT(Objective[Exits]):
             label.append(F.cross_entropy(logits, labels, reduction="none"))
             divergence = forward_kl(teacher=deepest, student=logits, temperature=self.temperature)
             soft.append(self.temperature**2 * divergence)
-            feature.append((features - taps[-1].detach()).square().mean(dim=(1, 2, 3)))
+            feature.append(squared_difference(features, taps[-1].detach()).mean(dim=(1, 2, 3)))
         return {
             "byot.label": Term(
                 _summed(label, batch), over="labelled", per="example", weight=1 - self.alpha

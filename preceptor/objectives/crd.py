@@ -15,10 +15,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from preceptor.errors import DataError
+from preceptor.errors import DataError, NeedsError
 from preceptor.fields import Count, Fraction, Positive
 from preceptor.objectives._pairs import flat_rows, only_pair, spread
-from preceptor.objectives.base import LayerKind, Layers, Objective, by_example, pair_needs
+from preceptor.objectives.base import LayerKind, Layers, Objective, pair_needs
+from preceptor.objectives.reduction import by_example
 from preceptor.ops.relations import unit
 from preceptor.types import Batch, Context, Needs, Outputs, Progress, Signal, Term, Terms
 
@@ -141,6 +142,12 @@ class CRD(Objective[Memory]):
         ours, theirs = only_pair(self)
         s, t = context.student.tap(ours), context.teacher.tap(theirs)
         labels = context.labels.cpu() if len(context.labels) else _unlabelled(context.num_examples)
+        if len(labels) == 0:
+            raise NeedsError(
+                "crd was to remember 0 examples",
+                "it keeps one row for each id, 0 to the number of examples - 1",
+                "Give `num_examples=`, or each id's label as `all_labels=`.",
+            )
         memory = Memory(s[0].numel(), t[0].numel(), self.width, labels).to(s.device)
         if bool((memory.size == len(labels)).any()):
             raise DataError(
@@ -162,6 +169,12 @@ class CRD(Objective[Memory]):
         t = flat_rows(teacher.tap(theirs).detach(), batch)
         counted = by_example(batch.mask("all"))
         ids = batch.ids[counted]
+        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < len(aux.order):
+            raise DataError(
+                f"crd met the ids {int(ids.min())} to {int(ids.max())}",
+                f"its memory has rows for 0 to {len(aux.order) - 1}",
+                "Number the examples from 0, and build `aux` for all of them.",
+            )
         u, v = aux.embeddings(s, t)
         positive = _counts(ids[:, None], len(aux.order), u.dtype)
         negative = _counts(aux.negatives(ids, self.negatives), len(aux.order), u.dtype)

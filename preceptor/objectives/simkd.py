@@ -16,6 +16,7 @@ from preceptor.fields import Count
 from preceptor.objectives._exits import Bottleneck, require_map, require_reads, shrunk
 from preceptor.objectives._pairs import only_pair, rows, spread
 from preceptor.objectives.base import LayerKind, Layers, Objective, pair_needs
+from preceptor.ops.maps import squared_difference
 from preceptor.types import Batch, Context, Head, Needs, Outputs, Signal, Term, Terms
 
 
@@ -162,5 +163,5 @@ class SimKD(Objective[Reused]):
         target = rows(teacher.tap(theirs).detach(), batch)
         projected = aux.exit.projected(rows(student.tap(ours), batch))
         target = shrunk(target, projected.shape[-2:])
-        losses = (projected - target).square().mean(dim=(1, 2, 3))
+        losses = squared_difference(projected, target).mean(dim=(1, 2, 3))
         return {"simkd": Term(spread(losses, batch), per="example")}

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from preceptor.errors import ModelError
 from preceptor.types import at_least_float32
 
 Size = tuple[int, int]
@@ -64,9 +65,16 @@ def channel_statistics(
 
 
 def squared_difference(
-    student: Float[Tensor, "*shape"], teacher: Float[Tensor, "*shape"]
+    student: Float[Tensor, "*shape"], teacher: Float[Tensor, "..."]
 ) -> Float[Tensor, "*shape"]:
-    """(student - teacher)^2, element by element."""
+    """(student - teacher)^2, element by element. Raises `ModelError` where the shapes differ."""
+    if student.shape != teacher.shape:
+        raise ModelError(
+            f"a student's {tuple(student.shape)} was compared with a teacher's "
+            f"{tuple(teacher.shape)}",
+            "the two are subtracted element by element, and nothing is stretched to fit",
+            "Give both the size at which the regressors were built, or pair other layers.",
+        )
     student = at_least_float32(student)
     # One kernel forwards and one backwards, where a difference and its square take two.
     return F.mse_loss(student, teacher.to(student.dtype), reduction="none")
