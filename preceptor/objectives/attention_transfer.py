@@ -22,9 +22,9 @@ from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms
 class AttentionTransfer(Objective[nn.Module]):
     """mean over space of (a(F_s) - a(F_t))^2, a(F) = vec(mean_c |F|^p) / its length.
 
-    Equation 2, as the authors' code has it: the mean over a map's positions, not half the length
-    of the difference. The weight of 1000 that CIFAR tables use belongs to the mean and to maps of
-    32x32 to 8x8; on maps of a few positions it drowns every other term, so use `weight: auto`
+    Equation 2, as the authors' code has it: the squared length of the difference divided by H W,
+    not half its length. The weight of 1000 that CIFAR tables use belongs to the mean and to maps
+    of 32x32 to 8x8; on maps of a few positions it drowns every other term, so use `weight: auto`
     there. A larger map is averaged to the smaller one's size before its attention is taken.
 
     Tokens [B, T, D] are refused: which of them form a grid cannot be read from the shape.

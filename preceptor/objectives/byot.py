@@ -77,10 +77,11 @@ class BYOT(Objective[Exits]):
     gradient from here. Its own cross-entropy is added outside: `CE() + BYOT()` is the paper's
     whole loss. Gradients of the exits run on into the student's stages.
 
-    The squared distance is a mean over the deepest map's C H W elements: published code sums over
-    them, so that its lambda is C H W times smaller for the same pull. Unlike the paper, whose exits
-    stride down with convolutions, larger maps are averaged down to the deepest one's size first;
-    smaller sides are refused. Bottlenecks normalise by batch statistics while they train: one
+    The squared distance is a mean over the deepest map's C H W elements and over the batch:
+    published code sums over both, so that its lambda (1e-6) is B C H W times smaller for the same
+    pull; there, the deepest exit's own cross-entropy weighs 1 - a too. Unlike the paper, whose
+    exits stride down with convolutions, larger maps are averaged down to the deepest one's size
+    first; smaller sides are refused. Bottlenecks normalise by batch statistics while they train: one
     number belongs to one example, but splitting a batch changes those statistics a little.
 
     The exits never reach the saved student; `aux.exits(outputs)` gives their logits.

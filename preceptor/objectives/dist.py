@@ -24,7 +24,8 @@ class DIST(Objective[nn.Module]):
     mean over classes of rho(q_.k, p_.k), a class's probabilities over the batch; rho is Pearson's
     correlation. Intra compares positions with one another: it wants batches of some 32 or more,
     and is one number a batch. The authors weigh the sum by 2 beside CE and use T = 1 for
-    ImageNet, 4 for CIFAR: `CE() + 2.0 * DIST(temperature=4.0)`.
+    ImageNet, 4 for CIFAR: `CE() + 2.0 * DIST(temperature=4.0)`. T^2 is in this term, as in
+    theirs.
 
     Args:
         beta: the weight of inter.

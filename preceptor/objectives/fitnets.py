@@ -29,7 +29,8 @@ from preceptor.types import Batch, Context, Needs, Outputs, Signal, Term, Terms
 class FitNets(Objective[nn.ModuleList]):
     """1/2 ||F_t - r(F_s)||^2: the hint (equation 3), summed over the map, one number an example.
 
-    F_t is the teacher's hint layer, F_s the student's guided layer, r a convolution without
+    It is C H W / 2 times the mean over the map that later code takes. F_t is the teacher's hint
+    layer, F_s the student's guided layer, r a convolution without
     padding whose kernel is H_s - H_t + 1, followed by the hint's own non-linearity. r trains with
     the student and is left behind.
 

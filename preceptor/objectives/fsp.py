@@ -25,6 +25,9 @@ class FSP(Objective[nn.Module]):
     over the matrix, so it grows with the channels. Within a net the larger of the two maps is
     max-pooled to the smaller one's size, as in the paper.
 
+    Unlike the code of CIFAR tables, which takes the mean over the matrix (C_1 C_2 times smaller:
+    divide the weight by that) and average-pools.
+
     This is the paper's first stage, which trains alone; its second is cross-entropy alone. A
     recipe lists both. The two nets need equal channels at both layers; there is no adapter.
 

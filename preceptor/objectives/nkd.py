@@ -26,6 +26,9 @@ class NKD(Objective[nn.Module]):
     by themselves. A cross-entropy: it does not reach zero. Counted over labelled positions; the
     authors add CE with weight 1.
 
+    Copies of one version of the authors' code, which they have mended since, keep the label among
+    the other classes by a mask that is true everywhere; this is the paper's equation.
+
     Args:
         gamma: the weight of the classes other than the label.
         temperature: T, of those classes alone.

@@ -37,7 +37,8 @@ class ReviewKD(Objective[nn.ModuleList]):
     student's map with what came from deeper, and a 3x3 convolution compares it with the teacher's
     map; the hierarchical context loss (HCL) is `ops.maps.pyramid_distance`. One number an example,
     added over the levels. Where the last pair are maps, their mean over space is added as the
-    deepest level, as in the authors' code.
+    deepest level, as in the authors' code. They compare maps before the last ReLU and pool the one
+    after it: for that, name such layers, and the classifier's input as the last pair.
 
     The authors' weights are 0.6 to 8 for CIFAR pairs, reached in 20 epochs:
     `Ramp(end=5, over=20, unit="epochs")`. The fusions normalise over the batch they are given while
