@@ -129,20 +129,20 @@ def _contrast() -> tuple[dict[str, Any], dict[str, Any]]:
     return tensors, {**tensors, "num_examples": 9}
 
 
-def test_a_memory_advances_in_a_loop_of_ones_own() -> None:
+@pytest.mark.parametrize(
+    "objective", [CRD(layers=PAIR, negatives=4), CE() + 0.8 * CRD(layers=PAIR, negatives=4)]
+)
+def test_a_memory_advances_in_a_loop_of_ones_own(objective: Objective[Any]) -> None:
     tensors, dry = _contrast()
+    aux = objective.auxiliary(objective.context_on(**dry))
+    before = {name: value.clone() for name, value in aux.state_dict().items()}
+    remembered: dict[str, Tensor] = {}
     ids = torch.tensor([7, 2, 5, 0])
-    crd = CRD(layers=PAIR, negatives=4)
-    objectives: tuple[Objective[Any], ...] = (crd, CE() + 0.8 * crd)
-    for objective in objectives:
-        aux = objective.auxiliary(objective.context_on(**dry))
-        before = {name: value.clone() for name, value in aux.state_dict().items()}
-        remembered: dict[str, Tensor] = {}
-        objective.on(**tensors, labels=LABELS, ids=ids, aux=aux, remembered=remembered).backward()
-        objective.advance(aux, remembered, {}, Progress(step=1, steps=10))
-        bank = next(name for name in before if name.endswith("teacher_bank"))
-        moved = (aux.state_dict()[bank] != before[bank]).any(dim=1)
-        assert moved.nonzero().flatten().tolist() == [0, 2, 5, 7]
+    objective.on(**tensors, labels=LABELS, ids=ids, aux=aux, remembered=remembered).backward()
+    objective.advance(aux, remembered, {}, Progress(step=1, steps=10))
+    bank = next(name for name in before if name.endswith("teacher_bank"))
+    moved = (aux.state_dict()[bank] != before[bank]).any(dim=1)
+    assert moved.nonzero().flatten().tolist() == [0, 2, 5, 7]
 
 
 def test_a_memory_of_no_examples_and_an_id_outside_it_are_refused() -> None:
