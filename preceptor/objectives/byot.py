@@ -81,8 +81,8 @@ class BYOT(Objective[Exits]):
     published code sums over both, so that its lambda (1e-6) is B C H W times smaller for the same
     pull; there, the deepest exit's own cross-entropy weighs 1 - a too. Unlike the paper, whose
     exits stride down with convolutions, larger maps are averaged down to the deepest one's size
-    first; smaller sides are refused. Bottlenecks normalise by batch statistics while they train: one
-    number belongs to one example, but splitting a batch changes those statistics a little.
+    first; smaller sides are refused. Bottlenecks normalise by batch statistics while they train:
+    one number belongs to one example, but splitting a batch changes those statistics a little.
 
     The exits never reach the saved student; `aux.exits(outputs)` gives their logits.
 

@@ -30,9 +30,9 @@ class FitNets(Objective[nn.ModuleList]):
     """1/2 ||F_t - r(F_s)||^2: the hint (equation 3), summed over the map, one number an example.
 
     It is C H W / 2 times the mean over the map that later code takes. F_t is the teacher's hint
-    layer, F_s the student's guided layer, r a convolution without
-    padding whose kernel is H_s - H_t + 1, followed by the hint's own non-linearity. r trains with
-    the student and is left behind.
+    layer, F_s the student's guided layer, r a convolution without padding whose kernel is
+    H_s - H_t + 1, followed by the hint's own non-linearity. r trains with the student and is left
+    behind.
 
     This is the first stage of the paper's two. There it trains alone, and only the student up to
     the guided layer (the stage's `trainable` globs). The second stage is cross-entropy plus KD at
