@@ -1,4 +1,4 @@
-"""What flows through a run: batches, outputs, signals, needs, terms, progress.
+"""What flows through a run: batches, outputs, signals, terms, progress; `needs` stands beside.
 
 Dimension key: *n positions ([B] for images, [B, T] for text), b examples, v classes, d width,
 k members of a mixture. The class axis is always last.
@@ -14,10 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from preceptor.errors import NeedsError, nearest
+from preceptor.needs import Kind as Kind
+from preceptor.needs import Needs as Needs
+from preceptor.needs import Per as Per
 
 Over = Literal["all", "labelled"]
-Per = Literal["position", "example", "batch"]
-Kind = Literal["logits", "probabilities"]
 Inputs = Tensor | Mapping[str, Tensor]
 
 
@@ -272,70 +273,6 @@ class Signal(_Shown):
         if isinstance(self._distribution, Dense) and self._distribution.temperature is None:
             return self._distribution.logits
         raise _missing("raw logits", "teacher", "Use a live teacher, or an average of logits.")
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What an objective reads, or what a teacher offers: the same type on both sides.
-
-    Args:
-        kinds: "logits" (raw, any temperature) or "probabilities". An objective names the one it
-            reads; a teacher all that it gives.
-        temperatures: an objective's own; of a teacher the only ones it answers at, empty for any.
-        student_taps, teacher_taps: module names; a teacher that shows any module offers "*", an
-            objective whose layers are not settled yet reads "auto".
-        student_head, teacher_head: the linear classifier.
-        labels, ids: the batch's.
-        scope: what one number of a term is about. "batch" terms compare examples with one another:
-            their batch is never split, and is gathered over ranks.
-        linear: the loss is linear in the teacher's probabilities, so that sampled targets leave
-            its expectation unchanged.
-    """
-
-    kinds: frozenset[Kind] = frozenset()
-    temperatures: frozenset[float] = frozenset()
-    student_taps: frozenset[str] = frozenset()
-    teacher_taps: frozenset[str] = frozenset()
-    student_head: bool = False
-    teacher_head: bool = False
-    labels: bool = False
-    ids: bool = False
-    scope: Per = "position"
-    linear: bool = True
-
-    def __or__(self, other: "Needs") -> "Needs":
-        order: tuple[Per, ...] = ("position", "example", "batch")
-        wider = order[max(order.index(self.scope), order.index(other.scope))]
-        return Needs(
-            kinds=self.kinds | other.kinds,
-            temperatures=self.temperatures | other.temperatures,
-            student_taps=self.student_taps | other.student_taps,
-            teacher_taps=self.teacher_taps | other.teacher_taps,
-            student_head=self.student_head or other.student_head,
-            teacher_head=self.teacher_head or other.teacher_head,
-            labels=self.labels or other.labels,
-            ids=self.ids or other.ids,
-            scope=wider,
-            linear=self.linear and other.linear,
-        )
-
-
-    def unmet_by(self, offers: "Needs") -> tuple[str, ...]:
-        """What is read here and not given there, each as the rest of a sentence."""
-        unmet: list[str] = []
-        if self.kinds - offers.kinds:
-            gives = " and ".join(sorted(offers.kinds)) or "no distribution"
-            unmet.append(f"it reads {' and '.join(sorted(self.kinds - offers.kinds))}, given: {gives}")
-        others = self.temperatures - offers.temperatures
-        if self.kinds and offers.temperatures and others:
-            given = ", ".join(f"{t:g}" for t in sorted(offers.temperatures))
-            unmet.append(f"it reads temperature {min(others):g}, given: {given} alone")
-        if "*" not in offers.teacher_taps and self.teacher_taps - offers.teacher_taps:
-            names = ", ".join(sorted(self.teacher_taps - offers.teacher_taps))
-            unmet.append(f"it reads the teacher's layers ({names}), which are not shown")
-        if self.teacher_head and not offers.teacher_head:
-            unmet.append("it reads the teacher's classifier, which is not shown")
-        return tuple(unmet)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from safetensors.torch import save_model as save_tensors
 from torch import nn
 
 from preceptor.errors import ModelError, StorageError
+from preceptor.files import flush, storage
 from preceptor.models.grafts import Grafted
 from preceptor.models.hub import quiet
 from preceptor.models.tapped import TappedModel
@@ -33,7 +34,7 @@ def save_model(model: TappedModel, folder: str | Path) -> None:
     """
     card = _card(model)
     folder = Path(folder)
-    try:
+    with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # Beside the target, so that each file is renamed into place within one file system.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
@@ -46,15 +47,9 @@ def save_model(model: TappedModel, folder: str | Path) -> None:
             (draft / _CARD).write_text(card)
             # The card last: whoever reads it finds the weights.
             for file in sorted(draft.iterdir(), key=lambda file: file.name == _CARD):
-                _flush(file)
+                flush(file)
                 os.replace(file, folder / file.name)
-        _flush(folder)
-    except (OSError, SafetensorError) as error:
-        raise StorageError(
-            f"a model was written to {folder}",
-            f"the disk answered: {error}",
-            "Make room, or choose another folder.",
-        ) from error
+        flush(folder)
 
 
 def saved_spec(folder: str | Path) -> dict[str, Any]:
@@ -88,8 +83,9 @@ def saved_spec(folder: str | Path) -> dict[str, Any]:
 
 
 def load_weights(model: TappedModel, folder: str | Path) -> None:
-    """Puts a folder's weights into a model made from its `saved_spec`."""
-    file = Path(folder) / _WEIGHTS
+    """Puts a folder's weights into a model made from its `saved_spec`; or those in one file."""
+    file = Path(folder)
+    file = file if file.is_file() else file / _WEIGHTS
     try:
         load_tensors(model.module, str(file))
     except FileNotFoundError as error:
@@ -136,11 +132,3 @@ def _card(model: TappedModel) -> str:
             str(error),
             "Use numbers, strings, lists and mappings as arguments.",
         ) from error
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from preceptor.errors import DataError, ModelError, NeedsError
-from preceptor.objectives.base import Layers, by_example
+from preceptor.objectives.base import Layers
+from preceptor.objectives.reduction import by_example
 from preceptor.types import Batch, Outputs, Signal, at_least_float32
 
 Activation = Literal["relu", "none"]

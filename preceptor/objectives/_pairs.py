@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from preceptor.errors import RecipeError
-from preceptor.objectives.base import Layers, Objective, Pair, by_example
+from preceptor.objectives.base import Layers, Objective, Pair
+from preceptor.objectives.reduction import by_example
 from preceptor.types import Batch, at_least_float32
 
 

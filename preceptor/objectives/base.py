@@ -30,11 +30,8 @@ from preceptor.types import (
     Head,
     Needs,
     Outputs,
-    Over,
-    Per,
     Progress,
     Signal,
-    Term,
     Terms,
 )
 

@@ -6,6 +6,7 @@ Below here there is no dict of options and no lookup by name.
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,7 +40,7 @@ from preceptor.teachers.past_predictions import PastPredictions
 from preceptor.teachers.peers import Peers
 from preceptor.teachers.snapshots import Snapshots
 from preceptor.train.plan import Plan
-from preceptor.types import Needs
+from preceptor.types import Kind, Needs
 
 DATA_SEED = 0
 """What is held out belongs to the data: it is the same for every run and every seed."""
@@ -117,7 +118,7 @@ def loaded(said: AnyModel, place: str, data: ImageData) -> TappedModel:
     card = saved_spec(place) if Path(place).is_dir() else {}
     for key, value in said.said().items() if card else ():
         # A saved transformers model is its own folder by now, whatever it was made from.
-        if key in _HOW_READ or (key in card and card[key] == value) or value == {}:
+        if key in _HOW_READ or (key in card and card[key] == _plain(value)) or value == {}:
             continue
         raise ModelError(
             f"{place} holds a model with {key}: {card.get(key, 'nothing')}",
@@ -127,6 +128,10 @@ def loaded(said: AnyModel, place: str, data: ImageData) -> TappedModel:
     made = load_model({"folder": place}) if card else _filled(model(said, data, DATA_SEED), place)
     check_classes(made, data)
     return made
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 _HOW_READ = frozenset({"transformers", "pretrained", "attention", "fresh_head", "folder"})
@@ -231,13 +236,13 @@ def offers(said: AnyTeacher) -> Needs:
     if isinstance(said, CachedTeacher):
         return Needs(kinds=frozenset({"logits", "probabilities"}))
     if isinstance(said, EnsembleTeacher):
-        kinds = any_temperature.kinds
+        kinds: set[Kind] = {"probabilities"}
         if said.ensemble.combine == "logits":
-            kinds |= {"logits"}
+            kinds.add("logits")
         each = [offers(member).temperatures for member in said.ensemble.members]
         bound = [temperatures for temperatures in each if temperatures]
         return Needs(
-            kinds=kinds,
+            kinds=frozenset(kinds),
             temperatures=frozenset.intersection(*bound) if bound else frozenset(),
         )
     if isinstance(said, PastPredictionsTeacher):

@@ -1,26 +1,16 @@
 """A method's name -> its class: there is no list to keep, the file's name is the method's."""
 
-import dataclasses
 import importlib
-import pkgutil
+import inspect
 import re
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import preceptor.objectives
 from preceptor.errors import RecipeError, nearest
-from preceptor.objectives.base import Objective, Sum, Weighted
-
-_SHARED = frozenset({"base", "schedules"})
-
-
-@cache
-def method_names() -> tuple[str, ...]:
-    """Every method of the package: the files in `preceptor/objectives`."""
-    files = pkgutil.iter_modules(preceptor.objectives.__path__)
-    return tuple(sorted(f.name for f in files if f.name not in _SHARED and f.name[0] != "_"))
+from preceptor.objectives._methods import is_method, method_names, packaged_method
+from preceptor.objectives.base import Objective
 
 
 @cache
@@ -43,8 +33,7 @@ def method(name: str) -> type[Objective[Any]]:
             f"unknown method; nearest: {nearest(name, method_names())}",
             "Use a name from docs/methods.md, or package.module:Class for one of your own.",
         )
-    module = importlib.import_module(f"preceptor.objectives.{name}")
-    return _method_in(module, name)
+    return packaged_method(name)
 
 
 def key_of(objective: Objective[Any]) -> str:
@@ -52,24 +41,6 @@ def key_of(objective: Objective[Any]) -> str:
     kind = type(objective)
     package, _, file = kind.__module__.rpartition(".")
     return file if package == "preceptor.objectives" else f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _method_in(module: Any, name: str) -> type[Objective[Any]]:
-    own = [found for found in vars(module).values() if _is_method(found, module.__name__)]
-    # A file that holds a second dataclass for its own use names the method like itself.
-    named = [found for found in own if found.__name__.lower() == name.replace("_", "")] or own
-    assert len(named) == 1, f"{module.__name__} must hold one method, and holds {named}"
-    return named[0]
-
-
-def _is_method(found: Any, home: str) -> bool:
-    return (
-        isinstance(found, type)
-        and issubclass(found, Objective)
-        and dataclasses.is_dataclass(found)
-        and found not in (Sum, Weighted)
-        and found.__module__ == home
-    )
 
 
 def _outside(name: str) -> type[Objective[Any]]:
@@ -95,7 +66,7 @@ def _outside(name: str) -> type[Objective[Any]]:
         raise RecipeError(
             f"method {name!r}", f"{path} has no {wanted!r}; nearest: {near}", "Correct the class."
         )
-    if not _is_method(found, getattr(found, "__module__", "")):
+    if not is_method(found, inspect.getmodule(found) or module):
         raise RecipeError(
             f"method {name!r}",
             f"{wanted} is not a frozen dataclass that derives from preceptor.Objective",

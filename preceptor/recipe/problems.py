@@ -238,6 +238,8 @@ def _step(kind: Any, part: str | int) -> Any:
     for member in _members(kind):
         if get_origin(member) in (tuple, list):
             return get_args(member)[0]
+        if get_origin(member) is dict:
+            return get_args(member)[1]
         if not isinstance(member, type):
             continue
         if issubclass(member, BaseModel):

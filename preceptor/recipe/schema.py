@@ -4,7 +4,7 @@ A recipe is the same thing as a YAML file, as a preset's name, and as this objec
 `preceptor.recipe.build` turns it into models, data, teachers and plans.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,11 @@ from preceptor.recipe.teachers import AnyPlan, AnyTeacher, NobodyTeacher, PeersT
 Arm = Literal["control", "smoothing", "longer"]
 Measure = Literal["accuracy", "calibration", "fidelity", "cost"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
+VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+STUDENT = "distilled"
+"""The arm that a recipe's own stages teach."""
+
+_TAKEN = (STUDENT, "teacher", *get_args(Arm))
 
 
 class Seeds(Section):
@@ -134,6 +139,27 @@ class Stage(Section):
     data: Data | None = None
 
 
+class Variant(Section):
+    """Another way to teach the same student from the same start, compared with the same control.
+
+    Args:
+        objective: instead of the recipe's, in its only stage.
+        stages: instead of the recipe's; they take as many steps together.
+        teacher: the recipe's where not given.
+    """
+
+    objective: Mix | None = None
+    stages: tuple[Stage, ...] = ()
+    teacher: AnyTeacher | None = None
+
+    @model_validator(mode="after")
+    def _says_how(self) -> "Variant":
+        if (self.objective is None) == (not self.stages):
+            why = "says not exactly one of objective and stages"
+            raise invalid("", why, "Add objective: [...], or stages: [...].")
+        return self
+
+
 class Control(Section):
     """The arms without a teacher that the student is compared with.
 
@@ -180,6 +206,8 @@ class Recipe(Section):
         teacher: whom the student learns from.
         student: who learns.
         stages: the stretches of training, in order; most recipes have one.
+        variants: other ways to teach the same student, by name: each an arm beside the student's
+            own. Of a cohort the first member alone is reported, of born-again generations the last.
         control: the arms without a teacher.
         tune: what is chosen on validation; nothing where not given.
         evaluate: what is measured.
@@ -196,6 +224,7 @@ class Recipe(Section):
     teacher: AnyTeacher = NobodyTeacher()
     student: Student
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    variants: dict[VariantName, Variant] = {}
     control: Control = Control()
     tune: Tune | None = None
     evaluate: tuple[Measure, ...] = ("accuracy", "calibration", "fidelity", "cost")
@@ -204,8 +233,52 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _peers_last_all_along(self) -> "Recipe":
-        for index, stage in enumerate(self.stages):
-            if isinstance(stage.teacher, PeersTeacher):
-                why = "a cohort trains together from its first stage to its last"
-                raise invalid("", why, "Name the peers in `teacher`.", ("stages", index, "teacher"))
+        ways = {(): self.stages} | {("variants", k): v.stages for k, v in self.variants.items()}
+        for place, stages in ways.items():
+            for index, stage in enumerate(stages):
+                if isinstance(stage.teacher, PeersTeacher):
+                    why = "a cohort trains together from its first stage to its last"
+                    at = (*place, "stages", index, "teacher")
+                    raise invalid("", why, "Name the peers in `teacher`.", at)
         return self
+
+    @model_validator(mode="after")
+    def _variants_can_be_compared(self) -> "Recipe":
+        for name, variant in self.variants.items():
+            place = ("variants", name)
+            if name in _TAKEN:
+                raise invalid("", "this is the name of another arm", "Choose another name.", place)
+            if variant.objective is not None and len(self.stages) > 1:
+                why = f"the recipe has {len(self.stages)} stages, and this is one's objective"
+                raise invalid("", why, "Write the variant's stages.", (*place, "objective"))
+            own, theirs = _length(self.stages), _length(self.way(name).stages)
+            if own != theirs:
+                why = f"it takes {_words(*theirs)}, the recipe's own {_words(*own)}"
+                do = "Let all stages together be as long: arms are compared at equal length."
+                raise invalid("", why, do, (*place, "stages"))
+        return self
+
+    def way(self, arm: str) -> "Recipe":
+        """The recipe that teaches as one of its variants does; for "distilled", as it is."""
+        if arm == STUDENT:
+            return self
+        said = self.variants[arm]
+        stages = said.stages or tuple(
+            stage.model_copy(update={"objective": said.objective}) for stage in self.stages
+        )
+        taught = {"teacher": said.teacher or self.teacher, "stages": stages}
+        return self.model_copy(update={**taught, "variants": {}})
+
+    def ways(self) -> dict[str, "Recipe"]:
+        """The student's own way first, then each variant's."""
+        return {arm: self.way(arm) for arm in (STUDENT, *self.variants)}
+
+
+def _length(stages: tuple[Stage, ...]) -> tuple[int, int]:
+    """Steps and epochs of all stages together."""
+    return sum(stage.plan.steps for stage in stages), sum(stage.plan.epochs for stage in stages)
+
+
+def _words(steps: int, epochs: int) -> str:
+    said = [f"{steps} steps"] * bool(steps) + [f"{epochs} epochs"] * bool(epochs)
+    return " and ".join(said)

@@ -4,15 +4,14 @@ Dimension key: b examples, v classes.
 """
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 
 from preceptor.errors import DataError, NeedsError, NonFiniteError, StorageError
+from preceptor.files import write_atomically, write_text
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.store import Manifest, Precision, Shard, row_type
 from preceptor.types import Batch
@@ -150,7 +149,7 @@ def _close_shard(folder: Path, manifest: Manifest, held: list[np.ndarray]) -> Ma
     numbers = [int(Path(shard.file).stem.removeprefix("shard-")) for shard in manifest.shards]
     path = folder / f"shard-{max(numbers, default=-1) + 1:05d}.npy"
     rows = np.concatenate(held)
-    replace_file(path, lambda handle: np.save(handle, rows, allow_pickle=False))
+    write_atomically(path, lambda beside: np.save(beside, rows, allow_pickle=False))
     with path.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     shard = Shard(path.name, len(rows), path.stat().st_size, digest)
@@ -160,31 +159,7 @@ def _close_shard(folder: Path, manifest: Manifest, held: list[np.ndarray]) -> Ma
 
 
 def _replace_manifest(folder: Path, manifest: Manifest) -> None:
-    text = manifest.text().encode()
-    replace_file(folder / "manifest.json", lambda handle: handle.write(text))
-
-
-def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Writes a whole file or none: beside its place, flushed to the disk, then put there."""
-    beside = path.with_name(f".tmp-{path.name}")
-    try:
-        with beside.open("wb") as handle:
-            write(handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(beside, path)
-        parent = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise StorageError(
-            f"writing {path}",
-            f"the disk answered: {error.strerror or error}",
-            "Make room or choose another folder, and start again: finished shards are kept.",
-        ) from error
+    write_text(folder / "manifest.json", manifest.text())
 
 
 class _Keys:

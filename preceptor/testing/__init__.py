@@ -7,12 +7,9 @@ or, one test a promise: `@pytest.mark.parametrize("check", OBJECTIVE_CHECKS)`. A
 on small random tensors that hold what its `needs()` names and nothing else.
 """
 
-import dataclasses
-import importlib
-import pkgutil
 from typing import Any
 
-import preceptor.objectives
+from preceptor.objectives._methods import method_names, packaged_method
 from preceptor.objectives.base import Objective
 from preceptor.testing.objectives import OBJECTIVE_CHECKS, Check
 from preceptor.testing.world import Taps, World, example_world
@@ -26,8 +23,6 @@ __all__ = [
     "example_world",
     "objective_cases",
 ]
-
-_SHARED = ("base", "schedules", "adapters")
 
 
 def check_objective(
@@ -52,25 +47,5 @@ def objective_cases() -> dict[str, Objective[Any]]:
     Each is made with its defaults; a method with fields that have none says in a ClassVar
     `example` what to make it with.
     """
-    cases: dict[str, Objective[Any]] = {}
-    for file in pkgutil.iter_modules(preceptor.objectives.__path__):
-        if file.name not in _SHARED and not file.name.startswith("_"):
-            kind = _method_of(importlib.import_module(f"preceptor.objectives.{file.name}"))
-            cases[file.name] = kind(**getattr(kind, "example", {}))
-    return cases
-
-
-def _method_of(module: Any) -> type[Objective[Any]]:
-    own = [
-        found
-        for found in vars(module).values()
-        if isinstance(found, type)
-        and issubclass(found, Objective)
-        and found.__module__ == module.__name__
-    ]
-    assert len(own) == 1, f"{module.__name__} defines {len(own)} objectives; a method file has one"
-    kind = own[0]
-    assert dataclasses.is_dataclass(kind), f"{kind.__name__} is not a dataclass"
-    assert getattr(kind, "__dataclass_params__").frozen, f"{kind.__name__} is not frozen"  # noqa: B009
-    assert getattr(kind, "__final__", False), f"{kind.__name__} is not marked @final"
-    return kind
+    kinds = {name: packaged_method(name) for name in method_names()}
+    return {name: kind(**getattr(kind, "example", {})) for name, kind in kinds.items()}

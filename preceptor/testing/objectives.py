@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from preceptor.objectives.base import Objective, Sum, count, total
+from preceptor.objectives.base import Objective, Sum
+from preceptor.objectives.reduction import count, total
 from preceptor.testing.world import (
     World,
     build_auxiliary,

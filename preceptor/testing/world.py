@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from preceptor.errors import NeedsError
-from preceptor.objectives.base import LayerKind, Layers, Objective, total
+from preceptor.objectives.base import LayerKind, Layers, Objective
+from preceptor.objectives.reduction import total
 from preceptor.types import (
     Batch,
     Context,

@@ -6,23 +6,21 @@ the disk and renamed, so that a folder of that name is whole or was damaged late
 manifest shows it, the damage is named, and the checkpoint before it is used.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from preceptor.errors import StorageError
+from preceptor.files import flush, storage
 from preceptor.train.training import Training
 
 _STEP = "step-"
@@ -59,33 +57,6 @@ def resume(training: Training, folder: Path) -> tuple[str, ...]:
     return tuple(notices)
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, flush it and put it in place in one move."""
-    temporary = path.parent / f".tmp-{uuid.uuid4().hex}-{path.name}"
-    with storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write(temporary)
-            _flush(temporary)
-            os.replace(temporary, path)
-            _flush(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def storage(path: Path) -> Any:
-    """Turns a disk's errors into sentences."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise StorageError(
-            f"{path} could not be written ({error})",
-            "the disk is full, or the folder cannot be written to; what was there still stands",
-            "Make room or choose another --out, then start the same command again.",
-        ) from error
-
-
 def _write_whole(final: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
     temporary = final.parent / f".tmp-{final.name}-{uuid.uuid4().hex}"
     temporary.mkdir()
@@ -97,14 +68,14 @@ def _write_whole(final: Path, tensors: dict[str, Tensor], numbers: dict[str, Any
         files = sorted(temporary.iterdir())
         manifest = {f.name: {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in files}
         for file in files:
-            _flush(file)
+            flush(file)
         (temporary / "manifest.json").write_text(json.dumps(manifest))
-        _flush(temporary / "manifest.json")
-        _flush(temporary)
+        flush(temporary / "manifest.json")
+        flush(temporary)
         if final.exists():
             _discard(final)
         os.replace(temporary, final)
-        _flush(final.parent)
+        flush(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -139,14 +110,6 @@ def _discard(path: Path) -> None:
     trash = path.parent / f".trash-{uuid.uuid4().hex}"
     os.replace(path, trash)
     shutil.rmtree(trash, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _sha256(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any, final
 from accelerate import Accelerator
 
 from preceptor.errors import RecipeError
-from preceptor.train.checkpoint import storage, write_atomically
+from preceptor.files import storage, write_text
 from preceptor.train.fit import Losses
 
 
@@ -35,7 +35,7 @@ class Metrics:
         self.path = path
         kept = [entry for entry in read(path) if entry["step"] <= step] if path.exists() else []
         text = "".join(json.dumps(entry) + "\n" for entry in kept)
-        write_atomically(path, lambda temporary: _write(temporary, text))
+        write_text(path, text)
         self._file = path.open("a")
 
     def add(self, entry: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ class Trackers:
         if not names:
             return
         try:
-            self.accelerator = Accelerator(log_with=list(names), project_dir=str(folder), cpu=True)
+            self.accelerator = Accelerator(log_with=list(names), project_dir=str(folder))
             self.accelerator.init_trackers(project)
         except (ImportError, ValueError) as error:
             raise RecipeError(
@@ -96,7 +96,3 @@ class Trackers:
         """Let the trackers finish writing."""
         if self.accelerator is not None:
             self.accelerator.end_training()
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)

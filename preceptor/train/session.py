@@ -1,16 +1,18 @@
 """One stage from wherever it was left to its end: resume, train, record, save."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from preceptor.teachers.base import Teacher
 from preceptor.train import checkpoint
 from preceptor.train.checks import Untouched, check_no_divergence_below_zero
 from preceptor.train.fit import Losses, run
 from preceptor.train.record import Metrics, line
-from preceptor.train.training import Training
+from preceptor.train.training import Training, moves
+
+_LOG = logging.getLogger(__name__)
 
 
 @final
@@ -33,11 +35,13 @@ def train(
     Killed at any moment and called again, it ends with the same weights and the same metrics.
     Gives what a reader of the report should know: damaged checkpoints, halved micro-batches.
     """
-    notices = list(checkpoint.resume(training, folder / "checkpoints"))
+    damaged = checkpoint.resume(training, folder / "checkpoints")
+    known = len(training.notices)
+    training.notices += damaged
     main = training.accelerator.is_main_process
     metrics = Metrics(folder / "metrics.jsonl", training.step) if main else None
-    moves = type(training.teacher).learn is not Teacher.learn
-    before = None if moves else Untouched(training.teacher)
+    before = None if moves(training.teacher) else Untouched(training.teacher)
+    known = _tell(training, known)
     try:
         for losses in run(training):
             if metrics is not None:
@@ -47,6 +51,7 @@ def train(
                 check_no_divergence_below_zero(losses, training.objective)
                 before = None
             watch(losses)
+            known = _tell(training, known)
             if losses.step % keeping.every == 0 or losses.step == losses.steps:
                 if metrics is not None:
                     metrics.flush()
@@ -54,4 +59,12 @@ def train(
     finally:
         if metrics is not None:
             metrics.close()
-    return (*notices, *training.notices)
+    return tuple(training.notices)
+
+
+def _tell(training: Training, known: int) -> int:
+    """Say what came up since `known` notices, to whoever watches; gives how many there are now."""
+    if training.accelerator.is_main_process:
+        for notice in training.notices[known:]:
+            _LOG.warning("preceptor: %s", notice)
+    return len(training.notices)

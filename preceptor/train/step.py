@@ -10,12 +10,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from preceptor.objectives.base import Objective, Sum, Weighted, group
-from preceptor.teachers.base import Teacher
 from preceptor.teachers.peers import Peers
 from preceptor.train.faults import not_finite, out_of_memory, smaller_micro_batch
 from preceptor.train.gather import gather_batch, gather_outputs, gather_rows, gather_signal
 from preceptor.train.optimizers import rate_factor, set_rate
-from preceptor.train.training import Trainee, Training
+from preceptor.train.training import Trainee, Training, moves
 from preceptor.train.update import Counts, MethodGradients, count_step, reduced
 from preceptor.types import Batch, Outputs, Signal, Terms
 
@@ -29,7 +28,7 @@ class Step:
         self.training, self.objective, self.batch = training, objective, batch
         self.world = training.accelerator.num_processes
         self.counts: Counts = count_step(batch)
-        self.learns = type(training.teacher).learn is not Teacher.learn
+        self.learns = moves(training.teacher)
         self.probing = self._probing()
         self.seen: list[tuple[Batch, Outputs]] = []
         self.memories: dict[int, list[dict[str, Tensor]]] = {}

@@ -1,11 +1,13 @@
 """Everything that one stage of training consists of, put together and ready to run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast, final
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 
@@ -179,6 +181,7 @@ class Training:
         return {
             "step": self.step,
             "accumulate": self.accumulate,
+            "notices": self.notices,
             "source": self.source.state(),
             "balance": [trainee.balance.state() for trainee in self.trainees],
             "scaler": scaler.state_dict() if scaler is not None else {},
@@ -199,6 +202,7 @@ class Training:
             self.teacher.load_state(teacher)
         self.source.load_state(numbers["source"])
         self.step, self.accumulate = numbers["step"], numbers["accumulate"]
+        self.notices = list(numbers["notices"])
         if self.accelerator.scaler is not None and numbers["scaler"]:
             self.accelerator.scaler.load_state_dict(numbers["scaler"])
 
@@ -210,12 +214,24 @@ def make_accelerator(plan: Plan, cohort: int = 1) -> Accelerator:
     cannot be found; a method such as a hint leaves the later layers unused.
     """
     unused = DistributedDataParallelKwargs(find_unused_parameters=cohort == 1)
-    return Accelerator(mixed_precision=_PRECISION[plan.precision], kwargs_handlers=[unused])
+    precision = _PRECISION[plan.precision]
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
+        # Accelerate keeps one precision a process; a teacher's plan and a student's may differ.
+        AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=precision, kwargs_handlers=[unused])
 
 
 def is_main_process() -> bool:
     """Whether this process is the one that writes and prints."""
     return PartialState().is_main_process
+
+
+@contextmanager
+def main_process_first() -> Iterator[bool]:
+    """The one that writes goes through the block first, the others then find what it wrote."""
+    state = PartialState()
+    with state.main_process_first():
+        yield state.is_main_process
 
 
 def settled(
@@ -251,6 +267,12 @@ def require(objective: Sum, teacher: Teacher, accumulate: int) -> None:
                 "it compares the examples of a batch with one another, so the batch stays whole",
                 "Set accumulate to 1, with a smaller batch if memory is short.",
             )
+
+
+def moves(teacher: Teacher) -> bool:
+    """Whether a teacher changes as the student learns; an ensemble does where a member does."""
+    members = getattr(teacher, "members", ())
+    return any(map(moves, members)) if members else type(teacher).learn is not Teacher.learn
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -19,17 +19,17 @@ from torch import Tensor, nn
 
 from preceptor.data.image_source import ImageSource
 from preceptor.data.images import ImageData, ImageSet
+from preceptor.files import write_atomically, write_text
 from preceptor.models.load import save_model
 from preceptor.models.predict import predict
 from preceptor.models.tapped import TappedModel
 from preceptor.objectives.base import Objective
 from preceptor.teachers.base import Teacher
-from preceptor.train.checkpoint import write_atomically
 from preceptor.train.fit import Losses
 from preceptor.train.plan import Plan
 from preceptor.train.record import read
 from preceptor.train.session import Keeping, train
-from preceptor.train.training import Training
+from preceptor.train.training import Training, moves
 
 EVALUATION_BATCH = 256
 
@@ -102,7 +102,7 @@ def run_cell(
             seconds = time.perf_counter() - started
             _keep(cell, students, training, data)
             done = {"seconds": seconds, "notices": notices, "steps": cell.steps}
-            write_atomically(cell.folder / "done.json", lambda p: _write(p, json.dumps(done)))
+            write_text(cell.folder / "done.json", json.dumps(done))
         training.accelerator.wait_for_everyone()
     return finished(cell)
 
@@ -170,7 +170,7 @@ def _keep(cell: Cell, students: Sequence[TappedModel], training: Training, data:
         save_model(student, student_folder(cell, member))
         for part, images in parts.items():
             tensors[f"{member}.{part}"] = predictions(student, images, device)
-    if type(training.teacher).learn is not Teacher.learn:
+    if moves(training.teacher):
         own = getattr(training.teacher, "model", None)
         if isinstance(own, TappedModel):
             tensors |= {
@@ -182,7 +182,3 @@ def _keep(cell: Cell, students: Sequence[TappedModel], training: Training, data:
 def forget(folder: Path) -> None:
     """Remove a run's folder, for a fresh start."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)

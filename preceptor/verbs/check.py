@@ -6,7 +6,7 @@ from preceptor.errors import NeedsError, RecipeError
 from preceptor.objectives.base import Weighted
 from preceptor.recipe import build
 from preceptor.recipe.load import load_recipe
-from preceptor.recipe.schema import Recipe, Stage
+from preceptor.recipe.schema import STUDENT, Recipe, Stage
 from preceptor.recipe.teachers import AnyTeacher, NobodyTeacher
 from preceptor.types import Needs
 
@@ -20,11 +20,12 @@ def check(recipe: Recipe | str | Path, *, deep: bool = False) -> str:
     read = load_recipe(recipe)
     require_fit(read)
     lines = [f"{read.name}: valid"]
-    for index, stage in enumerate(read.stages):
-        lines.append(f"stage {index + 1}: {_length(stage)}, {_batch(stage)}")
-        lines += [
-            f"  {line}" for part in stage.objective.parts() for line in _reads(part, stage, read)
-        ]
+    for arm, way in read.ways().items():
+        lines += [f"{arm}:"] if read.variants else []
+        for index, stage in enumerate(way.stages):
+            lines.append(f"stage {index + 1}: {_length(stage)}, {_batch(stage)}")
+            parts = stage.objective.parts()
+            lines += [f"  {line}" for part in parts for line in _reads(part, stage, way)]
     arms = ", ".join(read.control.arms) or "none"
     lines.append(
         f"arms without a teacher: {arms}; seeds: {', '.join(map(str, read.seed.values()))}"
@@ -38,10 +39,15 @@ def check(recipe: Recipe | str | Path, *, deep: bool = False) -> str:
 
 def require_fit(recipe: Recipe) -> None:
     """Raise where an objective needs what its teacher, data or plan cannot give."""
+    for arm, way in recipe.ways().items():
+        _require_fit(way, "" if arm == STUDENT else f"variants.{arm}.")
+
+
+def _require_fit(recipe: Recipe, place: str) -> None:
     for index, stage in enumerate(recipe.stages):
         said = stage.teacher or recipe.teacher
         for part in stage.objective.parts():
-            where = f"stages.{index}.objective: {part.name}"
+            where = f"{place}stages.{index}.objective: {part.name}"
             needs = part.needs()
             unmet = needs.unmet_by(build.offers(said))
             if unmet:

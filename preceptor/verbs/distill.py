@@ -10,9 +10,9 @@ from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
 from preceptor.evaluate.tables import render_text
+from preceptor.files import write_text
 from preceptor.recipe.load import load_recipe
-from preceptor.recipe.schema import Recipe
-from preceptor.train.checkpoint import write_atomically
+from preceptor.recipe.schema import STUDENT, Recipe
 from preceptor.train.record import read
 from preceptor.verbs.cells import Cell, student_folder
 from preceptor.verbs.check import require_fit
@@ -57,6 +57,9 @@ def distill(
         experiment = Experiment(read_recipe, folder, progress.watch)
         started = time.perf_counter()
         teacher = fixed_teacher(experiment, progress)
+        for variant in map(experiment.taught_as, experiment.recipe.variants):
+            if set(variant.said_teachers()) != {"teacher"}:
+                fixed_teacher(variant, progress)
         phases = {"teacher": time.perf_counter() - started}
         arms = trained_arms(experiment, progress)
         phases["arms"] = time.perf_counter() - started - phases["teacher"]
@@ -74,7 +77,7 @@ def distill(
 def trained_arms(experiment: Experiment, progress: Progress) -> dict[str, list[Cell]]:
     """Every arm's finished cells, seed by seed; tuned first where the recipe says so."""
     recipe = experiment.recipe
-    names = ("distilled", *recipe.control.arms)
+    names = (*recipe.ways(), *recipe.control.arms)
     rates = {name: tuned(experiment, name) for name in names}
     plan = [
         cell
@@ -91,8 +94,10 @@ def trained_arms(experiment: Experiment, progress: Progress) -> dict[str, list[C
 
 
 def _cells(experiment: Experiment, arm: str, seed: int, lr: float | None) -> list[Cell]:
-    if arm == "distilled":
+    if arm == STUDENT:
         return list(experiment.distilled(seed, lr))
+    if arm in experiment.recipe.variants:
+        return [experiment.taught_as(arm).distilled(seed, lr)[-1]]
     members = range(len(experiment.students()) if arm == "control" else 1)
     return [experiment.plain(arm, seed, lr, member) for member in members]
 
@@ -101,17 +106,15 @@ def _write(
     folder: Path, experiment: Experiment, arms: dict[str, list[Cell]], report: Report
 ) -> None:
     """The run's files; the report's JSON last, so that where it is everything is."""
+    ways = map(experiment.taught_as, experiment.recipe.ways())
+    teachers = {cell.folder: cell for way in ways for cell in way.teachers()}
     lines = [
         json.dumps({"arm": cell.arm, "seed": cell.seed, "stage": stage, **entry})
-        for cell in (*experiment.teachers(), *(c for cells in arms.values() for c in cells))
+        for cell in (*teachers.values(), *(c for cells in arms.values() for c in cells))
         for stage in range(len(cell.stretches))
         for entry in read(cell.folder / f"stage-{stage}" / "metrics.jsonl")
     ]
     text = "\n".join(lines) + "\n"
-    write_atomically(folder / "metrics.jsonl", lambda path: _text(path, text))
-    write_atomically(folder / "report.html", lambda path: _text(path, render_html(report)))
-    write_atomically(folder / "report.json", lambda path: _text(path, report.to_json()))
-
-
-def _text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(folder / "metrics.jsonl", text)
+    write_text(folder / "report.html", render_html(report))
+    write_text(folder / "report.json", report.to_json())

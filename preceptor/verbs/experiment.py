@@ -20,7 +20,7 @@ from preceptor.objectives.ce import CE
 from preceptor.objectives.label_smoothing import LabelSmoothing
 from preceptor.recipe import build
 from preceptor.recipe.models import AnyModel
-from preceptor.recipe.schema import Recipe, Stage
+from preceptor.recipe.schema import STUDENT, Recipe, Stage
 from preceptor.recipe.teachers import (
     AnyTeacher,
     BornAgainTeacher,
@@ -47,16 +47,27 @@ Watch = Callable[[Cell, Losses], None]
 @final
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe with its data and the folder where its cells lie."""
+    """A recipe with its data and the folder where its cells lie; a variant is one of its own."""
 
     recipe: Recipe
     folder: Path
     watch: Watch
+    arm: str = STUDENT
+    own_teacher: bool = False
 
     @cached_property
     def data(self) -> ImageData:
         """The images, loaded once."""
         return build.image_data(self.recipe.data)
+
+    def taught_as(self, arm: str) -> "Experiment":
+        """The same experiment with the student taught as a variant says."""
+        if arm == self.arm:
+            return self
+        own = self.recipe.variants[arm].teacher is not None
+        other = replace(self, recipe=self.recipe.way(arm), arm=arm, own_teacher=own)
+        vars(other)["data"] = self.data  # Loaded once for all of them.
+        return other
 
     @property
     def keeping(self) -> Keeping:
@@ -73,22 +84,27 @@ class Experiment:
         said = self.recipe.teacher
         return (own, *said.peers.others) if isinstance(said, PeersTeacher) else (own,)
 
+    def said_teachers(self) -> dict[str, AnyTeacher]:
+        """Who teaches, stage by stage, under the name of the folder where it is trained."""
+        return {
+            self._teacher_name(stage, index): stage.teacher or self.recipe.teacher
+            for index, stage in enumerate(self.recipe.stages)
+        }
+
     def teachers(self) -> tuple[Cell, ...]:
         """The teachers that this run trains itself."""
-        said = [self.recipe.teacher, *(s.teacher for s in self.recipe.stages if s.teacher)]
-        cells: dict[str, Cell] = {}
-        for index, one in enumerate(said):
-            for name, live in _live(one, "teacher" if index == 0 else f"teacher-stage-{index}"):
-                if live.train is not None:
-                    cells[name] = self.teacher_cell(live, name)
-        return tuple(cells.values())
+        return tuple(
+            self.teacher_cell(live, name)
+            for whole, said in self.said_teachers().items()
+            for name, live in _live(said, whole)
+            if live.train is not None
+        )
 
     def teacher_cell(self, said: LiveTeacher, name: str) -> Cell:
         """A teacher's training, on every label of the training part."""
         plan = said.train
         assert plan is not None
-        # Members of an ensemble begin at different weights, by their name's number.
-        seed = TEACHER_SEED + sum(int(part) + 1 for part in name.split("-") if part.isdigit())
+        seed = _teacher_seed(name)
         stretch = Stretch(
             CE(),
             plan,
@@ -111,9 +127,7 @@ class Experiment:
                 self.run(cell)
             return Live(load_model({"folder": str(student_folder(cell))}))
         if said.load is not None:
-            model = load_model({"folder": said.load})
-            build.check_classes(model, self.data)
-            return Live(model)
+            return Live(build.loaded(said.model, said.load, self.data))
         return Live(build.model(said.model, self.data, TEACHER_SEED))
 
     def teacher(self, said: AnyTeacher, students: Sequence[TappedModel], name: str) -> Teacher:
@@ -127,15 +141,17 @@ class Experiment:
         """The student's own training; the last cell is the arm that the report is about."""
         if isinstance(self.recipe.teacher, BornAgainTeacher):
             return self._generations(seed, self.recipe.teacher, lr)
-        return (self._taught("distilled", seed, seed, lr, None),)
+        return (self._taught(self.arm, seed, seed, lr, None),)
 
     def _generations(self, seed: int, said: BornAgainTeacher, lr: float | None) -> tuple[Cell, ...]:
         """Each generation starts anew, from other weights than the one that teaches it."""
-        cells = [replace(self.plain("control", seed, lr), arm="generation-0")]
-        cells[0] = replace(cells[0], folder=self._folder("generation-0", seed, lr))
+        prefix = "" if self.arm == STUDENT else f"{self.arm}-"
+        first = f"{prefix}generation-0"
+        cells = [replace(self.plain("control", seed, lr), arm=first)]
+        cells[0] = replace(cells[0], folder=self._folder(first, seed, lr))
         count = said.born_again.generations
         for generation in range(1, count + 1):
-            arm = "distilled" if generation == count else f"generation-{generation}"
+            arm = self.arm if generation == count else f"{prefix}generation-{generation}"
             parent, start = cells[-1], seed + 1000 * generation
             cells.append(self._taught(arm, seed, start, lr, parent))
         return tuple(cells)
@@ -158,8 +174,7 @@ class Experiment:
         self, stage: Stage, index: int, seed: int, lr: float | None, parent: Cell | None
     ) -> Stretch:
         plan = _with_rate(stage.plan, lr)
-        name = f"teacher-stage-{index + 1}" if stage.teacher else "teacher"
-        said = stage.teacher or self.recipe.teacher
+        name, said = self._teacher_name(stage, index), stage.teacher or self.recipe.teacher
 
         def teacher(students: Sequence[TappedModel]) -> Teacher:
             if parent is not None and stage.teacher is None:
@@ -215,9 +230,15 @@ class Experiment:
         ]
         return [first, *others]
 
+    def _teacher_name(self, stage: Stage, index: int) -> str:
+        whose = "teacher" if self.arm == STUDENT else f"teacher-{self.arm}"
+        if stage.teacher:
+            return f"{whose}-stage-{index + 1}"
+        return whose if self.own_teacher else "teacher"
+
     def _folder(self, arm: str, seed: int, lr: float | None) -> Path:
         if lr is not None:
-            return self.folder / "tuning" / f"{arm}-lr-{lr:g}"
+            return self.folder / "tuning" / f"{arm}-lr-{lr!r}" / f"seed-{seed}"
         return self.folder / "arms" / arm / f"seed-{seed}"
 
 
@@ -233,9 +254,9 @@ def tuned(experiment: Experiment, arm: str) -> float | None:
     accuracies: dict[float, float] = {}
     for lr in tune.lr:
         cell = (
-            experiment.distilled(seed, lr)[-1]
-            if arm == "distilled"
-            else experiment.plain(arm, seed, lr)
+            experiment.plain(arm, seed, lr)
+            if arm in experiment.recipe.control.arms
+            else experiment.taught_as(arm).distilled(seed, lr)[-1]
         )
         logits = experiment.run(cell).logits[0]["validation"]
         right = logits.argmax(dim=-1) == experiment.data.validation.labels
@@ -245,6 +266,14 @@ def tuned(experiment: Experiment, arm: str) -> float | None:
 
 def _with_rate(plan: Plan, lr: float | None) -> Plan:
     return plan if lr is None else replace(plan, optimizer=replace(plan.optimizer, lr=lr))
+
+
+def _teacher_seed(name: str) -> int:
+    """Members of an ensemble begin at different weights, by the numbers in their names."""
+    seed = TEACHER_SEED
+    for part in name.split("-"):
+        seed = 64 * seed + int(part) + 1 if part.isdigit() else seed
+    return seed
 
 
 def _live(said: AnyTeacher, name: str) -> list[tuple[str, LiveTeacher]]:

@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 
 from preceptor.errors import RecipeError
+from preceptor.files import write_text
 from preceptor.recipe.load import recipe_text
 from preceptor.recipe.schema import Recipe
-from preceptor.train.checkpoint import write_atomically
+from preceptor.train.training import main_process_first
 
 
 def open_run(recipe: Recipe, out: Path | None, *, fresh: bool = False) -> Path:
@@ -17,8 +18,23 @@ def open_run(recipe: Recipe, out: Path | None, *, fresh: bool = False) -> Path:
     folder = out or Path("runs") / recipe.name
     resolved = recipe_text(recipe)
     written = folder / "recipe.yaml"
+    with main_process_first() as main:
+        if main:
+            _open(folder, written, resolved, fresh=fresh)
+    return folder
+
+
+def _open(folder: Path, written: Path, resolved: str, *, fresh: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError(
+            f"{folder}", "it is a file, and a run needs a folder", "Choose another --out."
+        )
     if fresh:
         _empty(folder, written)
+    # What a killed process was about to put in place when it died.
+    for left in folder.glob("**/.tmp-*"):
+        if left.is_file():
+            left.unlink()
     if written.exists() and written.read_text() != resolved:
         raise RecipeError(
             f"{folder} holds a run of another recipe",
@@ -32,15 +48,10 @@ def open_run(recipe: Recipe, out: Path | None, *, fresh: bool = False) -> Path:
             "Choose another folder with --out.",
         )
     if not written.exists():
-        write_atomically(written, lambda path: _write(path, resolved))
-    return folder
+        write_text(written, resolved)
 
 
 def _empty(folder: Path, written: Path) -> None:
     """Remove an earlier run; a folder that is none is left alone."""
     if written.exists():
         shutil.rmtree(folder)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)

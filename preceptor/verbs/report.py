@@ -12,7 +12,7 @@ from preceptor.evaluate.compare import (
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
 from preceptor.evaluate.tables import render_text
-from preceptor.train.checkpoint import write_atomically
+from preceptor.files import write_text
 
 
 def report(*runs: Path | str, out: Path | None = None) -> str:
@@ -23,14 +23,12 @@ def report(*runs: Path | str, out: Path | None = None) -> str:
     reports = {str(run): _read(Path(run)) for run in runs}
     if len(reports) == 1 and out is None:
         run, only = next(iter(reports.items()))
-        page = render_html(only)
-        write_atomically(Path(run) / "report.html", lambda path: _write(path, page))
+        write_text(Path(run) / "report.html", render_html(only))
         return render_text(only)
     comparison = compare(reports)
     if out is not None:
-        page, text = comparison_html(comparison), comparison_markdown(comparison)
-        write_atomically(out / "comparison.html", lambda path: _write(path, page))
-        write_atomically(out / "comparison.md", lambda path: _write(path, text))
+        write_text(out / "comparison.html", comparison_html(comparison))
+        write_text(out / "comparison.md", comparison_markdown(comparison))
     return comparison_text(comparison)
 
 
@@ -43,7 +41,3 @@ def _read(run: Path) -> Report:
             "Name the folder of a run that `preceptor distill` finished.",
         )
     return Report.from_json(file.read_text(encoding="utf-8"))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

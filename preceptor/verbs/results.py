@@ -16,9 +16,9 @@ from preceptor.evaluate.cost import ModelCost, Timing, measure, model_cost
 from preceptor.evaluate.results import ArmResult, Losses, RunResult, SeedResult, Validation
 from preceptor.models.load import load_model
 from preceptor.models.tapped import TappedModel
+from preceptor.recipe import build
 from preceptor.recipe.load import recipe_text
-from preceptor.recipe.schema import Recipe
-from preceptor.recipe.teachers import AnyTeacher, CachedTeacher, EnsembleTeacher, LiveTeacher
+from preceptor.recipe.teachers import CachedTeacher, NobodyTeacher
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.ensemble import Ensemble
 from preceptor.teachers.live import Live
@@ -44,31 +44,29 @@ class FixedTeacher:
 
 
 def fixed_teacher(experiment: Experiment, progress: Progress) -> FixedTeacher | None:
-    """The run's teacher, trained or loaded, once it has shown that it knows something.
+    """The run's last teacher that is a model or several, trained or loaded.
 
-    None where the teacher is the student's own past, its peers, or nobody.
+    It and those of earlier stages first show that they know something. None where the student
+    ends with its own past, its peers, or nobody at all as its teacher.
     """
-    said = judged_teacher(experiment.recipe)
-    if isinstance(said, CachedTeacher):
-        said = said.cached.teacher
-    if not isinstance(said, LiveTeacher | EnsembleTeacher):
-        return None
-    progress.plan(experiment.teachers())
-    teacher = experiment.teacher(said, (), "teacher")
     data = experiment.data
-    rows = torch.arange(min(_CHECKED, len(data.validation)))
-    check_teacher_knows(teacher, data.validation.batch(rows), data.num_classes)
+    progress.plan(experiment.teachers())
+    fixed: Teacher | None = None
+    for name, said in experiment.said_teachers().items():
+        whole = said.cached.teacher if isinstance(said, CachedTeacher) else said
+        if build.stands_still(whole):
+            fixed = experiment.teacher(whole, (), name)
+            rows = torch.arange(min(_CHECKED, len(data.validation)))
+            check_teacher_knows(fixed, data.validation.batch(rows), data.num_classes)
+        elif not isinstance(whole, NobodyTeacher):
+            fixed = None
+    if fixed is None:
+        return None
     logits = {
-        part: _answers(teacher, images)
+        part: _answers(fixed, images)
         for part, images in (("validation", data.validation), ("test", data.test))
     }
-    return FixedTeacher(teacher, logits)
-
-
-def judged_teacher(recipe: Recipe) -> AnyTeacher:
-    """The teacher that the student is compared with: the recipe's, or its last stage's own."""
-    own = [stage.teacher for stage in recipe.stages if stage.teacher is not None]
-    return own[-1] if own else recipe.teacher
+    return FixedTeacher(fixed, logits)
 
 
 def run_result(
@@ -87,7 +85,8 @@ def run_result(
     for name, cells in arms.items():
         done = [finished(cell) for cell in cells]
         warnings += _warnings(cells, done)
-        for member in range(len(done[0].logits)):
+        shown = 1 if name in recipe.variants else len(done[0].logits)
+        for member in range(shown):
             arm = name if member == 0 else f"peer-{member}"
             model = load_model({"folder": str(student_folder(cells[0], member))})
             models[arm] = model

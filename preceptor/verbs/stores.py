@@ -16,6 +16,7 @@ from preceptor.teachers.live import Live
 from preceptor.teachers.store import Store
 from preceptor.teachers.weights import fingerprint
 from preceptor.teachers.writing import write_store
+from preceptor.train.training import main_process_first
 from preceptor.types import Batch
 
 _BATCH = 256
@@ -31,16 +32,14 @@ def cached(
 
     A store of another teacher or of other data is refused.
     """
-    if augment is not None and augment.views == 0:
-        raise RecipeError(
-            "a cached teacher with data.augment.views: 0",
-            "every epoch would show views that the cache does not hold",
-            "Set data.augment.views to how many are to be kept, 4 for example.",
-        )
     views = 1 if augment is None else augment.views + 1
     names = teacher_hash(teacher), data_hash(data, augment)
     batches = _every_view(data, augment)
-    write_store(folder, teacher, batches, teacher_hash=names[0], data_hash=names[1], views=views)
+    with main_process_first() as main:
+        if main:
+            write_store(
+                folder, teacher, batches, teacher_hash=names[0], data_hash=names[1], views=views
+            )
     store = Store.open(folder)
     store.expect(teacher=names[0], data=names[1])
     return Cached(store)

@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.data.image_files import fill, picture, pixels
 from PIL import Image
 
 from preceptor.data.encoded import EncodedImages
 from preceptor.data.loading import load_images
 from preceptor.errors import DataError
+from tests.data.image_files import fill, picture, pixels
 
 
 def test_class_folders_are_read_and_split(tmp_path):

@@ -6,12 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tests.data.image_files import picture, pixels, png
 
 from preceptor.data.loading import load_images
 from preceptor.data.raw import Holding, Shaping, assembled
 from preceptor.data.tables import from_datasets
 from preceptor.errors import DataError
+from tests.data.image_files import picture, pixels, png
 
 CIFAR = Path(__file__).parents[2].parent / "shared" / "data" / "cifar10"
 

@@ -189,7 +189,7 @@ def test_nothing_half_written_is_left_and_other_files_stay(tmp_path: Path) -> No
 
 def test_a_disk_that_refuses_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(StorageError, match="the disk answered"):
+    with pytest.raises(StorageError, match="could not be written"):
         save_model(load_model(SPECS["zoo"]), tmp_path / "taken")
 
 

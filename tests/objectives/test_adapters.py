@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
 from torch import Tensor, nn
 
 from preceptor.errors import DataError, ModelError, NeedsError
@@ -22,14 +21,16 @@ from preceptor.objectives._adapters import (
 )
 from preceptor.objectives.attention_maps import AttentionMaps
 from preceptor.objectives.attention_transfer import AttentionTransfer
-from preceptor.objectives.base import Objective, mean_loss
+from preceptor.objectives.base import Objective
 from preceptor.objectives.feature_statistics import FeatureStatistics
 from preceptor.objectives.fitnets import FitNets
 from preceptor.objectives.fitnets_onestage import FitNetsOneStage
 from preceptor.objectives.fsp import FSP
 from preceptor.objectives.hidden_states import HiddenStates
+from preceptor.objectives.reduction import mean_loss
 from preceptor.objectives.reviewkd import ReviewKD
 from preceptor.types import Batch
+from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
 
 Shape = tuple[int, ...]
 TWICE = (("s", "t"), ("s2", "t2"))

@@ -3,12 +3,12 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from tests.objectives.feature_taps import PAIR, outputs, plain_batch, random_tensor, signal
 from scipy.stats import entropy
 from torch import Tensor, nn
 
 from preceptor.errors import ModelError
 from preceptor.objectives.attention_maps import AttentionMaps
+from tests.objectives.feature_taps import PAIR, outputs, plain_batch, random_tensor, signal
 
 MASK = torch.tensor([[True, True, True, True], [True, True, False, False]])
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tests.objectives.feature_taps import PAIR, outputs, plain_batch, random_tensor, signal
 from torch import nn
 from torch.nn import functional as F
 
 from preceptor.errors import ModelError, RecipeError
 from preceptor.objectives.attention_transfer import AttentionTransfer
+from tests.objectives.feature_taps import PAIR, outputs, plain_batch, random_tensor, signal
 
 
 def value(ours: torch.Tensor, theirs: torch.Tensor, exponent: float = 2.0) -> torch.Tensor:

@@ -2,17 +2,18 @@
 
 import pytest
 import torch
-from tests.objectives.random_logits import pair, terms_of
 from torch import Tensor, nn
 
 from preceptor.errors import NeedsError, RecipeError
-from preceptor.objectives.base import Sum, Weighted, by_example, count, group, mean_loss, total
+from preceptor.objectives.base import Sum, Weighted, group
 from preceptor.objectives.ce import CE
 from preceptor.objectives.dkd import DKD
 from preceptor.objectives.kd import KD
+from preceptor.objectives.reduction import by_example, count, mean_loss, total
 from preceptor.objectives.schedules import Auto, Ramp
 from preceptor.objectives.sp import SP
 from preceptor.types import Batch, Dense, Outputs, Progress, Signal, Term
+from tests.objectives.random_logits import pair, terms_of
 
 LABELS = torch.tensor([0, 3, -1, 2, -1, 5])
 MIX = 0.1 * CE() + 0.9 * KD(temperature=4.0)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from tests.objectives.random_logits import loss_on, pair
 from scipy.special import log_softmax
 
 from preceptor.objectives.ce import CE
+from tests.objectives.random_logits import loss_on, pair
 
 
 def test_cross_entropy_is_scipys_log_softmax_at_the_label() -> None:

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 from scipy.special import softmax
 
 from preceptor.objectives.dist import DIST
+from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 from torch.nn import functional as F
 
-from preceptor.objectives.base import total
 from preceptor.objectives.dkd import DKD
+from preceptor.objectives.reduction import total
 from preceptor.types import Batch
+from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 
 LABELS = torch.tensor([0, 3, 6, 2, 2, 5])
 

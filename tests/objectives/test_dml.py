@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 from scipy.special import rel_entr, softmax
 
 from preceptor.objectives.dml import DML
 from preceptor.objectives.kd import KD
 from preceptor.types import Dense, Mixture
+from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 
 
 def _peers(count: int) -> Mixture:

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
 from torch import Tensor, nn
 
 from preceptor.objectives.feature_statistics import FeatureStatistics
+from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
 
 
 def values(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor, nn.ModuleList]:

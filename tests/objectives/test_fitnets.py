@@ -1,9 +1,9 @@
 import pytest
 import torch
-from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
 
 from preceptor.errors import ModelError
 from preceptor.objectives.fitnets import FitNets
+from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
 
 
 def test_the_value_is_half_the_squared_distance_to_the_regressed_map() -> None:

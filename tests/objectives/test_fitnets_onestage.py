@@ -1,8 +1,8 @@
 import pytest
 import torch
-from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
 
 from preceptor.objectives.fitnets_onestage import FitNetsOneStage
+from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
 
 
 def value(

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tests.objectives.feature_taps import outputs, plain_batch, random_tensor, signal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from preceptor.errors import ModelError, RecipeError
 from preceptor.objectives.fsp import FSP
+from tests.objectives.feature_taps import outputs, plain_batch, random_tensor, signal
 
 LAYERS = (("in", "first"), ("out", "last"))
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from tests.objectives.random_logits import pair, terms_of
 from scipy.special import rel_entr, softmax
 
 from preceptor.errors import RecipeError
 from preceptor.objectives.dkd import DKD
 from preceptor.objectives.grouped_kd import GroupedKD
+from tests.objectives.random_logits import pair, terms_of
 
 GROUPS = ((0, 3), (1,), (2, 4))
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
 from torch import Tensor
 
 from preceptor.errors import DataError, ModelError
 from preceptor.objectives.hidden_states import HiddenStates
 from preceptor.types import Batch
+from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
 
 
 def value(ours: Tensor, theirs: Tensor, batch: Batch | None = None) -> Tensor:

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.objectives.random_logits import pair, terms_of
 from scipy.special import rel_entr, softmax
 
 from preceptor.errors import RecipeError
@@ -10,6 +9,7 @@ from preceptor.objectives.hierarchy import Hierarchy, TeacherTree
 from preceptor.objectives.kd import KD
 from preceptor.ops.hierarchy import class_tree, likeness_from_head
 from preceptor.testing import check_objective, example_world
+from tests.objectives.random_logits import pair, terms_of
 
 COARSE, FINE = ((0, 1, 3), (2, 4)), ((0, 3), (1,), (2, 4))
 

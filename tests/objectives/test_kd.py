@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 from scipy.special import softmax
 from scipy.stats import entropy
 
@@ -10,6 +9,7 @@ from preceptor.objectives.dkd import DKD
 from preceptor.objectives.grouped_kd import GroupedKD
 from preceptor.objectives.kd import KD
 from preceptor.objectives.logit_regression import LogitRegression
+from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

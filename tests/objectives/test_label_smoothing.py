@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from tests.objectives.random_logits import loss_on, pair
 from scipy.special import log_softmax
 
 from preceptor.errors import RecipeError
 from preceptor.objectives.ce import CE
 from preceptor.objectives.label_smoothing import LabelSmoothing
+from tests.objectives.random_logits import loss_on, pair
 
 
 def test_the_target_is_the_label_and_a_share_of_every_class() -> None:

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from tests.objectives.random_logits import loss_on, pair, terms_of
 from torch.nn import functional as F
 
 from preceptor.errors import NeedsError
 from preceptor.objectives.logit_regression import LogitRegression
 from preceptor.types import Dense, Mixture
+from tests.objectives.random_logits import loss_on, pair, terms_of
 
 
 def test_it_is_the_mean_square_over_classes() -> None:

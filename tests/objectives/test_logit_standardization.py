@@ -1,10 +1,10 @@
 import pytest
 import torch
-from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 from scipy.special import rel_entr, softmax
 from scipy.stats import zscore
 
 from preceptor.objectives.logit_standardization import LogitStandardization
+from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 
 
 def test_it_is_kd_on_scipys_z_scores() -> None:

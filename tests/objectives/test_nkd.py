@@ -1,10 +1,10 @@
 import pytest
 import torch
-from tests.objectives.random_logits import loss_on, pair, terms_of
 from scipy.special import log_softmax, softmax
 from torch import Tensor
 
 from preceptor.objectives.nkd import NKD
+from tests.objectives.random_logits import loss_on, pair, terms_of
 
 LABELS = torch.tensor([0, 3, 6, 2, 2, 5])
 

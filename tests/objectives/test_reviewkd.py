@@ -1,12 +1,12 @@
 import pytest
 import torch
-from tests.objectives.feature_taps import context, outputs, plain_batch, random_tensor, signal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from preceptor.errors import ModelError
 from preceptor.objectives.reviewkd import Fusion, ReviewKD
 from preceptor.ops.maps import pyramid_distance
+from tests.objectives.feature_taps import context, outputs, plain_batch, random_tensor, signal
 
 LAYERS = (("s1", "t1"), ("s2", "t2"))
 

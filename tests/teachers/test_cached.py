@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.teachers.small import CLASSES, batch_of, cnn, images
 
 from preceptor.errors import NeedsError
 from preceptor.teachers.cached import Cached
@@ -11,6 +10,7 @@ from preceptor.teachers.store import Store
 from preceptor.teachers.weights import fingerprint
 from preceptor.teachers.writing import write_store
 from preceptor.types import Batch
+from tests.teachers.small import CLASSES, batch_of, cnn, images
 
 COUNT, VIEWS = 24, 3
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tests.teachers.small import batch_of, cnn
 
 from preceptor.errors import ModelError, RecipeError
 from preceptor.models.tapped import TappedModel
 from preceptor.teachers.ema import EMA
 from preceptor.teachers.weights import fingerprint, named_tensors
+from tests.teachers.small import batch_of, cnn
 
 
 def jump(student: TappedModel, seed: int) -> None:

@@ -3,8 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.special import logsumexp, softmax
-from tests.teachers.small import CLASSES, batch_of, cnn
+from scipy.special import log_softmax, softmax
 
 from preceptor.errors import ModelError, NeedsError, RecipeError
 from preceptor.models.tapped import TappedModel
@@ -16,6 +15,7 @@ from preceptor.teachers.past_predictions import PastPredictions
 from preceptor.teachers.peers import Peers
 from preceptor.teachers.weighting import confidence
 from preceptor.types import Batch, Dense, Mixture, Needs, Signal
+from tests.teachers.small import CLASSES, batch_of, cnn
 
 
 class Fixed(Teacher):
@@ -52,8 +52,8 @@ def test_fixed_weights_weigh_the_probabilities() -> None:
     batch, weights = batch_of([1, 2, 3]), np.array([0.5, 0.3, 0.2])
     teacher = Ensemble(three(), weights=(0.5, 0.3, 0.2))
     z = raw(batch) / 2
-    logs = z - logsumexp(z, axis=-1, keepdims=True)
-    expected = logsumexp(logs, axis=0, b=weights[:, None, None])
+    logs = log_softmax(z, axis=-1)
+    expected = np.log((weights[:, None, None] * np.exp(logs)).sum(axis=0))
     found = teacher.signal(batch).distribution.log_probs(2.0)
     assert np.allclose(found.numpy(), expected, atol=1e-5)
 

@@ -1,12 +1,12 @@
 import pytest
 import torch
-from tests.teachers.small import batch_of, cnn, images
 
 from preceptor.errors import NeedsError
 from preceptor.models.tapped import TappedModel
 from preceptor.teachers.live import Live
 from preceptor.teachers.weights import fingerprint
 from preceptor.types import Batch
+from tests.teachers.small import batch_of, cnn, images
 
 
 def test_the_answer_is_the_model_s_own_in_eval_mode() -> None:

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tests.teachers.small import CLASSES, batch_of
 from torch import Tensor, nn
 
 from preceptor.errors import DataError, NeedsError, RecipeError
 from preceptor.teachers.past_predictions import PastPredictions
 from preceptor.types import Batch, Outputs
+from tests.teachers.small import CLASSES, batch_of
 
 STUDENT = nn.Identity()
 

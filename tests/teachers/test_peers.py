@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tests.teachers.small import CLASSES, batch_of
 from torch.nn import functional as F
 
 from preceptor.errors import NeedsError
 from preceptor.teachers.peers import Peers
 from preceptor.types import Mixture, Outputs
+from tests.teachers.small import CLASSES, batch_of
 
 
 def cohort(count: int) -> list[Outputs]:

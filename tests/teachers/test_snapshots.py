@@ -2,12 +2,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.teachers.small import batch_of, cnn
 
 from preceptor.errors import NeedsError, RecipeError
 from preceptor.models.tapped import TappedModel
 from preceptor.teachers.snapshots import Snapshots
 from preceptor.teachers.weights import fingerprint
+from tests.teachers.small import batch_of, cnn
 
 
 def jump(student: TappedModel, seed: int) -> None:

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.teachers.small import CLASSES, batch_of, cnn
 
 from preceptor.errors import NeedsError, StorageError
 from preceptor.teachers.live import Live
 from preceptor.teachers.store import Manifest, Store
 from preceptor.teachers.writing import write_store
+from tests.teachers.small import CLASSES, batch_of, cnn
 
 IDS = list(range(20))
 

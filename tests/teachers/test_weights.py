@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tests.teachers.small import cnn
 from torch import nn
 
 from preceptor.errors import ModelError
 from preceptor.models.tapped import TappedModel
 from preceptor.teachers.weights import fingerprint, frozen_copy, take_over
+from tests.teachers.small import cnn
 
 
 def test_a_fingerprint_sees_one_bit_of_one_weight_or_buffer() -> None:

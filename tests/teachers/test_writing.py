@@ -10,15 +10,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from tests.teachers.small import CLASSES, batch_of, cnn
 
 from preceptor.errors import DataError, NeedsError, NonFiniteError, StorageError
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.ensemble import Ensemble
 from preceptor.teachers.live import Live
 from preceptor.teachers.store import Store
-from preceptor.teachers.writing import replace_file, write_store
+from preceptor.teachers.writing import write_store
 from preceptor.types import Batch, Dense, Needs, Signal
+from tests.teachers.small import CLASSES, batch_of, cnn
 
 NAMES: dict[str, Any] = {"teacher_hash": "t", "data_hash": "d"}
 
@@ -161,21 +161,6 @@ def test_a_full_disk_keeps_what_is_finished(
     teacher = Counting()
     write_store(tmp_path, teacher, batches(), **NAMES, shard_rows=8)
     assert teacher.asked == list(range(16, 40))
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-
-    def fails(handle: Any) -> None:
-        handle.write(b"new")
-        raise OSError(errno.EIO, "Input/output error")
-
-    with pytest.raises(StorageError, match="Input/output error"):
-        replace_file(path, fails)
-    assert path.read_bytes() == b"old"
-    replace_file(path, lambda handle: handle.write(b"new"))
-    assert path.read_bytes() == b"new"
 
 
 @pytest.mark.parametrize(

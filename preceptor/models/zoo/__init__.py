@@ -24,6 +24,7 @@ _NARROW, _WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
 
 _ZOO: dict[str, Callable[..., nn.Module]] = {
     "cnn-small": partial(cnn, widths=(8, 16, 16), per_stage=1),
+    "cnn-deep": partial(cnn, widths=(8, 16, 16), per_stage=3),
     "cnn-large": partial(cnn, widths=(32, 64, 128), per_stage=2),
     "mlp": mlp,
     **{
