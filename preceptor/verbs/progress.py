@@ -12,6 +12,7 @@ from preceptor.recipe.schema import Recipe
 from preceptor.train.fit import Losses
 from preceptor.train.record import Trackers, line
 from preceptor.train.training import is_main_process
+from preceptor.train.update import SETTLING_STEPS
 from preceptor.verbs.cells import Cell
 
 
@@ -63,6 +64,9 @@ class Progress:
         words = f"{cell.arm}, seed {cell.seed}"
         self._bar.update(self._task, advance=1, description=words, loss=losses.total)
         self._trackers.log(line(losses), f"{cell.arm}/seed-{cell.seed}")
+        if losses.weights and losses.step == SETTLING_STEPS:
+            found = ", ".join(f"{name} {weight:.3g}" for name, weight in losses.weights.items())
+            self.say(f"{words}: weights found in {SETTLING_STEPS} steps and kept: {found}")
 
     def say(self, sentence: str) -> None:
         """A line above the bar."""
