@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from preceptor.fields import NonNegative, Positive
 from preceptor.objectives.base import Objective
+from preceptor.ops.relations import varies
 from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms, at_least_float32
 
 
@@ -22,10 +23,10 @@ class DIST(Objective[nn.Module]):
 
     inter = 1 - rho(q_i, p_i) for a position's probabilities over the classes; intra = 1 - the
     mean over classes of rho(q_.k, p_.k), a class's probabilities over the batch; rho is Pearson's
-    correlation. Intra compares positions with one another: it wants batches of some 32 or more,
-    and is one number a batch. The authors weigh the sum by 2 beside CE and use T = 1 for
-    ImageNet, 4 for CIFAR: `CE() + 2.0 * DIST(temperature=4.0)`. T^2 is in this term, as in
-    theirs.
+    correlation, 0 without gradient where a side is constant. Intra compares positions with one
+    another: it wants batches of some 32 or more, and is one number a batch. The authors weigh the
+    sum by 2 beside CE and use T = 1 for ImageNet, 4 for CIFAR: `CE() + 2.0 *
+    DIST(temperature=4.0)`. T^2 is in this term, as in theirs.
 
     Args:
         beta: the weight of inter.
@@ -63,7 +64,10 @@ class DIST(Objective[nn.Module]):
 
 def correlation(a: Float[Tensor, "*n m"], b: Float[Tensor, "*n m"]) -> Float[Tensor, "*n"]:
     """Pearson's correlation along the last axis; 0, without gradient, where a side is constant."""
+    both = varies(a) & varies(b)
     a = a - a.mean(dim=-1, keepdim=True)
     b = b - b.mean(dim=-1, keepdim=True)
-    # The authors' epsilon: a column of equal probabilities (a batch of one) would be 0 / 0.
-    return (a * b).sum(dim=-1) / (a.norm(dim=-1) * b.norm(dim=-1) + 1e-8)
+    # The authors' epsilon alone: a constant side (a classifier that starts at zero) would get a
+    # gradient of 1e8.
+    found = (a * b).sum(dim=-1) / (a.norm(dim=-1) * b.norm(dim=-1) + 1e-8)
+    return torch.where(both, found, 0.0)

@@ -6,12 +6,14 @@
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from preceptor.fields import Positive
 from preceptor.objectives.base import Objective
 from preceptor.ops.divergences import forward_kl
+from preceptor.ops.relations import varies
 from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms, at_least_float32
 
 
@@ -23,7 +25,8 @@ class LogitStandardization(Objective[nn.Module]):
     z(x) = (x - mean(x)) / (std(x) + 1e-7) over the classes, with the sample deviation (ddof = 1):
     the student is to have the teacher's ranks and ratios, at a scale of its own. The authors use
     `0.1 * CE() + 9.0 * LogitStandardization()`. Nothing but CE then fixes the scale of the
-    student's logits, and its confidence is badly calibrated: fit a temperature afterwards.
+    student's logits, and its confidence is badly calibrated: fit a temperature afterwards. Equal
+    logits have no ranks: unlike the authors' code, they become zeros without gradient.
 
     Args:
         temperature: the base temperature T; dividing by the deviation does the rest.
@@ -49,4 +52,6 @@ class LogitStandardization(Objective[nn.Module]):
 def _standardized(logits: Float[Tensor, "*n v"]) -> Float[Tensor, "*n v"]:
     logits = at_least_float32(logits)
     centred = logits - logits.mean(dim=-1, keepdim=True)
-    return centred / (logits.std(dim=-1, keepdim=True) + 1e-7)
+    standardized = centred / (logits.std(dim=-1, keepdim=True) + 1e-7)
+    # A classifier that starts at zero would get a gradient of 1e7.
+    return torch.where(varies(logits).unsqueeze(-1), standardized, 0.0)

@@ -4,11 +4,11 @@ All compute in float32 or better and stay finite, with finite gradients, where r
 vanish: what has no direction counts as zero and gets no gradient. Rows coincide where they differ
 by less than a millionth of the batch's spread, so that scale is never told from rounding.
 
-Dimension key: b examples, a anchors, d width.
+Dimension key: *n positions, m numbers, b examples, a anchors, d width.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from preceptor.types import at_least_float32
@@ -29,6 +29,16 @@ def unit(vectors: Float[Tensor, "*n d"], floor: float | Tensor = 1e-12) -> Float
     long = lengths > floor
     # The inner `where` keeps the unused branch's gradient finite: 0 * inf would be NaN.
     return torch.where(long, vectors / torch.where(long, lengths, torch.ones_like(lengths)), 0.0)
+
+
+def varies(numbers: Float[Tensor, "*n m"]) -> Bool[Tensor, "*n"]:
+    """Whether the numbers along the last axis differ by more than rounding.
+
+    >>> varies(torch.tensor([[0.1, 0.1, 0.1 + 1e-8], [0.1, 0.1, 0.2]]))
+    tensor([False,  True])
+    """
+    spread = numbers.amax(dim=-1) - numbers.amin(dim=-1)
+    return spread > 4 * torch.finfo(numbers.dtype).eps * numbers.abs().amax(dim=-1)
 
 
 def distances(rows: Float[Tensor, "b d"]) -> Float[Tensor, "b b"]:

@@ -34,3 +34,13 @@ def test_equal_logits_have_no_deviation_and_give_numbers() -> None:
     loss = loss_on(LogitStandardization(), student_logits=s, teacher_logits=t)
     assert loss.isfinite()
     assert gradient(loss, s).isfinite().all()
+
+
+@pytest.mark.parametrize("constant", [0.0, 3.1])
+def test_a_student_that_knows_nothing_yet_gets_no_enormous_gradient(constant: float) -> None:
+    # A classifier that starts at zero: the authors' epsilon alone gives it 1e5 and more.
+    t, _ = pair(64, 10)
+    s = torch.full((64, 10), constant, requires_grad=True)
+    loss = loss_on(LogitStandardization(), student_logits=s, teacher_logits=t.float())
+    assert loss.isfinite()
+    assert float(gradient(loss, s).norm()) < 1
