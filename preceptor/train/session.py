@@ -1,6 +1,7 @@
 """One stage from wherever it was left to its end: resume, train, record, save."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ def train(
     metrics = Metrics(folder / "metrics.jsonl", training.step) if main else None
     before = None if moves(training.teacher) else Untouched(training.teacher)
     known = _tell(training, known)
+    started = time.perf_counter() - training.seconds
     try:
         for losses in run(training):
             if metrics is not None:
@@ -52,6 +54,7 @@ def train(
                 before = None
             watch(losses)
             known = _tell(training, known)
+            training.seconds = time.perf_counter() - started
             if losses.step % keeping.every == 0 or losses.step == losses.steps:
                 if metrics is not None:
                     metrics.flush()

@@ -86,6 +86,7 @@ class Training:
         self.steps = plan.steps or plan.epochs * source.steps_per_epoch
         self.accumulate = plan.accumulate
         self.notices: list[str] = []
+        self.seconds = 0.0
         self.objective = settled(objective, cohort, teacher, source)
         needs = self.objective.needs()
         require(self.objective, teacher, self.accumulate)
@@ -182,6 +183,7 @@ class Training:
             "step": self.step,
             "accumulate": self.accumulate,
             "notices": self.notices,
+            "seconds": self.seconds,
             "source": self.source.state(),
             "balance": [trainee.balance.state() for trainee in self.trainees],
             "scaler": scaler.state_dict() if scaler is not None else {},
@@ -202,7 +204,7 @@ class Training:
             self.teacher.load_state(teacher)
         self.source.load_state(numbers["source"])
         self.step, self.accumulate = numbers["step"], numbers["accumulate"]
-        self.notices = list(numbers["notices"])
+        self.notices, self.seconds = list(numbers["notices"]), numbers["seconds"]
         if self.accelerator.scaler is not None and numbers["scaler"]:
             self.accelerator.scaler.load_state_dict(numbers["scaler"])
 

@@ -7,7 +7,6 @@ sets, its losses.
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,10 +95,8 @@ def run_cell(
 ) -> Finished:
     """Train a cell from wherever it was left, and give what it came to."""
     if not cell.done():
-        started = time.perf_counter()
-        students, training, notices = _trained(cell, keeping, watch)
+        students, training, notices, seconds = _trained(cell, keeping, watch)
         if training.accelerator.is_main_process:
-            seconds = time.perf_counter() - started
             _keep(cell, students, training, data)
             done = {"seconds": seconds, "notices": notices, "steps": cell.steps}
             write_text(cell.folder / "done.json", json.dumps(done))
@@ -137,8 +134,8 @@ def predictions(model: TappedModel, images: ImageSet, device: torch.device) -> T
 
 def _trained(
     cell: Cell, keeping: Keeping, watch: Callable[[Losses], None]
-) -> tuple[list[TappedModel], Training, list[str]]:
-    students = cell.students()
+) -> tuple[list[TappedModel], Training, list[str], float]:
+    students, seconds = cell.students(), 0.0
     notices: list[str] = []
     aux: Sequence[nn.ModuleList] = ()
     training: Training | None = None
@@ -154,11 +151,12 @@ def _trained(
             aux=aux,
         )
         notices += train(training, cell.folder / f"stage-{index}", keeping, watch)
+        seconds += training.seconds
         students = training.students()
         kept = stretch.plan.keep_auxiliary
         aux = [trainee.member.aux for trainee in training.trainees] if kept else ()
     assert training is not None, "a cell has at least one stage"
-    return students, training, notices
+    return students, training, notices, seconds
 
 
 def _keep(cell: Cell, students: Sequence[TappedModel], training: Training, data: ImageData) -> None:

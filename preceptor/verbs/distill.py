@@ -1,7 +1,6 @@
 """`preceptor distill`: the main job, from the teacher's training to the report."""
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -14,7 +13,8 @@ from preceptor.files import write_text
 from preceptor.recipe.load import load_recipe
 from preceptor.recipe.schema import STUDENT, Recipe
 from preceptor.train.record import read
-from preceptor.verbs.cells import Cell, student_folder
+from preceptor.train.training import main_process_first
+from preceptor.verbs.cells import Cell, finished, student_folder
 from preceptor.verbs.check import require_fit
 from preceptor.verbs.experiment import Experiment, tuned
 from preceptor.verbs.folders import open_run
@@ -55,23 +55,33 @@ def distill(
     folder = open_run(read_recipe, out, fresh=fresh)
     with Progress(read_recipe, folder, show=show) as progress:
         experiment = Experiment(read_recipe, folder, progress.watch)
-        started = time.perf_counter()
-        teacher = fixed_teacher(experiment, progress)
-        for variant in map(experiment.taught_as, experiment.recipe.variants):
-            if set(variant.said_teachers()) != {"teacher"}:
-                fixed_teacher(variant, progress)
-        phases = {"teacher": time.perf_counter() - started}
-        arms = trained_arms(experiment, progress)
-        phases["arms"] = time.perf_counter() - started - phases["teacher"]
-        result = run_result(experiment, teacher, arms, phases)
-    if progress.main:
-        _write(folder, experiment, arms, build_report(result))
+        if (folder / "report.json").exists():
+            progress.say(f"{folder} holds this run, finished: nothing is trained again.")
+        else:
+            report, arms = judged(experiment, progress)
+            with main_process_first() as main:
+                if main:
+                    _write(folder, experiment, arms, report)
     report = Report.from_json((folder / "report.json").read_text())
     if show and progress.main:
         print(render_text(report))
         print(f"\nThe report is {folder / 'report.html'}")
-    first = arms["distilled"][0]
-    return Run(folder, report, student_folder(first))
+    first = experiment.distilled(read_recipe.seed.first, tuned(experiment, STUDENT))
+    return Run(folder, report, student_folder(first[-1]))
+
+
+def judged(experiment: Experiment, progress: Progress) -> tuple[Report, dict[str, list[Cell]]]:
+    """Everything but the report's files: the teachers, the arms, and what they came to."""
+    teacher = fixed_teacher(experiment, progress)
+    for variant in map(experiment.taught_as, experiment.recipe.variants):
+        if set(variant.said_teachers()) != {"teacher"}:
+            fixed_teacher(variant, progress)
+    arms = trained_arms(experiment, progress)
+    phases = {
+        "teacher": sum(finished(cell).seconds for cell in _teachers(experiment) if cell.done()),
+        "arms": sum(finished(cell).seconds for cells in arms.values() for cell in cells),
+    }
+    return build_report(run_result(experiment, teacher, arms, phases)), arms
 
 
 def trained_arms(experiment: Experiment, progress: Progress) -> dict[str, list[Cell]]:
@@ -102,15 +112,19 @@ def _cells(experiment: Experiment, arm: str, seed: int, lr: float | None) -> lis
     return [experiment.plain(arm, seed, lr, member) for member in members]
 
 
+def _teachers(experiment: Experiment) -> list[Cell]:
+    """The teachers that are trained for any of the ways to teach."""
+    ways = map(experiment.taught_as, experiment.recipe.ways())
+    return list({cell.folder: cell for way in ways for cell in way.teachers()}.values())
+
+
 def _write(
     folder: Path, experiment: Experiment, arms: dict[str, list[Cell]], report: Report
 ) -> None:
     """The run's files; the report's JSON last, so that where it is everything is."""
-    ways = map(experiment.taught_as, experiment.recipe.ways())
-    teachers = {cell.folder: cell for way in ways for cell in way.teachers()}
     lines = [
         json.dumps({"arm": cell.arm, "seed": cell.seed, "stage": stage, **entry})
-        for cell in (*teachers.values(), *(c for cells in arms.values() for c in cells))
+        for cell in (*_teachers(experiment), *(c for cells in arms.values() for c in cells))
         for stage in range(len(cell.stretches))
         for entry in read(cell.folder / f"stage-{stage}" / "metrics.jsonl")
     ]
