@@ -26,6 +26,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+from torch import Tensor
+
+from preceptor.data.toy import toy_images
+
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/tutorial.md", "docs/all-of-preceptor.md")
 TROUBLES = ROOT / "docs" / "troubleshooting.md"
@@ -95,11 +100,8 @@ def commands(page: str, folder: Path) -> Iterator[list[str]]:
 
 def photos(folder: Path) -> None:
     """The folder of images that a reader of the README has: three classes."""
-    from PIL import Image
-
-    from preceptor.data.toy import toy_images
-
     images = toy_images()
+    assert isinstance(images.pixels, Tensor)
     for number, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
         path = folder / "photos" / images.class_names[int(label)] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
