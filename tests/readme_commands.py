@@ -7,7 +7,7 @@ Each page gets an empty folder. What holds in every page:
 - A block below a comment `<!-- file: NAME -->` is saved under that name.
 - Every other ```sh block is run line by line, every other ```python block as a script, and each
   must end well. Blocks of other languages are for reading.
-- Lines that set a machine up (`make`, `git`, `pip`) are left out: a page that needs them is read
+- Lines that set a machine up (`make`, `git`, `pip`, `venv`) are left out: a page that needs them is read
   by somebody who has them behind him, as this script has.
 - Runs take their quick form: `QUICK` says what is changed, and nothing else is.
 
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/tutorial.md", "docs/all-of-preceptor.md")
 TROUBLES = ROOT / "docs" / "troubleshooting.md"
 
-SET_UP = re.compile(r"(make|git|pip|python3? -m (venv|pip)|\. )\b")
+SET_UP = re.compile(r"(?:make|git|pip|python3? -m venv) |\. ")
 """Commands that are not run."""
 
 QUICK = (
