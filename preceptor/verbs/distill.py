@@ -78,7 +78,9 @@ def judged(experiment: Experiment, progress: Progress) -> tuple[Report, dict[str
             fixed_teacher(variant, progress)
     arms = trained_arms(experiment, progress)
     phases = {
-        "teacher": sum(finished(cell).seconds for cell in _teachers(experiment) if cell.done()),
+        "teacher": sum(
+            finished(cell).seconds for cell in experiment.every_teacher() if cell.done()
+        ),
         "arms": sum(finished(cell).seconds for cells in arms.values() for cell in cells),
     }
     return build_report(run_result(experiment, teacher, arms, phases)), arms
@@ -112,19 +114,13 @@ def _cells(experiment: Experiment, arm: str, seed: int, lr: float | None) -> lis
     return [experiment.plain(arm, seed, lr, member) for member in members]
 
 
-def _teachers(experiment: Experiment) -> list[Cell]:
-    """The teachers that are trained for any of the ways to teach."""
-    ways = map(experiment.taught_as, experiment.recipe.ways())
-    return list({cell.folder: cell for way in ways for cell in way.teachers()}.values())
-
-
 def _write(
     folder: Path, experiment: Experiment, arms: dict[str, list[Cell]], report: Report
 ) -> None:
     """The run's files; the report's JSON last, so that where it is everything is."""
     lines = [
         json.dumps({"arm": cell.arm, "seed": cell.seed, "stage": stage, **entry})
-        for cell in (*_teachers(experiment), *(c for cells in arms.values() for c in cells))
+        for cell in (*experiment.every_teacher(), *(c for cells in arms.values() for c in cells))
         for stage in range(len(cell.stretches))
         for entry in read(cell.folder / f"stage-{stage}" / "metrics.jsonl")
     ]

@@ -100,6 +100,11 @@ class Experiment:
             if live.train is not None
         )
 
+    def every_teacher(self) -> tuple[Cell, ...]:
+        """The teachers that are trained for any of the ways to teach."""
+        ways = map(self.taught_as, self.recipe.ways())
+        return tuple({cell.folder: cell for way in ways for cell in way.teachers()}.values())
+
     def teacher_cell(self, said: LiveTeacher, name: str) -> Cell:
         """A teacher's training, on every label of the training part."""
         plan = said.train

@@ -71,4 +71,4 @@ class Progress:
     def say(self, sentence: str) -> None:
         """A line above the bar."""
         if self.show:
-            self._bar.console.print(sentence)
+            self._bar.console.print(sentence, soft_wrap=True)

@@ -81,7 +81,8 @@ def run_result(
     assert isinstance(example, Tensor)
     found: list[ArmResult] = []
     models: dict[str, Any] = {}
-    warnings: list[str] = []
+    taught = [cell for cell in experiment.every_teacher() if cell.done()]
+    warnings = _warnings(taught, [finished(cell) for cell in taught])
     for name, cells in arms.items():
         done = [finished(cell) for cell in cells]
         warnings += _warnings(cells, done)
