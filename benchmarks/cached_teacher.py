@@ -70,7 +70,7 @@ def steps(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under a minute: fewer rounds")
-    rounds = 20 if parser.parse_args().quick else 100
+    rounds = 10 if parser.parse_args().quick else 100
     torch.set_num_threads(1)
     images = CIFAR.images(512)
     with tempfile.TemporaryDirectory() as folder:
