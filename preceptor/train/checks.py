@@ -4,12 +4,13 @@ from typing import final
 
 import torch
 from scipy.stats import binomtest
-from torch import Tensor, nn
+from torch import Tensor
 
 from preceptor.errors import TeacherFailure
 from preceptor.objectives.base import Sum, group
 from preceptor.teachers.base import Teacher
 from preceptor.train.fit import Losses
+from preceptor.train.training import fixed_models
 from preceptor.types import Batch, Dense, Signal
 
 
@@ -46,7 +47,7 @@ class Untouched:
     """A teacher's models as they were, to be compared after the first step."""
 
     def __init__(self, teacher: Teacher) -> None:
-        self.models = _models(teacher)
+        self.models = fixed_models(teacher)
         self.before = [
             {name: tensor.clone() for name, tensor in model.state_dict().items()}
             for model in self.models
@@ -81,13 +82,3 @@ def check_no_divergence_below_zero(losses: Losses, objective: Sum) -> None:
                 "a divergence between two distributions is never below zero",
                 "The teacher's signal is not a distribution: check where its logits come from.",
             )
-
-
-def _models(teacher: Teacher) -> list[nn.Module]:
-    """The fixed modules among a teacher's parts."""
-    found = [value for value in vars(teacher).values() if isinstance(value, nn.Module)]
-    members = vars(teacher).get("members", ())
-    for member in members:
-        if isinstance(member, Teacher):
-            found += _models(member)
-    return found

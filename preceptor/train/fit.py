@@ -58,6 +58,8 @@ def run(training: Training) -> Iterator[Losses]:
     """The rest of a stage, one step a turn; between two turns the caller may save or stop."""
     world, rank = training.accelerator.num_processes, training.accelerator.process_index
     while training.step < training.steps:
+        for trainee in training.trainees:
+            trainee.member.learning()
         progress = training.progress()
         batch = training.source.take(rank, world).to(training.accelerator.device)
         objective = training.objective.at(progress)

@@ -25,6 +25,11 @@ class Member(nn.Module):
         self.student = student
         self.aux = aux
 
+    def learning(self) -> None:
+        """Back in train mode, if whoever looked at the student between two steps left eval mode."""
+        if not (self.training and self.student.training and self.student.module.training):
+            self.train()
+
     def forward(self, batch: Batch, then: Callable[[Outputs, nn.ModuleList], T]) -> T:
         """Runs the student, then `then` on what it shows, in float32 whatever the precision."""
         outputs = self.student(batch.inputs)

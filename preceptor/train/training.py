@@ -90,6 +90,7 @@ class Training:
         self.objective = settled(objective, cohort, teacher, source)
         needs = self.objective.needs()
         require(self.objective, teacher, self.accumulate)
+        require_two_models(cohort, teacher)
         self.teacher = teacher.reading(needs.teacher_taps).to(self.accelerator.device)
         self.trainees = [
             self._trainee(student.reading(needs.student_taps), seed + index, aux[index : index + 1])
@@ -275,6 +276,28 @@ def moves(teacher: Teacher) -> bool:
     """Whether a teacher changes as the student learns; an ensemble does where a member does."""
     members = getattr(teacher, "members", ())
     return any(map(moves, members)) if members else type(teacher).learn is not Teacher.learn
+
+
+def require_two_models(cohort: Sequence[TappedModel], teacher: Teacher) -> None:
+    """Refuse a teacher that shares its weights with a student: there would be nothing to learn."""
+    own = {id(parameter) for student in cohort for parameter in student.parameters()}
+    for model in fixed_models(teacher):
+        shared = [name for name, parameter in model.named_parameters() if id(parameter) in own]
+        if shared:
+            raise ModelError(
+                f"the teacher's {shared[0]} is the student's own",
+                "a student that is its own teacher, moving as it moves, learns nothing from it",
+                "Give the teacher a model of its own (copy.deepcopy makes one), or use EMA.",
+            )
+
+
+def fixed_models(teacher: Teacher) -> list[nn.Module]:
+    """The modules among a teacher's parts, members of an ensemble included."""
+    found = [value for value in vars(teacher).values() if isinstance(value, nn.Module)]
+    for member in vars(teacher).get("members", ()):
+        if isinstance(member, Teacher):
+            found += fixed_models(member)
+    return found
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -38,12 +38,12 @@ class Counts:
 
 def count_step(batch: Batch) -> Counts:
     """The counts of this rank's rows, added over ranks."""
-    keys: list[tuple[Over, Per]] = []
-    numbers: list[Tensor] = []
     overs: tuple[Over, ...] = ("all", "labelled")
+    pers: tuple[Per, ...] = ("position", "example")
+    keys = [(over, per) for over in overs for per in pers]
+    numbers: list[Tensor] = []
     for over in overs:
         mask = batch.mask(over)
-        keys += [(over, "position"), (over, "example")]
         positions = mask.sum()
         numbers += [positions, positions if mask.ndim == 1 else by_example(mask).sum()]
     sums = torch.stack(numbers)

@@ -226,3 +226,19 @@ def test_epochs_are_counted_over_the_labelled_examples():
         mlp(1), Live(mlp(2)), CE(), source(batch=12), Plan(epochs=2, batch=12, optimizer=SGD)
     )
     assert going.steps == 2 * math.ceil(30 / 12)
+
+
+def test_a_student_evaluated_between_two_steps_goes_on_in_train_mode():
+    going = training()
+    student = going.trainees[0].member.student
+    modes: list[bool] = []
+    student.module.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    for _ in run(going):
+        student.eval()
+    assert modes == [True] * 12
+
+
+def test_a_student_is_not_its_own_teacher():
+    student = mlp(1)
+    with pytest.raises(ModelError, match=r"module.1.weight is the student's own"):
+        training(student=student, teacher=Live(student))
