@@ -110,7 +110,9 @@ def photos(folder: Path) -> None:
 
 def run_page(name: str) -> list[str]:
     """Runs one page; gives a sentence for what failed, after which nothing more of it is run."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    # Several threads of small models wait for one another where the machine has other work.
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if name == "README.md":
