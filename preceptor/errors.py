@@ -75,7 +75,7 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """The names most like `name`, as words for a message.
 
     >>> nearest("temperatur", ["temperature", "alpha"])
-    'temperature'
+    'temperature, alpha'
     >>> nearest("xyz", [])
     'nothing'
     """

@@ -29,7 +29,7 @@ SETTLING_STEPS = 5
 class Counts:
     """How many values count in one optimiser step, over all micro-batches and ranks."""
 
-    numbers: Mapping[tuple[Over, Per], float]
+    numbers: Mapping[tuple[str, str], float]
 
     def of(self, term: Term) -> float:
         """What a term's total is divided by; at least 1, so that nothing to learn is zero."""
@@ -39,7 +39,7 @@ class Counts:
 def count_step(batch: Batch) -> Counts:
     """The counts of this rank's rows, added over ranks."""
     overs: tuple[Over, ...] = ("all", "labelled")
-    pers: tuple[Per, ...] = ("position", "example")
+    pers = ("position", "example")
     keys = [(over, per) for over in overs for per in pers]
     numbers: list[Tensor] = []
     for over in overs:
