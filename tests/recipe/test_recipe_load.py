@@ -47,8 +47,8 @@ def test_the_digits_preset_is_the_design_s_recipe() -> None:
     assert (recipe.data.labelled, recipe.data.unlabelled) == (100, "rest")
     assert isinstance(recipe.teacher, LiveTeacher)
     assert recipe.teacher.train is not None
-    assert recipe.teacher.train.steps == 1500
-    assert recipe.teacher.train.optimizer == OptimizerPlan(name="adamw", lr=1e-3)
+    assert recipe.teacher.train.steps == 400
+    assert recipe.teacher.train.optimizer == OptimizerPlan(name="adamw", lr=2e-3)
     (stage,) = recipe.stages
     assert stage.objective == 0.1 * CE() + 0.9 * KD(temperature=4.0)
     assert stage.plan.optimizer == OptimizerPlan(name="sgd", lr=0.1, momentum=0.9)
