@@ -7,8 +7,8 @@ Each page gets an empty folder. What holds in every page:
 - A block below a comment `<!-- file: NAME -->` is saved under that name.
 - Every other ```sh block is run line by line, every other ```python block as a script, and each
   must end well. Blocks of other languages are for reading.
-- Lines that set a machine up (`make`, `git`, `pip`, `venv`) are left out: a page that needs them is read
-  by somebody who has them behind him, as this script has.
+- Lines that set a machine up (`SET_UP`) are left out: whoever reads on has them behind him, as
+  this script has.
 - Runs take their quick form: `QUICK` says what is changed, and nothing else is.
 
 Then the headings of `docs/troubleshooting.md` are looked for in the package's own messages, and
