@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from preceptor import KD, Context, CrossEntropy, FitNetsOneStage, Objective, Outputs, Signal
+from preceptor import KD, CrossEntropy, FitNetsOneStage, Objective
 
 Net = nn.ModuleDict
 
@@ -60,14 +60,12 @@ def distilled(objective: Objective, teacher: Net, images: Tensor, labels: Tensor
     """A student trained on `labels`, which are -1 where it has none."""
     torch.manual_seed(1)
     student = net(2)
-    with torch.no_grad():  # one dry pass tells the objective the shapes
-        context = Context(
-            student=Outputs(*shown(student, images[:2])),
-            teacher=Signal(None, shown(teacher, images[:2])[1]),
-            num_classes=10,
-            num_examples=len(images),
-            labels=labels,
-        )
+    with torch.no_grad():  # one pass of two examples tells the objective the shapes
+        logits, taps = shown(student, images[:2])
+        teacher_taps = shown(teacher, images[:2])[1]
+    context = objective.context_on(
+        student_logits=logits, student_taps=taps, teacher_taps=teacher_taps
+    )
     aux = objective.auxiliary(context)
     optimizer = torch.optim.AdamW([*student.parameters(), *aux.parameters()], lr=3e-3)
     for _ in range(400):
