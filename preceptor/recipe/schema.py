@@ -224,7 +224,7 @@ class Recipe(Section):
     teacher: AnyTeacher = NobodyTeacher()
     student: Student
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
-    variants: dict[VariantName, Variant] = {}
+    variants: dict[VariantName, Variant] = Field(default_factory=dict)
     control: Control = Control()
     tune: Tune | None = None
     evaluate: tuple[Measure, ...] = ("accuracy", "calibration", "fidelity", "cost")

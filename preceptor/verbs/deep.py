@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from preceptor.recipe import build
-from preceptor.recipe.schema import Recipe, Stage
+from preceptor.recipe.schema import STUDENT, Recipe, Stage
 from preceptor.recipe.teachers import BornAgainTeacher, CachedTeacher, LiveTeacher
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.live import Live
@@ -29,17 +29,20 @@ def deep_check(recipe: Recipe) -> list[str]:
     """Takes a few steps of each stage with an untrained teacher; nothing is kept."""
     with tempfile.TemporaryDirectory() as scratch:
         experiment = Experiment(recipe, Path(scratch), _unwatched)
-        lines, seconds, disk = [f"data: {_data(experiment)}"], 0.0, 0
-        for index, stage in enumerate(recipe.stages):
-            each, size, steps = _tried(experiment, stage, Path(scratch))
-            seconds += each * steps
-            disk = max(disk, size)
-            lines.append(f"stage {index + 1}: {each * 1e3:.1f} ms a step, {steps} steps")
-        arms = 1 + sum({"longer": recipe.control.longer}.get(a, 1.0) for a in recipe.control.arms)
-        total = seconds * arms * recipe.seed.count
+        lines, seconds, disk = [f"data: {_data(experiment)}"], dict.fromkeys(recipe.ways(), 0.0), 0
+        for arm in seconds:
+            lines += [f"{arm}:"] if recipe.variants else []
+            way = experiment.taught_as(arm)
+            for index, stage in enumerate(way.recipe.stages):
+                each, size, steps = _tried(way, stage, Path(scratch) / arm / str(index))
+                seconds[arm] += each * steps
+                disk = max(disk, size)
+                lines.append(f"stage {index + 1}: {each * 1e3:.1f} ms a step, {steps} steps")
+        arms = [recipe.control.longer if a == "longer" else 1.0 for a in recipe.control.arms]
+        total = (sum(seconds.values()) + seconds[STUDENT] * sum(arms)) * recipe.seed.count
         lines.append(f"all arms and seeds: about {total:.0f} s, and the teacher's training")
         lines.append(f"memory: {_peak() / 2**20:.0f} MiB at most so far")
-        kept = disk * recipe.checkpoint.keep * (1 + len(recipe.control.arms)) * recipe.seed.count
+        kept = disk * recipe.checkpoint.keep * (len(seconds) + len(arms)) * recipe.seed.count
         lines.append(f"disk: about {kept / 2**20:.1f} MiB of checkpoints")
     return lines
 
