@@ -32,6 +32,10 @@ _HOMES = {
     "Term": "preceptor.types",
     "TappedModel": "preceptor.models.tapped",
     "load": "preceptor.models.load",
+    "load_model": "preceptor.models.load",
+    "save_model": "preceptor.models.save",
+    "ImageSource": "preceptor.data.image_source",
+    "load_images": "preceptor.data.loading",
     "Objective": "preceptor.objectives.base",
     "Sum": "preceptor.objectives.base",
     "Weighted": "preceptor.objectives.base",
@@ -83,6 +87,9 @@ _HOMES = {
     "Checkpoint": "preceptor.recipe.schema",
     "Control": "preceptor.recipe.schema",
     "Data": "preceptor.recipe.schema",
+    "FactoryModel": "preceptor.recipe.models",
+    "ZooModel": "preceptor.recipe.models",
+    "LiveTeacher": "preceptor.recipe.teachers",
     "Recipe": "preceptor.recipe.schema",
     "check": "preceptor.verbs.check",
     "distill": "preceptor.verbs.distill",
@@ -96,6 +103,8 @@ _HOMES = {
 """Each public name's module; after a colon, its name there where that is another."""
 
 if TYPE_CHECKING:
+    from preceptor.data.image_source import ImageSource as ImageSource
+    from preceptor.data.loading import load_images as load_images
     from preceptor.errors import DataError as DataError
     from preceptor.errors import Failure as Failure
     from preceptor.errors import MemoryFailure as MemoryFailure
@@ -108,6 +117,8 @@ if TYPE_CHECKING:
     from preceptor.errors import TeacherFailure as TeacherFailure
     from preceptor.errors import UserError as UserError
     from preceptor.models.load import load as load
+    from preceptor.models.load import load_model as load_model
+    from preceptor.models.save import save_model as save_model
     from preceptor.models.tapped import TappedModel as TappedModel
     from preceptor.objectives.attention_maps import AttentionMaps as AttentionMaps
     from preceptor.objectives.attention_transfer import AttentionTransfer as AttentionTransfer
@@ -143,6 +154,8 @@ if TYPE_CHECKING:
     from preceptor.objectives.sp import SP as SP
     from preceptor.recipe.load import load_recipe as load_recipe
     from preceptor.recipe.load import recipe_text as recipe_text
+    from preceptor.recipe.models import FactoryModel as FactoryModel
+    from preceptor.recipe.models import ZooModel as ZooModel
     from preceptor.recipe.schema import Checkpoint as Checkpoint
     from preceptor.recipe.schema import Control as Control
     from preceptor.recipe.schema import Data as Data
@@ -152,6 +165,7 @@ if TYPE_CHECKING:
     from preceptor.recipe.schema import Stage as Stage
     from preceptor.recipe.schema import Student as Student
     from preceptor.recipe.schema import Tune as Tune
+    from preceptor.recipe.teachers import LiveTeacher as LiveTeacher
     from preceptor.teachers.base import Teacher as Teacher
     from preceptor.teachers.cached import Cached as Cached
     from preceptor.teachers.contract import check_teacher as check_teacher

@@ -121,7 +121,7 @@ def against(report: Report, measure: str, label: str, scale: float = 1.0) -> Mar
     shown = [
         (arm.name, cost, accuracy)
         for arm in report.arms
-        if isinstance(cost := arm.measures[measure], Value)
+        if isinstance(cost := arm.measures.get(measure), Value)
         and isinstance(accuracy := arm.measures["accuracy"], Value)
     ]
     if len(shown) < 2:

@@ -154,14 +154,15 @@ def _pictures(report: Report) -> list[tuple[str, Markup, str]]:
             + (" The ten that gain most and the ten that gain least." if many else ""),
         )
     )
-    found.append(
-        (
-            "Reliability",
-            plots.reliability(report),
-            "On the dashed line a model is as sure as it is right. Ten bins of equal mass, all "
-            "seeds.",
+    if report.reliability:
+        found.append(
+            (
+                "Reliability",
+                plots.reliability(report),
+                "On the dashed line a model is as sure as it is right. Ten bins of equal mass, "
+                "all seeds.",
+            )
         )
-    )
     if isinstance(report.class_agreement, Undefined):
         found.append(("Agreement by class", Markup(""), report.class_agreement.why))
     else:

@@ -211,6 +211,8 @@ class Recipe(Section):
         control: the arms without a teacher.
         tune: what is chosen on validation; nothing where not given.
         evaluate: what is measured.
+        threads: of the CPU, in each process; 0 for torch's own choice. A small model is quickest
+            with one, and the same number gives the same run on another machine.
         trackers: experiment trackers that also get every number.
         checkpoint: how often the state is written.
 
@@ -228,6 +230,7 @@ class Recipe(Section):
     control: Control = Control()
     tune: Tune | None = None
     evaluate: tuple[Measure, ...] = ("accuracy", "calibration", "fidelity", "cost")
+    threads: Index = 0
     trackers: tuple[Tracker, ...] = ()
     checkpoint: Checkpoint = Checkpoint()
 

@@ -13,9 +13,12 @@ from preceptor.train.fit import Losses
 from preceptor.train.training import fixed_models
 from preceptor.types import Batch, Dense, Signal
 
+_CHANCE = 0.01
+"""Where chance explains an accuracy with more than this probability, a teacher is refused."""
 
-def check_teacher_knows(teacher: Teacher, held_out: Batch, num_classes: int) -> float:
-    """The teacher's accuracy on one held-out chunk.
+
+def check_teacher_knows(teacher: Teacher, chunk: Batch, kind: str, num_classes: int) -> float:
+    """The teacher's accuracy on one chunk of examples, held-out ones where there are enough.
 
     A teacher that sees inputs normalised for somebody else, or whose classes stand in another
     order, answers no better than chance, and nothing else in a run would show it.
@@ -23,12 +26,14 @@ def check_teacher_knows(teacher: Teacher, held_out: Batch, num_classes: int) -> 
     Raises:
         TeacherFailure: where chance explains the accuracy (one-sided exact test, p > 0.01).
     """
-    right = (_answers(teacher.signal(held_out)) == held_out.labels).sum().item()
-    count = len(held_out)
+    right = (_answers(teacher.signal(chunk)) == chunk.labels).sum().item()
+    count = len(chunk)
     chance = 1.0 / num_classes
-    if binomtest(int(right), count, chance, alternative="greater").pvalue > 0.01:
+    if chance**count > _CHANCE:
+        return right / count  # so few that not even a perfect teacher could show it
+    if binomtest(int(right), count, chance, alternative="greater").pvalue > _CHANCE:
         raise TeacherFailure(
-            f"the teacher is right on {right} of {count} held-out examples",
+            f"the teacher is right on {right} of {count} {kind} examples",
             f"guessing among {num_classes} classes is right on about {count * chance:.0f}",
             "Check its weights, the order of its classes, and its `mean` and `std`.",
         )

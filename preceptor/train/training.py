@@ -1,14 +1,12 @@
 """Everything that one stage of training consists of, put together and ready to run."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast, final
 
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from preceptor.data.source import Source
@@ -25,10 +23,9 @@ from preceptor.train.optimizers import (
     trainable,
 )
 from preceptor.train.plan import Plan
+from preceptor.train.processes import make_accelerator
 from preceptor.train.update import Balance
 from preceptor.types import Context, Outputs, Progress, Signal
-
-_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 _UNCHANGED = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU}
 """Ways of running in which Accelerate's optimizer does what the bare one does."""
@@ -208,33 +205,6 @@ class Training:
         self.notices, self.seconds = list(numbers["notices"]), numbers["seconds"]
         if self.accelerator.scaler is not None and numbers["scaler"]:
             self.accelerator.scaler.load_state_dict(numbers["scaler"])
-
-
-def make_accelerator(plan: Plan, cohort: int = 1) -> Accelerator:
-    """Accelerate as the loop uses it: no accumulation of its own, unused parameters allowed.
-
-    A cohort's losses are computed outside the wrapped forward pass, where unused parameters
-    cannot be found; a method such as a hint leaves the later layers unused.
-    """
-    unused = DistributedDataParallelKwargs(find_unused_parameters=cohort == 1)
-    precision = _PRECISION[plan.precision]
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
-        # Accelerate keeps one precision a process; a teacher's plan and a student's may differ.
-        AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=precision, kwargs_handlers=[unused])
-
-
-def is_main_process() -> bool:
-    """Whether this process is the one that writes and prints."""
-    return PartialState().is_main_process
-
-
-@contextmanager
-def main_process_first() -> Iterator[bool]:
-    """The one that writes goes through the block first, the others then find what it wrote."""
-    state = PartialState()
-    with state.main_process_first():
-        yield state.is_main_process
 
 
 def settled(

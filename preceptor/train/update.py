@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from preceptor.errors import RecipeError
 from preceptor.objectives.base import group
 from preceptor.objectives.reduction import by_example, total
-from preceptor.types import Batch, Over, Per, Term, Terms
+from preceptor.types import Batch, Over, Term, Terms
 
 SETTLING_STEPS = 5
 """Steps over which an automatic weight averages the norms that it balances."""

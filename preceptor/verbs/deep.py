@@ -8,16 +8,12 @@ from pathlib import Path
 
 import torch
 
-from preceptor.recipe import build
 from preceptor.recipe.schema import STUDENT, Recipe, Stage
-from preceptor.recipe.teachers import BornAgainTeacher, CachedTeacher, LiveTeacher
-from preceptor.teachers.base import Teacher
-from preceptor.teachers.live import Live
 from preceptor.train import checkpoint
 from preceptor.train.fit import Losses, run
-from preceptor.train.training import Training
 from preceptor.verbs.cells import Cell
 from preceptor.verbs.experiment import Experiment
+from preceptor.verbs.rehearsal import rehearsed
 
 _STEPS = 8
 """Steps that each stage takes; the first few, which warm up, are not timed."""
@@ -49,21 +45,7 @@ def deep_check(recipe: Recipe) -> list[str]:
 
 def _tried(experiment: Experiment, stage: Stage, scratch: Path) -> tuple[float, int, int]:
     """Seconds a step, bytes of a checkpoint, and how many steps the stage has."""
-    seed = experiment.recipe.seed.first
-    students = experiment.start(seed)
-
-    def untrained(said: LiveTeacher, name: str) -> Teacher:
-        del name
-        return Live(build.model(said.model, experiment.data, seed))
-
-    said = stage.teacher or experiment.recipe.teacher
-    said = said.cached.teacher if isinstance(said, CachedTeacher) else said
-    if isinstance(said, BornAgainTeacher):
-        teacher = Live(experiment.start(seed + 1)[0])
-    else:
-        teacher = build.teacher(said, experiment.data, students, untrained)
-    source = experiment.source(stage, stage.plan, seed)
-    training = Training(students, teacher, stage.objective, source, stage.plan, seed=seed)
+    training = rehearsed(experiment, stage, experiment.start(experiment.recipe.seed.first))
     steps = training.steps
     training.steps = _STEPS
     started = time.perf_counter()

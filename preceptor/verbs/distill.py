@@ -8,17 +8,19 @@ from typing import final
 from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
+from preceptor.evaluate.selection import selected
 from preceptor.evaluate.tables import render_text
 from preceptor.files import write_text
 from preceptor.recipe.load import load_recipe
 from preceptor.recipe.schema import STUDENT, Recipe
+from preceptor.train.processes import main_process_first, use_threads
 from preceptor.train.record import read
-from preceptor.train.training import main_process_first
 from preceptor.verbs.cells import Cell, finished, student_folder
 from preceptor.verbs.check import require_fit
 from preceptor.verbs.experiment import Experiment, tuned
 from preceptor.verbs.folders import open_run
 from preceptor.verbs.progress import Progress
+from preceptor.verbs.rehearsal import rehearse
 from preceptor.verbs.results import fixed_teacher, run_result
 
 
@@ -53,6 +55,7 @@ def distill(
     read_recipe = load_recipe(recipe)
     require_fit(read_recipe)
     folder = open_run(read_recipe, out, fresh=fresh)
+    use_threads(read_recipe.threads)
     with Progress(read_recipe, folder, show=show) as progress:
         experiment = Experiment(read_recipe, folder, progress.watch)
         if (folder / "report.json").exists():
@@ -72,6 +75,8 @@ def distill(
 
 def judged(experiment: Experiment, progress: Progress) -> tuple[Report, dict[str, list[Cell]]]:
     """Everything but the report's files: the teachers, the arms, and what they came to."""
+    if not (experiment.folder / "arms").exists():
+        rehearse(experiment)
     teacher = fixed_teacher(experiment, progress)
     for variant in map(experiment.taught_as, experiment.recipe.variants):
         if set(variant.said_teachers()) != {"teacher"}:
@@ -83,7 +88,8 @@ def judged(experiment: Experiment, progress: Progress) -> tuple[Report, dict[str
         ),
         "arms": sum(finished(cell).seconds for cells in arms.values() for cell in cells),
     }
-    return build_report(run_result(experiment, teacher, arms, phases)), arms
+    report = build_report(run_result(experiment, teacher, arms, phases))
+    return selected(report, experiment.recipe.evaluate), arms
 
 
 def trained_arms(experiment: Experiment, progress: Progress) -> dict[str, list[Cell]]:

@@ -7,7 +7,7 @@ from preceptor.errors import RecipeError
 from preceptor.files import write_text
 from preceptor.recipe.load import recipe_text
 from preceptor.recipe.schema import Recipe
-from preceptor.train.training import main_process_first
+from preceptor.train.processes import main_process_first
 
 
 def open_run(recipe: Recipe, out: Path | None, *, fresh: bool = False) -> Path:

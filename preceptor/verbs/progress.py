@@ -10,8 +10,8 @@ from rich.progress import Progress as Bar
 
 from preceptor.recipe.schema import Recipe
 from preceptor.train.fit import Losses
+from preceptor.train.processes import is_main_process
 from preceptor.train.record import Trackers, line
-from preceptor.train.training import is_main_process
 from preceptor.train.update import SETTLING_STEPS
 from preceptor.verbs.cells import Cell
 

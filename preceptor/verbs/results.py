@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from preceptor.data.images import ImageSet
+from preceptor.data.images import ImageData, ImageSet
 from preceptor.evaluate.cost import ModelCost, Timing, measure, model_cost
 from preceptor.evaluate.results import ArmResult, Losses, RunResult, SeedResult, Validation
 from preceptor.models.load import load_model
@@ -23,13 +23,16 @@ from preceptor.teachers.base import Teacher
 from preceptor.teachers.ensemble import Ensemble
 from preceptor.teachers.live import Live
 from preceptor.train.checks import check_teacher_knows
-from preceptor.types import Dense
+from preceptor.types import Batch, Dense
 from preceptor.verbs.cells import EVALUATION_BATCH, Cell, Finished, finished, student_folder
 from preceptor.verbs.experiment import TEACHER_SEED, Experiment
 from preceptor.verbs.progress import Progress
 
 _CHECKED = 512
 """Held-out images on which a teacher shows that it knows anything."""
+
+_ENOUGH = 64
+"""With fewer, chance could explain what a fair teacher knows."""
 
 _PACKAGES = ("preceptor", "torch", "transformers", "accelerate", "numpy", "scikit-learn")
 
@@ -56,8 +59,7 @@ def fixed_teacher(experiment: Experiment, progress: Progress) -> FixedTeacher | 
         whole = said.cached.teacher if isinstance(said, CachedTeacher) else said
         if build.stands_still(whole):
             fixed = experiment.teacher(whole, (), name)
-            rows = torch.arange(min(_CHECKED, len(data.validation)))
-            check_teacher_knows(fixed, data.validation.batch(rows), data.num_classes)
+            check_teacher_knows(fixed, *_chunk(data), data.num_classes)
         elif not isinstance(whole, NobodyTeacher):
             fixed = None
     if fixed is None:
@@ -67,6 +69,19 @@ def fixed_teacher(experiment: Experiment, progress: Progress) -> FixedTeacher | 
         for part, images in (("validation", data.validation), ("test", data.test))
     }
     return FixedTeacher(fixed, logits)
+
+
+def _chunk(data: ImageData) -> tuple[Batch, str]:
+    """Held-out images; where they are too few to tell anything, training images beside them."""
+    rows = torch.arange(min(_CHECKED, len(data.validation)))
+    held = data.validation.batch(rows)
+    if len(held) >= _ENOUGH:
+        return held, "held-out"
+    more = data.train.batch(data.train.labelled[: _ENOUGH - len(held)])
+    assert isinstance(held.inputs, Tensor)
+    assert isinstance(more.inputs, Tensor)
+    inputs = torch.cat([held.inputs, more.inputs])
+    return Batch(inputs, labels=torch.cat([held.labels, more.labels])), "held-out and training"
 
 
 def run_result(
@@ -113,7 +128,7 @@ def run_result(
         arms=tuple(found),
         teacher=teacher,
         recipe=recipe_text(recipe),
-        timing=_timing(models, example),
+        timing=_timing(models, example) if "cost" in recipe.evaluate else None,
         versions={name: version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
         hardware=_hardware(),

@@ -16,7 +16,7 @@ from preceptor.teachers.live import Live
 from preceptor.teachers.store import Store
 from preceptor.teachers.weights import fingerprint
 from preceptor.teachers.writing import write_store
-from preceptor.train.training import main_process_first
+from preceptor.train.processes import main_process_first
 from preceptor.types import Batch
 
 _BATCH = 256
