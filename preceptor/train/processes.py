@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 
 from preceptor.train.plan import Plan
 
@@ -26,8 +26,19 @@ def make_accelerator(plan: Plan, cohort: int = 1) -> Accelerator:
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         # Accelerate keeps one precision a process; a teacher's plan and a student's may differ.
         AcceleratorState._reset_state()
+    _state()
     _leave_in_order()
     return Accelerator(mixed_precision=precision, kwargs_handlers=[unused])
+
+
+def _state() -> PartialState:
+    """This process among the others. Whoever asks first decides whether there are any.
+
+    Without an accelerator Accelerate must be told so: it else takes each of several processes for
+    the only one.
+    """
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=on_cpu)
 
 
 def use_threads(count: int) -> None:
@@ -38,13 +49,13 @@ def use_threads(count: int) -> None:
 
 def is_main_process() -> bool:
     """Whether this process is the one that writes and prints."""
-    return PartialState().is_main_process
+    return _state().is_main_process
 
 
 @contextmanager
 def main_process_first() -> Iterator[bool]:
     """The one that writes goes through the block first, the others then find what it wrote."""
-    state = PartialState()
+    state = _state()
     with state.main_process_first():
         yield state.is_main_process
 
