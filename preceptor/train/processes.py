@@ -1,6 +1,7 @@
 """The processes of a run, through Accelerate: which one this is, and how it computes."""
 
 import atexit
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -62,10 +63,15 @@ def main_process_first() -> Iterator[bool]:
 
 @cache
 def _leave_in_order() -> None:
-    """Take the process group apart before the interpreter, whose exit its threads else abort."""
+    """Let the process group's threads finish before the interpreter does.
+
+    A thread of gloo that lets go of its last tensor needs the interpreter; where that is gone
+    already, the process aborts after all its work was done.
+    """
 
     def leave() -> None:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+            time.sleep(0.2)  # hands the interpreter to them
 
     atexit.register(leave)
