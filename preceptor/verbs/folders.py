@@ -31,10 +31,7 @@ def _open(folder: Path, written: Path, resolved: str, *, fresh: bool) -> None:
         )
     if fresh:
         _empty(folder, written)
-    # What a killed process was about to put in place when it died.
-    for left in folder.glob("**/.tmp-*"):
-        if left.is_file():
-            left.unlink()
+    _sweep(folder)
     if written.exists() and written.read_text() != resolved:
         raise RecipeError(
             f"{folder} holds a run of another recipe",
@@ -49,6 +46,16 @@ def _open(folder: Path, written: Path, resolved: str, *, fresh: bool) -> None:
         )
     if not written.exists():
         write_text(written, resolved)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process was about to put in place, or to remove, when it died."""
+    for pattern in (".tmp-*", ".trash-*", ".writing-*"):
+        for left in list(folder.glob(f"**/{pattern}")):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def _empty(folder: Path, written: Path) -> None:
