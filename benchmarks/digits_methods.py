@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from paired import Claim, Interval, conclude, table
 from safetensors.numpy import load_file
@@ -164,7 +163,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three seeds and a few methods")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where runs are kept")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     claims: list[Claim] = []
     suffix = "-quick" if args.quick else ""
     ran = {}

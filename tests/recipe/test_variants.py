@@ -77,13 +77,17 @@ def test_peers_cannot_teach_one_stage_of_a_variant(small: Small) -> None:
     assert "variants.a.stages.0.teacher" in str(caught.value)
 
 
-def test_the_tournament_has_every_method_that_fits_convolutional_nets() -> None:
-    recipe = load_recipe("digits-methods")
-    objectives = [s.objective for way in recipe.ways().values() for s in way.stages]
-    used = {key_of(part.part) for objective in objectives for part in objective.parts()}
-    assert "smoothing" in recipe.control.arms
-    for_transformers = {"attention_maps", "hidden_states"}
-    assert used == set(method_names()) - for_transformers - {"label_smoothing"}
+def methods_of(name: str) -> set[str]:
+    ways = load_recipe(name).ways().values()
+    objectives = [stage.objective for way in ways for stage in way.stages]
+    return {key_of(part.part) for objective in objectives for part in objective.parts()}
+
+
+def test_the_tournaments_have_every_method() -> None:
+    nets, transformers = methods_of("digits-methods"), methods_of("digits-transformers")
+    assert "smoothing" in load_recipe("digits-methods").control.arms
+    assert nets | transformers | {"label_smoothing"} == set(method_names())
+    assert transformers - nets == {"attention_maps", "hidden_states"}
 
 
 def test_the_tournament_is_held_on_the_digits_preset() -> None:
