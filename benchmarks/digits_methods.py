@@ -26,7 +26,7 @@ from preceptor.recipe.schema import Recipe, Seeds
 OTHERS = 2
 """How many methods beside KD must gain."""
 
-QUICK = ("kd_labelled", "logit_regression", "dkd", "sp")
+QUICK = ("logit_regression", "sp")
 Logits = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
