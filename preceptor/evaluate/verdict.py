@@ -10,6 +10,7 @@ from preceptor.evaluate.report import Difference, Kind, Report, Undefined, Value
 from preceptor.evaluate.words import estimate, in_words, limits
 
 MIN_SEEDS = 3
+MOST_SENTENCES = 4
 _BESIDE = {
     "smoothing": "label smoothing, which needs no teacher,",
     "longer": "the longer plain run, which needs no teacher,",
@@ -148,12 +149,20 @@ def _fidelity(report: Report) -> Iterator[str]:
 
 
 def _members(report: Report) -> Iterator[str]:
-    for arm in report.arms:
-        if arm.role != "student" or arm.name == report.student:
-            continue
-        for each in report.differences:
-            if each.of == arm.name:
-                yield f"{arm.name} against {each.versus}: {_gained(each)}."
+    others = {arm.name for arm in report.arms if arm.role == "student"} - {report.student}
+    found = [each for each in report.differences if each.of in others]
+    if len(found) <= MOST_SENTENCES:
+        yield from (f"{each.of} against {each.versus}: {_gained(each)}." for each in found)
+        return
+    kinds = [_kind(each, len(report.seeds)) for each in found]
+    if "not enough seeds" in kinds:
+        yield f"Nor can it be said of the {len(found)} other ways to teach."
+        return
+    yield (
+        f"Of {len(found)} other ways to teach, {kinds.count('helped')} gain, "
+        f"{kinds.count('hurt')} lose, and of the others the interval holds zero; each is in the "
+        "table of differences. The best of many rows is not to be picked by its interval."
+    )
 
 
 def _cost(report: Report) -> Iterator[str]:

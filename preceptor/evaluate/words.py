@@ -41,12 +41,17 @@ def limits(value: Measured) -> str:
     return f"{low} to {high}" if value.low < value.high else ""
 
 
+def _tenths(number: float) -> float:
+    """Percent, rounded as it is shown; adding zero keeps a small loss from showing as -0.0."""
+    return round(100 * number, 1) + 0.0
+
+
 def _number(number: float, unit: str, scale: float) -> str:
     match unit:
         case "fraction" | "share" | "points":
-            return f"{100 * number:.1f}".replace("-", "−")
+            return f"{_tenths(number):.1f}".replace("-", "−")
         case "difference":
-            return f"{100 * number:+.1f}".replace("-", "−")
+            return f"{_tenths(number):+.1f}".replace("-", "−")
         case "p":
             return f"{number:.4f}" if number < 0.1 else f"{number:.2f}"
         case "parameters" | "bytes" | "operations":

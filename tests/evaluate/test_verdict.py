@@ -1,8 +1,10 @@
 import pytest
 
 from preceptor.evaluate.assembly import build_report
-from preceptor.evaluate.report import Report
+from preceptor.evaluate.report import Report, Value
 from preceptor.evaluate.verdict import judge
+from preceptor.evaluate.words import estimate
+from tests.evaluate.conftest import SKILL
 
 
 def verdict(fake, **changes):
@@ -83,3 +85,15 @@ def test_a_teacher_that_is_no_better_is_named_as_such(fake):
 
 def test_a_report_read_from_disk_leads_to_the_same_verdict(report):
     assert judge(Report.from_json(report.to_json())) == report.verdict
+
+
+def test_many_other_ways_to_teach_are_counted_in_one_sentence(fake):
+    others = {f"way-{index}": 1.75 + 0.3 * index for index in range(5)}
+    report = build_report(fake(skill={**SKILL, **others}, seeds=4, items=200))
+    (words,) = [each for each in report.verdict.sentences if "other ways to teach" in each]
+    gains = sum((each.accuracy.low or 0) > 0 for each in report.differences if each.of in others)
+    assert words.startswith(f"Of 5 other ways to teach, {gains} gain, 0 lose")
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_sign_of_a_loss():
+    assert estimate(Value(-0.0002, -0.01, 0.01, 500, "difference")) == "+0.0 points"

@@ -1,5 +1,7 @@
 """The page of methods, written from the methods."""
 
+from pathlib import Path
+
 from preceptor.recipe.methods import method_names
 from preceptor.recipe.reference import reference, section
 from preceptor.testing import objective_cases
@@ -24,3 +26,10 @@ def test_every_field_of_every_method_says_what_it_means() -> None:
         for line in section(name, case).splitlines():
             if line.startswith("| `"):
                 assert not line.endswith("|  |"), f"{name}: {line}"
+
+
+def test_the_page_of_methods_is_the_generated_one() -> None:
+    page = Path(__file__).parents[2] / "docs" / "methods.md"
+    assert page.read_text() == reference(), (
+        "run python -m preceptor.recipe.reference > docs/methods.md"
+    )
