@@ -33,7 +33,7 @@ class Progress:
             TimeRemainingColumn(),
             disable=not self.show,
         )
-        self._task = self._bar.add_task("starting", total=0, loss=float("nan"))
+        self._task = self._bar.add_task("starting", total=0, loss=float("nan"), visible=False)
         self._trackers = Trackers(recipe.trackers if self.main else (), folder, recipe.name)
         self._planned: set[Path] = set()
 
@@ -62,7 +62,8 @@ class Progress:
         if cell.folder not in self._planned:
             self.plan([cell])
         words = f"{cell.arm}, seed {cell.seed}"
-        self._bar.update(self._task, advance=1, description=words, loss=losses.total)
+        shown = {"description": words, "loss": losses.total, "visible": True}
+        self._bar.update(self._task, advance=1, **shown)
         self._trackers.log(line(losses), f"{cell.arm}/seed-{cell.seed}")
         if losses.weights and losses.step == SETTLING_STEPS:
             found = ", ".join(f"{name} {weight:.3g}" for name, weight in losses.weights.items())
