@@ -53,7 +53,7 @@ class Live(Teacher):
         return self
 
     def _in_own_dtype(self, inputs: Inputs) -> Inputs:
-        dtypes = [p.dtype for p in self.model.parameters() if p.is_floating_point()]
-        if not dtypes:
+        own = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), None)
+        if own is None:
             return inputs
-        return map_tensors(inputs, lambda t: t.to(dtypes[0]) if t.is_floating_point() else t)
+        return map_tensors(inputs, lambda t: t.to(own) if t.is_floating_point() else t)
