@@ -51,16 +51,26 @@ def _rate(interval: Interval, column: Float[np.ndarray, "s n"]) -> Interval:
     alike = bool((column == column[:1]).all())
     if seeds == 1 or alike or interval.low == interval.high:
         return resampling.wilson(interval.estimate * items, items)
+    return _between_0_and_1(interval)
+
+
+def _between_0_and_1(interval: Interval) -> Interval:
     return Interval(interval.estimate, max(0.0, interval.low), min(1.0, interval.high))
 
 
 def over_seeds(numbers: Float[np.ndarray, " s"], unit: str, why: str) -> Measured:
-    """The mean of one number a seed; `why` says what is missing where one is NaN."""
+    """The mean of one number a seed; `why` says what is missing where one is NaN.
+
+    Student's interval knows no bounds: that of a rate ("fraction") is cut at 0 and 1.
+    """
     if np.isnan(numbers).any():
         return Undefined(why)
     if len(numbers) == 1:
         return Value(float(numbers[0]), None, None, 1, unit)
-    return valued(resampling.t_interval(numbers), len(numbers), unit)
+    interval = resampling.t_interval(numbers)
+    if unit == "fraction":
+        interval = _between_0_and_1(interval)
+    return valued(interval, len(numbers), unit)
 
 
 def share_where(happens: _Hits, where: _Hits, crossed: Crossed, why: str) -> Measured:

@@ -9,6 +9,7 @@ from sklearn.metrics import cohen_kappa_score
 from preceptor.errors import DataError, NonFiniteError
 from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.report import MEASURES, Measured, Undefined, Value
+from preceptor.evaluate.significance import over_seeds
 
 
 def value(measured: Measured) -> Value:
@@ -224,3 +225,12 @@ def test_labels_outside_the_classes_and_names_twice_get_a_sentence(result):
         build_report(dataclasses.replace(result, arms=(*result.arms, result.arms[0])))
     with pytest.raises(DataError, match="Name one"):
         build_report(dataclasses.replace(result, arms=result.arms[1:]))
+
+
+def test_a_rate_of_two_seeds_has_limits_between_0_and_1_and_a_temperature_has_students():
+    far = np.array([0.1, 0.6])
+    rate = value(over_seeds(far, "fraction", ""))
+    assert (rate.low, rate.estimate, rate.high) == (0.0, pytest.approx(0.35), 1.0)
+    half = 12.7062 * 0.25  # t of 97.5 % with one degree of freedom, times the standard error
+    free = value(over_seeds(far, "number", ""))
+    assert (free.low, free.high) == (pytest.approx(0.35 - half), pytest.approx(0.35 + half))
