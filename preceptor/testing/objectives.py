@@ -107,7 +107,10 @@ def check_masked_positions_change_nothing(objective: Objective[Any], **options: 
             _same(objective, what, before, after.totals())
             others = {name: _visible(g, name, hidden) for name, g in grads.items()}
             found = {name: _visible(g, name, hidden) for name, g in _gradients(after).items()}
-            _same(objective, f"{what} (gradients)", others, found)
+            words = "gradients"
+            if filling != filling:
+                words += "; 0 * NaN is NaN: zero masked rows before a module reads them"
+            _same(objective, f"{what} ({words})", others, found)
 
 
 def check_unlabelled_labels_are_never_read(objective: Objective[Any], **options: Any) -> None:

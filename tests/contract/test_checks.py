@@ -135,6 +135,12 @@ class _WithModules(_Offender):
         return nn.Linear(context.num_classes, context.num_classes)
 
 
+class _MaskingAfterItsModules(_WithModules):
+    def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
+        values = aux(student.logits.float()) - teacher.logits.float().detach()
+        return {self.name: Term(values.square().mean(dim=-1))}
+
+
 class _MovingItsModules(_WithModules):
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
         with torch.no_grad():
@@ -164,6 +170,7 @@ OFFENDERS: tuple[tuple[type[_Offender], str, str], ...] = (
     (_WithModules, "gradient_reaches_the_student", "weight"),
     (_Leaking, "gradient_never_reaches_the_teacher", "detach"),
     (_ReadingMasked, "masked_positions_change_nothing", "masked"),
+    (_MaskingAfterItsModules, "masked_positions_change_nothing", "before a module"),
     (_ReadingLabels, "unlabelled_labels_are_never_read", "labelled"),
     (_ReadingUndeclaredLabels, "values_are_finite_float32", "does not name"),
     (_DividingByTheBatch, "two_halves_add_up", "half"),
