@@ -90,13 +90,18 @@ def _share(main: Difference, kind: Kind) -> Iterator[str]:
 
 def _significance(main: Difference, seeds: int) -> Iterator[str]:
     if seeds == 1:
-        yield f"McNemar's exact test over the test items gives p = {estimate(main.p)}."
+        yield f"McNemar's exact test over the test items gives {_chance(main)}."
         return
     least = 2 / 2**seeds
     limit = ""
     if least > 0.05:
         limit = f" (the least that {seeds} seeds can give is {least:.2g}; the interval decides)"
-    yield f"Flipping the sign of each seed's difference gives p = {estimate(main.p)}{limit}."
+    yield f"Flipping the sign of each seed's difference gives {_chance(main)}{limit}."
+
+
+def _chance(main: Difference) -> str:
+    p = estimate(main.p)
+    return f"p {p}" if p.startswith("<") else f"p = {p}"
 
 
 def _without_teacher(report: Report, kind: Kind) -> Iterator[str]:

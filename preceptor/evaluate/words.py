@@ -21,7 +21,12 @@ def in_words(value: Measured) -> str:
 
 
 def estimate(value: Measured) -> str:
-    """The estimate alone, in its unit."""
+    """The estimate alone, in its unit.
+
+    >>> from preceptor.evaluate.report import Value
+    >>> estimate(Value(3e-9, None, None, 500, "p"))
+    '< 0.0001'
+    """
     if isinstance(value, Undefined):
         return "–"
     unit = _suffix(value.unit, value.estimate)
@@ -52,6 +57,8 @@ def _number(number: float, unit: str, scale: float) -> str:
             return f"{_tenths(number):.1f}".replace("-", "−")
         case "difference":
             return f"{_tenths(number):+.1f}".replace("-", "−")
+        case "p" if number < 0.00005:
+            return "< 0.0001"
         case "p":
             return f"{number:.4f}" if number < 0.1 else f"{number:.2f}"
         case "parameters" | "bytes" | "operations":

@@ -50,6 +50,12 @@ def test_fewer_than_three_seeds_decide_nothing(fake, seeds):
     assert ("McNemar" in said(found)) == (seeds == 1)
 
 
+def test_a_chance_too_small_to_print_is_not_called_zero(fake):
+    found = said(verdict(fake, seeds=1, skill={"distilled": 6.0, "control": 0.0}))
+    assert "gives p < 0.0001." in found
+    assert "0.0000" not in found
+
+
 def test_few_seeds_say_what_p_they_could_reach_at_best(fake):
     assert "the least that 3 seeds can give is 0.25" in said(verdict(fake, seeds=3))
     assert "the least" not in said(verdict(fake, seeds=6))
