@@ -109,7 +109,7 @@ def check_masked_positions_change_nothing(objective: Objective[Any], **options: 
             found = {name: _visible(g, name, hidden) for name, g in _gradients(after).items()}
             words = "gradients"
             if filling != filling:
-                words += "; 0 * NaN is NaN: zero masked rows before a module reads them"
+                words += "; 0 * NaN is NaN: zero both sides' masked rows before a module reads them"
             _same(objective, f"{what} ({words})", others, found)
 
 
