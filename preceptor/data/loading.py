@@ -113,7 +113,19 @@ def _read(source: AnySource, image: str, label: str) -> RawData:
         return _read_files([path], image, label)
     if isinstance(source, str) and _like_hub_name(source):
         return read_hub(source, image, label)
-    raise DataError(
+    raise _nothing_there(source)
+
+
+def check_source(source: str) -> None:
+    """Raise `DataError` where a source is neither here nor like a hub's name; nothing is read."""
+    path = Path(source).expanduser()
+    here = source in _PRESETS or path.exists() or (has_magic(source) and bool(glob(str(path))))
+    if not here and not _like_hub_name(source):
+        raise _nothing_there(source)
+
+
+def _nothing_there(source: str | Path) -> DataError:
+    return DataError(
         f"the data {str(source)!r}",
         "there is no such file or folder",
         f"Check the path; besides paths and hub names there are {' and '.join(_PRESETS)}.",

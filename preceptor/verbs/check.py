@@ -6,6 +6,7 @@ from preceptor.errors import NeedsError, RecipeError
 from preceptor.objectives.base import Weighted
 from preceptor.recipe import build
 from preceptor.recipe.load import load_recipe
+from preceptor.recipe.presence import require_present
 from preceptor.recipe.schema import STUDENT, Recipe, Stage
 from preceptor.recipe.teachers import AnyTeacher, CachedTeacher, EnsembleTeacher, NobodyTeacher
 from preceptor.types import Needs
@@ -14,11 +15,13 @@ from preceptor.types import Needs
 def check(recipe: Recipe | str | Path, *, deep: bool = False) -> str:
     """Whether a recipe can run, in words; raises the sentence that says why not.
 
-    Static by default: nothing is loaded or trained. With `deep` the data is loaded and each stage
-    takes a few steps, which gives an estimate of time, memory and disk.
+    Static by default: nothing is loaded or trained, but what is named must be there. With `deep`
+    the data is loaded and each stage takes a few steps, which gives an estimate of time, memory
+    and disk.
     """
     read = load_recipe(recipe)
     require_fit(read)
+    require_present(read)
     lines = [f"{read.name}: valid"]
     for arm, way in read.ways().items():
         lines += [f"{arm}:"] if read.variants else []

@@ -46,6 +46,22 @@ def names() -> tuple[str, ...]:
     return tuple(_ZOO)
 
 
+def find(name: str) -> Callable[..., nn.Module]:
+    """What makes a model of that name.
+
+    Errors:
+        ModelError: there is none; it names the nearest.
+    """
+    builder = _ZOO.get(name.lower().replace("_", "-"))
+    if builder is None:
+        raise ModelError(
+            f"the model {name!r} was asked of the zoo",
+            "it has none of that name",
+            f"Nearest: {nearest(name, _ZOO)}.",
+        )
+    return builder
+
+
 def create(name: str, classes: int, channels: int = 3, size: int = 32, **options: Any) -> nn.Module:
     """A model of the zoo, its weights drawn from torch's generator.
 
@@ -60,13 +76,7 @@ def create(name: str, classes: int, channels: int = 3, size: int = 32, **options
     >>> sum(parameter.numel() for parameter in model.parameters())
     1233540
     """
-    builder = _ZOO.get(name.lower().replace("_", "-"))
-    if builder is None:
-        raise ModelError(
-            f"the model {name!r} was asked of the zoo",
-            "it has none of that name",
-            f"Nearest: {nearest(name, _ZOO)}.",
-        )
+    builder = find(name)
     for what, number in (("classes", classes), ("channels", channels), ("size", size)):
         if number < 1:
             raise ModelError(f"{what} is {number}", "it counts something", "Give 1 or more.")
