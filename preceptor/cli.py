@@ -43,7 +43,7 @@ def distill(
     seed: Seed = None,
     out: Out = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew where the folder holds an unfinished run.")
+        bool, typer.Option("--fresh", help="Remove an earlier run from the folder, begin anew.")
     ] = False,
     debug: Debug = False,
 ) -> None:
