@@ -6,8 +6,18 @@ from typing import Literal
 Per = Literal["position", "example", "batch"]
 """What one number of a term is about."""
 
-Kind = Literal["logits", "probabilities"]
-"""What a teacher's distribution can be read as."""
+Kind = Literal["logits", "probabilities", "bins", "draws"]
+"""What a teacher's distribution can be read as: raw logits; the probability of every class; of the
+largest classes with the mass of the rest (bins); or draws from it. Whoever gives probabilities
+gives bins, and a loss on bins that is linear in the teacher is unbiased on draws."""
+
+WORDS: dict[Kind, str] = {
+    "logits": "logits",
+    "probabilities": "probabilities of every class",
+    "bins": "probabilities",
+    "draws": "draws from probabilities",
+}
+"""How a sentence names each kind."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +25,7 @@ class Needs:
     """What an objective reads, or what a teacher offers: the same type on both sides.
 
     Args:
-        kinds: "logits" (raw, any temperature) or "probabilities". An objective names the one it
-            reads; a teacher all that it gives.
+        kinds: an objective names the one it reads; a teacher all that it gives.
         temperatures: an objective's own; of a teacher the only ones it answers at, empty for any.
         student_taps, teacher_taps: module names; a teacher that shows any module offers "*", an
             objective whose layers are not settled yet reads "auto".
@@ -58,11 +67,13 @@ class Needs:
     def unmet_by(self, offers: "Needs") -> tuple[str, ...]:
         """What is read here and not given there, each as the rest of a sentence."""
         unmet: list[str] = []
-        if self.kinds - offers.kinds:
-            gives = " and ".join(sorted(offers.kinds)) or "no distribution"
-            unmet.append(
-                f"it reads {' and '.join(sorted(self.kinds - offers.kinds))}, given: {gives}"
-            )
+        ungiven = sorted(kind for kind in self.kinds if not self._is_met(kind, offers))
+        if ungiven:
+            gives = " and ".join(WORDS[kind] for kind in sorted(offers.kinds)) or "no distribution"
+            biased = "bins" in ungiven and offers.kinds == {"draws"}
+            why = " (it is not linear in the teacher, so draws would bias it)" if biased else ""
+            reads = " and ".join(WORDS[kind] for kind in ungiven)
+            unmet.append(f"it reads {reads}, given: {gives}{why}")
         others = self.temperatures - offers.temperatures
         if self.kinds and offers.temperatures and others:
             given = ", ".join(f"{t:g}" for t in sorted(offers.temperatures))
@@ -73,3 +84,10 @@ class Needs:
         if self.teacher_head and not offers.teacher_head:
             unmet.append("it reads the teacher's classifier, which is not shown")
         return tuple(unmet)
+
+    def _is_met(self, kind: Kind, offers: "Needs") -> bool:
+        if kind == "bins" and (
+            "probabilities" in offers.kinds or (self.linear and "draws" in offers.kinds)
+        ):
+            return True
+        return kind in offers.kinds

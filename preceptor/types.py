@@ -4,21 +4,32 @@ Dimension key: *n positions ([B] for images, [B, T] for text), b examples, v cla
 k members of a mixture. The class axis is always last.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from preceptor.distributions import Dense as Dense
+from preceptor.distributions import Distribution as Distribution
+from preceptor.distributions import Head as Head
+from preceptor.distributions import Mixture as Mixture
+from preceptor.distributions import Projected as Projected
+from preceptor.distributions import Sampled as Sampled
+from preceptor.distributions import TopK as TopK
+from preceptor.distributions import Whole as Whole
+from preceptor.distributions import at_least_float32 as at_least_float32
+from preceptor.distributions import detached_head as detached_head
+from preceptor.distributions import positions as positions
 from preceptor.errors import NeedsError, nearest
 from preceptor.needs import Kind as Kind
 from preceptor.needs import Needs as Needs
 from preceptor.needs import Per as Per
 
-Over = Literal["all", "labelled"]
+Over = str
+"""Which positions count: "all", "labelled", or one of the batch's own `masks` by name."""
 Inputs = Tensor | Mapping[str, Tensor]
 
 
@@ -38,7 +49,11 @@ class Batch:
         view: the augmentation's number for each example [B], a pure function of seed, epoch and
             example; 0 means the plain example.
         teacher_inputs: what the teacher sees, where that differs from `inputs`.
+        teacher_positions: where in the teacher's own sequence its answer to each position stands
+            [B, T]; the same place where not given, -1 where it has none.
         origin: who wrote the examples: "data", "student" or "teacher".
+        masks: further masks [*n] by name, which terms may count over (who wrote a token, say);
+            each batch of a source has the same names.
         extra: further tensors whose first axis is B.
     """
 
@@ -52,12 +67,16 @@ class Batch:
         ids: Int[Tensor, " b"] | None = None,
         view: Int[Tensor, " b"] | None = None,
         teacher_inputs: Inputs | None = None,
+        teacher_positions: Int[Tensor, "b t"] | None = None,
         origin: str = "data",
+        masks: Mapping[str, Bool[Tensor, "*n"]] | None = None,
         extra: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.inputs = inputs
         self.origin = origin
+        self.masks = dict(masks or {})
         self.extra = dict(extra or {})
+        self.teacher_positions = teacher_positions
         self._labels, self._mask, self._labelled = labels, mask, labelled
         self._ids, self._view, self._teacher_inputs = ids, view, teacher_inputs
 
@@ -96,7 +115,7 @@ class Batch:
         return self.inputs if self._teacher_inputs is None else self._teacher_inputs
 
     def mask(self, over: Over) -> Bool[Tensor, "*n"]:
-        """Positions that count: "all" unmasked ones, or those of them that are "labelled"."""
+        """Positions that count: "all" unmasked ones, those "labelled", or those of a named mask."""
         device = _any_tensor(self.inputs).device
         if self._mask is not None:
             every = self._mask
@@ -106,11 +125,43 @@ class Batch:
             every = torch.ones(len(self), dtype=torch.bool, device=device)
         if over == "all":
             return every
+        if over != "labelled":
+            return every & self._named(over)
         if self._labelled is not None:
             return every & self._labelled
         if self._labels is not None:
             return every & (self._labels >= 0)
         return torch.zeros_like(every)
+
+    def _named(self, over: str) -> Bool[Tensor, "*n"]:
+        if over not in self.masks:
+            raise NeedsError(
+                f"a term counts over {over!r}",
+                f"the batch has the masks all, labelled{''.join(f', {n}' for n in self.masks)}",
+                "Use data that says so of each position, or another objective.",
+            )
+        return self.masks[over]
+
+    def at(self, index: Int[Tensor, " n"]) -> "Batch":
+        """Some flattened positions, as a batch of so many examples without ids or inputs."""
+        shape = self.mask("all").shape
+
+        def picked(tensor: Tensor) -> Tensor:
+            return tensor.flatten(0, len(shape) - 1)[index]
+
+        def own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            fit = {n: t for n, t in tensors.items() if t.shape[: len(shape)] == shape}
+            return {name: picked(tensor) for name, tensor in fit.items()}
+
+        return Batch(
+            index,
+            labels=None if self._labels is None else picked(self._labels),
+            mask=picked(self.mask("all")),
+            labelled=picked(self.mask("labelled")),
+            origin=self.origin,
+            masks=own(self.masks),
+            extra=own(self.extra),
+        )
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same examples on another device."""
@@ -133,58 +184,11 @@ class Batch:
             "ids": self._ids,
             "view": self._view,
             "teacher_inputs": self._teacher_inputs,
+            "teacher_positions": self.teacher_positions,
             "origin": self.origin,
+            "masks": self.masks,
             "extra": self.extra,
         }
-
-
-@dataclass(frozen=True)
-class Head:
-    """A linear classifier: logits = x @ weight.T + bias."""
-
-    weight: Float[Tensor, "v d"]
-    bias: Float[Tensor, " v"] | None = None
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A distribution given by logits over all classes.
-
-    `temperature` is None for raw logits, which answer at any temperature; a number where the
-    logits are T log p of probabilities that exist at this T alone (an average of past ones).
-    """
-
-    logits: Float[Tensor, "*n v"]
-    temperature: float | None = None
-
-    def log_probs(self, temperature: float) -> Float[Tensor, "*n v"]:
-        """log softmax(logits / temperature), in float32 or better."""
-        if self.temperature is not None and temperature != self.temperature:
-            raise NeedsError(
-                f"the teacher's probabilities were read at temperature {temperature:g}",
-                f"they exist at {self.temperature:g} alone",
-                f"Set the objective's temperature to {self.temperature:g}.",
-            )
-        return torch.log_softmax(at_least_float32(self.logits) / temperature, dim=-1)
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """A weighted mean of several members' probabilities, at whatever temperature it is read.
-
-    `weights` are [k, *n] and sum to one over k.
-    """
-
-    members: tuple[Dense, ...]
-    weights: Float[Tensor, "k *n"]
-
-    def log_probs(self, temperature: float) -> Float[Tensor, "*n v"]:
-        """log sum_k w_k softmax(logits_k / temperature), computed in log space."""
-        each = torch.stack([member.log_probs(temperature) for member in self.members])
-        return torch.logsumexp(each + self.weights.to(each.dtype).log().unsqueeze(-1), dim=0)
-
-
-Distribution = Dense | Mixture
 
 
 class _Shown:
@@ -223,23 +227,59 @@ class _Shown:
 
 
 class Outputs(_Shown):
-    """What a student shows for a batch: logits [*n, v], taps, and its classifier."""
+    """What a student shows for a batch: logits [*n, v], or a projection to them; taps; a head."""
 
     _who = "student"
 
     def __init__(
         self,
-        logits: Float[Tensor, "*n v"],
+        logits: Float[Tensor, "*n v"] | Projected,
         taps: Mapping[str, Tensor] | None = None,
         head: Head | None = None,
     ) -> None:
         super().__init__(taps, head)
-        self.logits = logits
+        self._shown = logits
+
+    def is_projected(self) -> bool:
+        """Whether logits are only ever made a slice of positions at a time."""
+        return isinstance(self._shown, Projected)
+
+    @property
+    def logits(self) -> Float[Tensor, "*n v"]:
+        """The logits of all positions."""
+        if isinstance(self._shown, Projected):
+            raise NeedsError(
+                "the logits of all positions were read at once",
+                "this student shows hidden states and its head, and is scored slice by slice",
+                "Use an objective that compares position by position.",
+            )
+        return self._shown
+
+    @property
+    def projection(self) -> Projected:
+        """Hidden states and the head that makes logits of them."""
+        if isinstance(self._shown, Projected):
+            return self._shown
+        raise _missing("a projection", "answer", "Read `logits`.")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[*n, v]."""
+        if isinstance(self._shown, Projected):
+            return (*self._shown.hidden.shape[:-1], len(self._shown.head.weight))
+        return tuple(self._shown.shape)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the answer lies."""
+        shown = self._shown.hidden if isinstance(self._shown, Projected) else self._shown
+        return shown.device
 
     def detached(self) -> "Outputs":
         """The same values without their graph."""
         taps = {name: tap.detach() for name, tap in self.taps.items()}
-        return Outputs(self.logits.detach(), taps, detached_head(self._head))
+        shown = self._shown.detach() if isinstance(self._shown, Tensor) else self._shown.detached()
+        return Outputs(shown, taps, detached_head(self._head))
 
 
 class Signal(_Shown):
@@ -268,6 +308,21 @@ class Signal(_Shown):
         return self._distribution
 
     @property
+    def whole(self) -> Whole:
+        """The probability of every class, to be read at a temperature."""
+        if isinstance(self.distribution, TopK | Sampled):
+            raise _missing(
+                "the probability of every class",
+                "teacher's answer",
+                "Use a live teacher, or an objective that reads the largest probabilities.",
+            )
+        return self.distribution
+
+    def at(self, index: Int[Tensor, " n"]) -> "Signal":
+        """The distribution at flattened positions; taps and head stay behind."""
+        return Signal(None if self._distribution is None else self._distribution.at(index))
+
+    @property
     def logits(self) -> Float[Tensor, "*n v"]:
         """Raw logits, up to one constant a position."""
         if isinstance(self._distribution, Dense) and self._distribution.temperature is None:
@@ -285,7 +340,7 @@ class Term:
 
     Args:
         values: [*n] for per="position", [B] for "example", a scalar for "batch".
-        over: which positions count.
+        over: which positions count: "all", "labelled" or a mask that the batch names.
         per: what one value is about.
         weight: a factor.
         auto: None, or the share of the gradient that this term's method is to have.
@@ -354,20 +409,3 @@ def map_tensors(value: Any, change: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(map_tensors(item, change) for item in value)
     return value
-
-
-def detached_head(head: Head | None) -> Head | None:
-    """A classifier without its graph; None stays None."""
-    if head is None:
-        return None
-    return Head(head.weight.detach(), None if head.bias is None else head.bias.detach())
-
-
-def at_least_float32(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """float16 and bfloat16 become float32; float32 and float64 stay."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
-def positions(shape: Sequence[int]) -> int:
-    """How many positions a shape [*n, v] has."""
-    return math.prod(shape[:-1])

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from preceptor.errors import ModelError
+from preceptor.models.causal import language_head, last_hidden
 from preceptor.models.dry import undisturbed
 from preceptor.models.grafts import Grafted
 from preceptor.models.taps import expand, reading, unmoved_taps
-from preceptor.types import Head, Inputs, Outputs, map_tensors
+from preceptor.types import Head, Inputs, Outputs, Projected, map_tensors
 
 _PIXELS = "pixel_values"  # What transformers call the images among keyword tensors.
 
@@ -30,6 +31,9 @@ class TappedModel(nn.Module):
         head: the name of the linear classifier inside `module`; empty where there is none.
         reads: the taps to show.
         spec: how to make the module again (`models.load`); saved beside the weights.
+        causal: a language model of transformers: it shows hidden states and its head.
+        vocabulary: of a language model, how many rows of the head are classes; the others get no
+            probability. 0 for all.
     """
 
     def __init__(
@@ -41,9 +45,12 @@ class TappedModel(nn.Module):
         head: str = "",
         reads: frozenset[str] = frozenset(),
         spec: Mapping[str, Any] | None = None,
+        causal: bool = False,
+        vocabulary: int = 0,
     ) -> None:
         super().__init__()
         self.module = module
+        self.causal, self.vocabulary = causal, vocabulary
         self._mean: Tensor
         self._std: Tensor
         self.head_name = head
@@ -69,10 +76,18 @@ class TappedModel(nn.Module):
         else:
             with reading(self.module, self.reads, unmoved=self._still(inputs)) as taps:
                 answer = self._call(inputs)
+        if self.causal:
+            # Asked for after the pass: sharded parameters are whole by then.
+            head = language_head(self.module)
+            head = head.first(self.vocabulary or len(head.weight))
+            return Outputs(Projected(answer, head), taps, head)
         logits = answer if isinstance(answer, Tensor) else _logits(answer)
         return Outputs(logits, taps, self.head() if self.has_head() else None)
 
     def _call(self, inputs: Inputs) -> Any:
+        if self.causal:
+            assert not isinstance(inputs, Tensor), "a language model reads keyword tensors"
+            return last_hidden(self.module, inputs)
         if isinstance(inputs, Tensor):
             return self.module(self.normalized(inputs))
         if _PIXELS in inputs:
@@ -118,6 +133,8 @@ class TappedModel(nn.Module):
             head=self.head_name,
             reads=names,
             spec=self.spec,
+            causal=self.causal,
+            vocabulary=self.vocabulary,
         )
         model._mean, model._std = self._mean, self._std  # Where they are, in their precision.
         # Not `train()`, which would also thaw what was put into eval mode on purpose.

@@ -9,11 +9,10 @@ terms. It never sees the loop, the models or time.
 Dimension key: *n positions ([B] or [B, T]), b examples, v classes.
 """
 
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, Literal, TypeVar, cast, final
+from typing import Any, ClassVar, Generic, TypeVar, cast, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +20,10 @@ from torch import Tensor, nn
 
 from preceptor.errors import NeedsError, RecipeError
 from preceptor.fields import check_ranges
+from preceptor.objectives._layers import LayerKind as LayerKind
+from preceptor.objectives._layers import Layers as Layers
+from preceptor.objectives._layers import Pair as Pair
+from preceptor.objectives._layers import pair_needs as pair_needs
 from preceptor.objectives._plain import batch_of, shown
 from preceptor.objectives.reduction import mean_loss
 from preceptor.objectives.schedules import Auto, Ramp
@@ -36,17 +39,6 @@ from preceptor.types import (
 )
 
 Aux = TypeVar("Aux", bound=nn.Module)
-
-Pair = tuple[str, str]
-"""A student's module name and a teacher's, as `models.taps` reads them."""
-
-Layers = tuple[Pair, ...] | Literal["auto"]
-"""Which layers are compared; "auto" is settled once, before training, by `models.pairing`."""
-
-LayerKind = Literal["stages", "middle", "last_map", "embedding", "hidden", "attention", "flow"]
-"""What "auto" looks for: every stage's output map, the middle stage's, the last map before
-pooling, the classifier's input, transformer blocks' outputs, attention maps, or the input and
-output of each stage (two pairs a stage, first the stage's entry, then its exit)."""
 
 
 class Objective(ABC, Generic[Aux]):
@@ -302,11 +294,19 @@ class Sum(Objective[nn.ModuleList]):
         return self.terms_seen(lambda _: (student, teacher, batch), aux)
 
     def terms_seen(
-        self, seen: Callable[[Weighted], tuple[Outputs, Signal, Batch]], aux: nn.ModuleList
+        self,
+        seen: Callable[[Weighted], tuple[Outputs, Signal, Batch]],
+        aux: nn.ModuleList,
+        only: Collection[str] | None = None,
     ) -> Terms:
-        """All members' terms, where each member is shown its own view (gathered rows, say)."""
+        """All members' terms, where each member is shown its own view (gathered rows, say).
+
+        `only` names the members that are asked, by their labels.
+        """
         terms: Terms = {}
         for label, member, module in zip(self.labels(), self.members, aux, strict=True):
+            if only is not None and label not in only:
+                continue
             for name, term in member.terms(*seen(member), module).items():
                 _, dot, detail = name.partition(".")
                 terms[label + dot + detail] = term
@@ -369,18 +369,6 @@ def group(term_name: str) -> str:
     ('dkd', 'kd#2')
     """
     return term_name.partition(".")[0]
-
-
-def pair_needs(layers: Layers, needs: Needs) -> Needs:
-    """`needs` with the taps that `layers` names; "auto" on both sides while not settled."""
-    if layers == "auto":
-        both = frozenset({"auto"})
-        return dataclasses.replace(needs, student_taps=both, teacher_taps=both)
-    return dataclasses.replace(
-        needs,
-        student_taps=needs.student_taps | {student for student, _ in layers},
-        teacher_taps=needs.teacher_taps | {teacher for _, teacher in layers},
-    )
 
 
 def _product(inner: float | Ramp | Auto, outer: float | Ramp | Auto) -> float | Ramp | Auto:

@@ -50,7 +50,7 @@ class DIST(Objective[nn.Module]):
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
         """One number a position, one a batch."""
         del aux
-        p = teacher.distribution.log_probs(self.temperature).detach().exp()
+        p = teacher.whole.log_probs(self.temperature).detach().exp()
         q = torch.softmax(at_least_float32(student.logits) / self.temperature, dim=-1)
         counts = batch.mask("all")
         inter = 1 - correlation(q, p)

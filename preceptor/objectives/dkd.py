@@ -53,7 +53,7 @@ class DKD(Objective[nn.Module]):
         """Two numbers a labelled position."""
         del aux
         parts = grouped_kl_from_logs(
-            p=teacher.distribution.log_probs(self.temperature).detach(),
+            p=teacher.whole.log_probs(self.temperature).detach(),
             student=student.logits,
             groups=label_or_not(batch.labels, student.logits.shape[-1]),
             num_groups=2,

@@ -38,7 +38,7 @@ class DML(Objective[nn.Module]):
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
         """One divergence a position, averaged over the peers."""
         del batch, aux
-        peers = teacher.distribution
+        peers = teacher.whole
         members = peers.members if isinstance(peers, Mixture) else (peers,)
         each = torch.stack(
             [

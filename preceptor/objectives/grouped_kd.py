@@ -58,7 +58,7 @@ class GroupedKD(Objective[nn.Module]):
         del batch, aux
         logits = student.logits
         parts = grouped_kl_from_logs(
-            p=teacher.distribution.log_probs(self.temperature).detach(),
+            p=teacher.whole.log_probs(self.temperature).detach(),
             student=logits,
             groups=group_index(self.groups, logits.shape[-1]).to(logits.device),
             num_groups=len(self.groups),

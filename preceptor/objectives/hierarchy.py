@@ -106,7 +106,7 @@ class Hierarchy(Objective[nn.Module]):
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
         """One number a position for each level and one for the classes."""
         del batch
-        p = teacher.distribution.log_probs(self.temperature).detach()
+        p = teacher.whole.log_probs(self.temperature).detach()
         q = torch.log_softmax(at_least_float32(student.logits) / self.temperature, dim=-1)
         index = self._index(q.shape[-1], aux).to(q.device)  # [l, V]
         nodes = torch.arange(q.shape[-1], device=q.device)  # each class's node one level below

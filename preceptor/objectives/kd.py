@@ -11,7 +11,7 @@ from torch import nn
 
 from preceptor.fields import Positive
 from preceptor.objectives.base import Objective
-from preceptor.ops.divergences import kl_from_logs
+from preceptor.ops.pairing import forward_kl_to
 from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms
 
 
@@ -31,12 +31,11 @@ class KD(Objective[nn.Module]):
     temperature: Positive = 4.0
 
     def needs(self) -> Needs:
-        """Probabilities at T."""
-        return Needs(kinds=frozenset({"probabilities"}), temperatures=frozenset({self.temperature}))
+        """Probabilities at T, of the largest classes at least, or draws."""
+        return Needs(kinds=frozenset({"bins"}), temperatures=frozenset({self.temperature}))
 
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
         """One divergence a position."""
         del batch, aux
-        p = teacher.distribution.log_probs(self.temperature).detach()
-        divergence = kl_from_logs(p=p, student=student.logits, temperature=self.temperature)
+        divergence = forward_kl_to(teacher.distribution, student.logits, self.temperature)
         return {"kd": Term(self.temperature**2 * divergence)}

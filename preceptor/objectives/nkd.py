@@ -51,11 +51,11 @@ class NKD(Objective[nn.Module]):
         del aux
         logits = at_least_float32(student.logits)
         label = batch.labels.clamp_min(0).unsqueeze(-1)
-        p_label = teacher.distribution.log_probs(1.0).detach().gather(-1, label).squeeze(-1).exp()
+        p_label = teacher.whole.log_probs(1.0).detach().gather(-1, label).squeeze(-1).exp()
         q_label = torch.log_softmax(logits, dim=-1).gather(-1, label).squeeze(-1)
 
         groups = label_or_not(batch.labels, logits.shape[-1])
-        p = teacher.distribution.log_probs(self.temperature).detach()
+        p = teacher.whole.log_probs(self.temperature).detach()
         q = torch.log_softmax(logits / self.temperature, dim=-1)
         p_others = p - group_log_probs(p, groups, 2)[..., 1:]
         q_others = q - group_log_probs(q, groups, 2)[..., 1:]

@@ -47,7 +47,7 @@ def _check_distribution(offers: Needs, signal: Signal, batch: Batch) -> None:
         _must(_refuses(lambda: signal.distribution), "it holds a distribution it does not offer")
         return
     for temperature in _temperatures(offers):
-        log_probs = signal.distribution.log_probs(temperature)
+        log_probs = signal.whole.log_probs(temperature)
         _must(log_probs.shape[:-1] == shape, "log-probabilities are not [*n, v]")
         _must(log_probs.dtype in (torch.float32, torch.float64), "they are below float32")
         sums = log_probs.exp().sum(dim=-1)
@@ -58,7 +58,7 @@ def _check_distribution(offers: Needs, signal: Signal, batch: Batch) -> None:
     if offers.temperatures:
         other = max(offers.temperatures) + 1.5
         _must(
-            _refuses(lambda: signal.distribution.log_probs(other)),
+            _refuses(lambda: signal.whole.log_probs(other)),
             f"it answers at temperature {other:g}, which it does not offer",
         )
 
@@ -107,7 +107,7 @@ def _tensors(offers: Needs, signal: Signal) -> dict[str, Tensor]:
     if offers.kinds:
         for temperature in _temperatures(offers):
             name = f"log p at temperature {temperature:g}"
-            found[name] = signal.distribution.log_probs(temperature)
+            found[name] = signal.whole.log_probs(temperature)
     if "logits" in offers.kinds:
         found["logits"] = signal.logits
     if offers.teacher_head:

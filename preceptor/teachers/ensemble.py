@@ -16,12 +16,13 @@ from preceptor.teachers.weighting import agreement, confidence
 from preceptor.types import (
     Batch,
     Dense,
-    Distribution,
     Kind,
     Mixture,
     Needs,
     Outputs,
+    Projected,
     Signal,
+    Whole,
     at_least_float32,
 )
 
@@ -75,7 +76,7 @@ class Ensemble(Teacher):
     def signal(self, batch: Batch) -> Signal:
         """Each member's answer, weighed."""
         signals = [member.signal(batch) for member in self.members]
-        parts = [signal.distribution for signal in signals]
+        parts = [signal.whole for signal in signals]
         weights = self._weigh(parts, batch)
         if self.combine == "probabilities":
             return Signal(mixture(parts, weights))
@@ -108,17 +109,17 @@ class Ensemble(Teacher):
                 {n.removeprefix(own): t for n, t in state.items() if n.startswith(own)}
             )
 
-    def _weigh(self, parts: Sequence[Distribution], batch: Batch) -> Float[Tensor, "k *n"]:
-        first = _any_logits(parts[0])
+    def _weigh(self, parts: Sequence[Whole], batch: Batch) -> Float[Tensor, "k *n"]:
+        first = _shape(parts[0])
         for part in parts[1:]:
-            if (other := _any_logits(part)).shape != first.shape:
+            if (other := _shape(part)) != first:
                 raise ModelError(
-                    f"the ensemble's members answer {tuple(first.shape)} and {tuple(other.shape)}",
+                    f"the ensemble's members answer {first} and {other}",
                     "a mean needs the same classes and positions from all",
                     "Choose members of one data set.",
                 )
-        k, n = len(parts), first.shape[:-1]
-        even = torch.full((k, *n), 1 / k, device=first.device)
+        k, n = len(parts), first[:-1]
+        even = torch.full((k, *n), 1 / k, device=batch.mask("all").device)
         if self.weights == "uniform":
             return even
         if not isinstance(self.weights, str):
@@ -162,23 +163,26 @@ class Ensemble(Teacher):
             )
 
 
-def mixture(parts: Sequence[Distribution], weights: Float[Tensor, "k *n"]) -> Mixture:
+def mixture(parts: Sequence[Whole], weights: Float[Tensor, "k *n"]) -> Mixture:
     """The weighted mean of distributions; mixtures among them are opened up."""
-    members: list[Dense] = []
+    members: list[Dense | Projected] = []
     shares: list[Tensor] = []
     for part, weight in zip(parts, weights, strict=True):
-        if isinstance(part, Dense):
-            members.append(part)
-            shares.append(weight)
-        else:
+        if isinstance(part, Mixture):
             members += part.members
             shares += list(weight * part.weights)
+        else:
+            members.append(part)
+            shares.append(weight)
     return Mixture(tuple(members), torch.stack(shares))
 
 
-def _any_logits(distribution: Distribution) -> Tensor:
-    dense = distribution if isinstance(distribution, Dense) else distribution.members[0]
-    return dense.logits
+def _shape(part: Whole) -> tuple[int, ...]:
+    """[*n, v] of a distribution."""
+    one = part.members[0] if isinstance(part, Mixture) else part
+    if isinstance(one, Projected):
+        return (*one.hidden.shape[:-1], len(one.head.weight))
+    return tuple(one.logits.shape)
 
 
 def _check_fixed(weights: tuple[float, ...], count: int) -> None:

@@ -3,11 +3,12 @@
 from typing import Any, final
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from preceptor.models.tapped import TappedModel
 from preceptor.teachers.base import Teacher
-from preceptor.types import Batch, Dense, Inputs, Needs, Signal, map_tensors
+from preceptor.types import Batch, Dense, Inputs, Needs, Projected, Signal, map_tensors
 
 
 @final
@@ -27,7 +28,7 @@ class Live(Teacher):
         return Needs(
             kinds=frozenset({"logits", "probabilities"}),
             teacher_taps=frozenset({"*"}),
-            teacher_head=self.model.has_head(),
+            teacher_head=self.model.has_head() or self.model.causal,
         )
 
     def reading(self, taps: frozenset[str]) -> "Live":
@@ -44,6 +45,10 @@ class Live(Teacher):
         # The student's mixed precision is not the teacher's.
         with torch.autocast(device.type, enabled=False):
             outputs = self.model(self._in_own_dtype(inputs)).detached()
+        if outputs.is_projected():
+            shown = outputs.projection
+            hidden = placed(shown.hidden, batch.teacher_positions)
+            return Signal(Projected(hidden, shown.head), outputs.taps, shown.head)
         head = outputs.head if self.model.has_head() else None
         return Signal(Dense(outputs.logits), outputs.taps, head)
 
@@ -57,3 +62,13 @@ class Live(Teacher):
         if own is None:
             return inputs
         return map_tensors(inputs, lambda t: t.to(own) if t.is_floating_point() else t)
+
+
+def placed(
+    hidden: Float[Tensor, "b s d"], positions: Int[Tensor, "b t"] | None
+) -> Float[Tensor, "b _ d"]:
+    """What a teacher shows at each of the student's positions; row 0 where it shows nothing."""
+    if positions is None:
+        return hidden
+    index = positions.clamp_min(0).unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
+    return hidden.gather(1, index)

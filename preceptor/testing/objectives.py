@@ -241,7 +241,7 @@ def check_probabilities_suffice(objective: Objective[Any], **options: Any) -> No
     """
     for world in worlds(objective, **options):
         needs = world.objective.needs()
-        if needs.kinds != {"probabilities"}:
+        if not needs.kinds or "logits" in needs.kinds:
             continue
         assert needs.temperatures, f"{objective.name}: needs() names no temperature"
         dense = world.teacher.distribution

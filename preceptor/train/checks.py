@@ -41,7 +41,7 @@ def check_teacher_knows(teacher: Teacher, chunk: Batch, kind: str, num_classes: 
 
 
 def _answers(signal: Signal) -> Tensor:
-    distribution = signal.distribution
+    distribution = signal.whole
     # Past averages answer at one temperature alone; the most likely class is the same at any.
     temperature = distribution.temperature if isinstance(distribution, Dense) else None
     return distribution.log_probs(temperature or 1.0).argmax(dim=-1)

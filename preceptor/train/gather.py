@@ -4,13 +4,23 @@ Each rank holds rows rank, rank + world, ... of the step's global batch (`data.s
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from preceptor.types import Batch, Dense, Mixture, Outputs, Signal, map_tensors
+from preceptor.types import (
+    Batch,
+    Dense,
+    Distribution,
+    Mixture,
+    Outputs,
+    Projected,
+    Signal,
+    map_tensors,
+)
 
 
 class _Gather(torch.autograd.Function):
@@ -53,20 +63,33 @@ def gather_batch(batch: Batch) -> Batch:
 def gather_outputs(outputs: Outputs) -> Outputs:
     """What the student shows for the global batch; its classifier is the same on all ranks."""
     head = outputs.head if outputs.has_head() else None
+    if outputs.is_projected():
+        shown = outputs.projection
+        return Outputs(Projected(gather_rows(shown.hidden), shown.head), _rows(outputs.taps), head)
     return Outputs(gather_rows(outputs.logits), _rows(outputs.taps), head)
 
 
 def gather_signal(signal: Signal) -> Signal:
     """The teacher's answer to the global batch."""
-    distribution = signal.distribution if signal.has_distribution() else None
-    if isinstance(distribution, Dense):
-        distribution = Dense(gather_rows(distribution.logits), distribution.temperature)
-    elif isinstance(distribution, Mixture):
-        members = [Dense(gather_rows(m.logits), m.temperature) for m in distribution.members]
-        weights = gather_rows(distribution.weights.transpose(0, 1)).transpose(0, 1)
-        distribution = Mixture(tuple(members), weights)
+    distribution = _distribution(signal.distribution) if signal.has_distribution() else None
     head = signal.head if signal.has_head() else None
     return Signal(distribution, _rows(signal.taps), head)
+
+
+def _distribution(own: Distribution) -> Distribution:
+    if isinstance(own, Dense | Projected):
+        return _member(own)
+    if isinstance(own, Mixture):
+        weights = gather_rows(own.weights.transpose(0, 1)).transpose(0, 1)
+        return Mixture(tuple(map(_member, own.members)), weights)
+    tensors = {n: gather_rows(t) for n, t in vars(own).items() if isinstance(t, Tensor)}
+    return replace(own, **tensors)
+
+
+def _member(own: Dense | Projected) -> Dense | Projected:
+    if isinstance(own, Projected):
+        return Projected(gather_rows(own.hidden), own.head)
+    return Dense(gather_rows(own.logits), own.temperature)
 
 
 def _rows(taps: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ class Member(nn.Module):
     def forward(self, batch: Batch, then: Callable[[Outputs, nn.ModuleList], T]) -> T:
         """Runs the student, then `then` on what it shows, in float32 whatever the precision."""
         outputs = self.student(batch.inputs)
-        with torch.autocast(outputs.logits.device.type, enabled=False):
+        with torch.autocast(outputs.device.type, enabled=False):
             return then(outputs, self.aux)
 
 

@@ -1,7 +1,7 @@
 """One optimiser step: forward, terms, counts, gradients, for all members and micro-batches."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, final
 
@@ -14,9 +14,10 @@ from preceptor.teachers.peers import Peers
 from preceptor.train.faults import not_finite, out_of_memory, smaller_micro_batch
 from preceptor.train.gather import gather_batch, gather_outputs, gather_rows, gather_signal
 from preceptor.train.optimizers import rate_factor, set_rate
+from preceptor.train.scoring import Scored, Share, Worth, by_position
 from preceptor.train.training import Trainee, Training, moves
 from preceptor.train.update import Counts, MethodGradients, count_step, reduced
-from preceptor.types import Batch, Outputs, Signal, Terms
+from preceptor.types import Batch, Outputs, Signal, Term, Terms
 
 
 @final
@@ -67,25 +68,24 @@ class Step:
         micros = _split(self.batch, self.training.accumulate)
         for micro in micros:
             last = micro is micros[-1]
-            for index, terms, values in self._scored(micro, last):
+            for index, scored in self._scored(micro, last):
                 prefix = f"{index}/" if index else ""
-                weights.setdefault(prefix, {}).update(terms)
-                for name, value in values.items():
+                weights.setdefault(prefix, {}).update(scored.terms)
+                for name, value in scored.values.items():
                     held = sums.get(prefix + name)
                     sums[prefix + name] = value.detach() + (0 if held is None else held)
                 if self.probing:
-                    apart[index].add(values, terms, self._scale())
+                    apart[index].add(scored.losses, scored.terms, self._scale())
                 else:
-                    trainee = trainees[index]
-                    loss = [trainee.balance.weight(n, terms[n]) * v for n, v in values.items()]
-                    self.training.accelerator.backward(torch.stack(loss).sum())
+                    loss = torch.stack(list(scored.losses.values())).sum()
+                    self.training.accelerator.backward(loss)
         if self.probing:
             for gradients, trainee in zip(apart, trainees, strict=True):
                 gradients.settle(trainee.balance, self._scale())
         means = self._means(sums)
         return {name: (mean, self._weight(name, weights)) for name, mean in means.items()}
 
-    def _scored(self, micro: Batch, last: bool) -> Iterator[tuple[int, Terms, dict[str, Tensor]]]:
+    def _scored(self, micro: Batch, last: bool) -> Iterator[tuple[int, Scored]]:
         """Each member's terms for a micro-batch, reduced; evaluated inside the wrapped module."""
         training = self.training
         if isinstance(training.teacher, Peers):
@@ -94,19 +94,17 @@ class Step:
         signal = training.teacher.signal(micro)
         for index, trainee in enumerate(training.trainees):
 
-            def then(outputs: Outputs, aux: nn.ModuleList) -> tuple[Terms, dict[str, Tensor]]:
+            def then(outputs: Outputs, aux: nn.ModuleList, index: int = index) -> Scored:
                 if self.learns:
                     self.seen.append(self._whole(micro, outputs.detached()))
-                return self._reduced(outputs, signal, micro, aux)
+                return self._reduced(index, outputs, signal, micro, aux)
 
             with self._sync(trainee, last):
-                terms, values = trainee.wrapped(micro, then)
-                self._remember(index, terms)
-                yield index, terms, values
+                scored = trainee.wrapped(micro, then)
+                self._remember(index, scored.terms)
+                yield index, scored
 
-    def _scored_cohort(
-        self, micro: Batch, last: bool
-    ) -> Iterator[tuple[int, Terms, dict[str, Tensor]]]:
+    def _scored_cohort(self, micro: Batch, last: bool) -> Iterator[tuple[int, Scored]]:
         teacher = self.training.teacher
         assert isinstance(teacher, Peers)
         shown: list[Outputs] = []
@@ -117,14 +115,44 @@ class Step:
         for index, trainee in enumerate(self.training.trainees):
             signal = teacher.signal_for(index, micro)
             with self._sync(trainee, last):
-                terms, values = self._reduced(shown[index], signal, micro, trainee.member.aux)
-                self._remember(index, terms)
-                yield index, terms, values
+                scored = self._reduced(index, shown[index], signal, micro, trainee.member.aux)
+                self._remember(index, scored.terms)
+                yield index, scored
 
     def _reduced(
-        self, outputs: Outputs, signal: Signal, micro: Batch, aux: nn.ModuleList
-    ) -> tuple[Terms, dict[str, Tensor]]:
-        """Terms and their reduced values. What compares examples sees the rows of all ranks."""
+        self, index: int, outputs: Outputs, signal: Signal, micro: Batch, aux: nn.ModuleList
+    ) -> Scored:
+        """Terms, their reduced values, and the loss; what is projected is scored by slices."""
+        balance = self.training.trainees[index].balance
+
+        def weight(name: str, term: Term) -> float:
+            return term.weight if self.probing else balance.weight(name, term)
+
+        sliced = by_position(self.objective) if outputs.is_projected() else ()
+        rest = [label for label in self.objective.labels() if label not in sliced]
+        found = self._whole_terms(outputs, signal, micro, aux, rest, weight)
+        together = [(label,) for label in sliced] if self.probing else [sliced] * bool(sliced)
+        for labels in together:
+            share = Share(self.objective, labels, signal, micro, aux, self._worth(weight))
+            found = found.beside(share.scored(outputs))
+        return found
+
+    def _worth(self, weight: Callable[[str, Term], float]) -> Callable[[str, Term], Worth]:
+        def worth(name: str, term: Term) -> Worth:
+            return Worth(weight(name, term), self.world / self.counts.of(term))
+
+        return worth
+
+    def _whole_terms(
+        self,
+        outputs: Outputs,
+        signal: Signal,
+        micro: Batch,
+        aux: nn.ModuleList,
+        only: Sequence[str],
+        weight: Callable[[str, Term], float],
+    ) -> Scored:
+        """Terms on whole tensors. What compares examples sees the rows of all ranks."""
         whole: list[tuple[Outputs, Signal, Batch]] = []
 
         def view(part: Weighted) -> tuple[Outputs, Signal, Batch]:
@@ -135,16 +163,14 @@ class Step:
                 whole.append(gathered)
             return whole[0]
 
-        terms = self.objective.terms_seen(view, aux)
-        if self.world == 1:
-            return terms, reduced(terms, micro, self.counts, 1.0)
+        terms = self.objective.terms_seen(view, aux, only)
         values: dict[str, Tensor] = {}
         for name, term in terms.items():
-            rows = self._gathered(name)
+            rows = self.world > 1 and self._gathered(name)
             # Gathered rows are all there on each rank; local rows are averaged over ranks later.
             seen, factor = (whole[0][2], 1.0) if rows else (micro, float(self.world))
             values |= reduced({name: term}, seen, self.counts, factor)
-        return terms, values
+        return Scored.of(terms, values, weight)
 
     def _gathered(self, term_name: str) -> bool:
         member = self.objective.members[self.objective.labels().index(group(term_name))]

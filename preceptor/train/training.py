@@ -133,7 +133,7 @@ class Training:
         )
 
     def _check_classes(self, student: TappedModel, outputs: Outputs) -> None:
-        classes = outputs.logits.shape[-1]
+        classes = outputs.shape[-1]
         if classes != self.source.num_classes:
             raise ModelError(
                 f"the student {type(student.module).__name__} has {classes} classes",

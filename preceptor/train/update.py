@@ -38,7 +38,7 @@ class Counts:
 
 def count_step(batch: Batch) -> Counts:
     """The counts of this rank's rows, added over ranks."""
-    overs: tuple[Over, ...] = ("all", "labelled")
+    overs: tuple[Over, ...] = ("all", "labelled", *sorted(batch.masks))
     pers = ("position", "example")
     keys = [(over, per) for over in overs for per in pers]
     numbers: list[Tensor] = []
@@ -123,20 +123,18 @@ class MethodGradients:
         self.grads: dict[str, list[Tensor | None]] = {}
         self.autos: dict[str, float] = {}
 
-    def add(self, values: Mapping[str, Tensor], terms: Terms, scale: float) -> None:
-        """One micro-batch: `values` are reduced terms; automatic weights are left out."""
+    def add(self, losses: Mapping[str, Tensor], terms: Terms, scale: float) -> None:
+        """One micro-batch: each method's weighted loss; automatic weights are left out."""
         for name, term in terms.items():
             if term.auto is not None:
                 self.autos[group(name)] = term.auto
-        names = list(dict.fromkeys(group(name) for name in values))
-        for index, method in enumerate(names):
-            own = [terms[n].weight * v for n, v in values.items() if group(n) == method]
-            loss = torch.stack(own).sum() * scale
+        for index, (method, weighted) in enumerate(losses.items()):
+            loss = weighted * scale
             held = self.grads.setdefault(method, [None] * len(self.parameters))
             if not loss.requires_grad:
                 continue
             found = torch.autograd.grad(
-                loss, self.parameters, retain_graph=index < len(names) - 1, allow_unused=True
+                loss, self.parameters, retain_graph=index < len(losses) - 1, allow_unused=True
             )
             self.grads[method] = [
                 new if old is None else old if new is None else old + new

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from preceptor.errors import NeedsError, RecipeError
+from preceptor.needs import WORDS
 from preceptor.objectives.base import Weighted
 from preceptor.recipe import build
 from preceptor.recipe.load import load_recipe
@@ -130,7 +131,7 @@ def _reads(part: Weighted, stage: Stage, recipe: Recipe) -> list[str]:
 
 def _from_teacher(needs: Needs) -> list[str]:
     words = [
-        kind if kind == "logits" else f"probabilities at temperature {_temperatures(needs)}"
+        WORDS[kind] if kind == "logits" else f"{WORDS[kind]} at temperature {_temperatures(needs)}"
         for kind in sorted(needs.kinds)
     ]
     if needs.teacher_taps:

@@ -220,7 +220,7 @@ def _belongs(term: str, prefix: str) -> bool:
 def _answers(teacher: Teacher, images: ImageSet) -> Tensor:
     answers: list[Tensor] = []
     for batch in images.batches(EVALUATION_BATCH):
-        distribution = teacher.signal(batch).distribution
+        distribution = teacher.signal(batch).whole
         if isinstance(distribution, Dense) and distribution.temperature is None:
             answers.append(distribution.logits)
         else:

@@ -64,7 +64,7 @@ def test_a_method_that_stands_twice_has_its_terms_numbered() -> None:
 def test_a_sum_needs_what_its_parts_need() -> None:
     needs = (MIX + SP(layers=(("a", "b"),))).needs()
     assert needs.labels
-    assert needs.kinds == {"probabilities"}
+    assert needs.kinds == {"bins"}
     assert needs.temperatures == {4.0}
     assert (needs.student_taps, needs.teacher_taps) == ({"a"}, {"b"})
     assert needs.scope == "batch"

@@ -43,7 +43,7 @@ def raw(batch: Batch) -> np.ndarray:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 def test_the_mean_of_probabilities_is_exact_at_any_temperature(temperature: float) -> None:
     batch = batch_of([1, 2, 3])
-    found = Ensemble(three()).signal(batch).distribution.log_probs(temperature)
+    found = Ensemble(three()).signal(batch).whole.log_probs(temperature)
     expected = softmax(raw(batch) / temperature, axis=-1).mean(axis=0)
     assert np.allclose(found.exp().numpy(), expected, atol=1e-6)
 
@@ -54,7 +54,7 @@ def test_fixed_weights_weigh_the_probabilities() -> None:
     z = raw(batch) / 2
     logs = log_softmax(z, axis=-1)
     expected = np.log((weights[:, None, None] * np.exp(logs)).sum(axis=0))
-    found = teacher.signal(batch).distribution.log_probs(2.0)
+    found = teacher.signal(batch).whole.log_probs(2.0)
     assert np.allclose(found.numpy(), expected, atol=1e-5)
 
 
@@ -75,18 +75,18 @@ def test_the_mean_of_probabilities_holds_no_raw_logits() -> None:
 
 def test_a_weight_of_zero_leaves_a_member_out() -> None:
     batch = batch_of([1, 2])
-    found = Ensemble(three(), weights=(0.0, 1.0, 0.0)).signal(batch).distribution.log_probs(3.0)
-    expected = three()[1].signal(batch).distribution.log_probs(3.0)
+    found = Ensemble(three(), weights=(0.0, 1.0, 0.0)).signal(batch).whole.log_probs(3.0)
+    expected = three()[1].signal(batch).whole.log_probs(3.0)
     assert torch.allclose(found, expected, atol=1e-6)
 
 
 def test_weights_by_confidence_are_read_at_temperature_one() -> None:
     batch = batch_of([1, 2, 3])
-    each = torch.stack([t.signal(batch).distribution.log_probs(1.0) for t in three()])
+    each = torch.stack([t.signal(batch).whole.log_probs(1.0) for t in three()])
     distribution = Ensemble(three(), weights="confidence").signal(batch).distribution
     assert isinstance(distribution, Mixture)
     assert torch.allclose(distribution.weights, confidence(each))
-    soft = torch.stack([t.signal(batch).distribution.log_probs(4.0).exp() for t in three()])
+    soft = torch.stack([t.signal(batch).whole.log_probs(4.0).exp() for t in three()])
     expected = (confidence(each).unsqueeze(-1) * soft).sum(dim=0)
     assert torch.allclose(distribution.log_probs(4.0).exp(), expected, atol=1e-6)
 
@@ -95,7 +95,7 @@ def test_weights_by_agreement_favour_who_finds_the_label_likelier() -> None:
     batch = batch_of([0, 1, 2])
     distribution = Ensemble(three(), weights="agreement").signal(batch).distribution
     assert isinstance(distribution, Mixture)
-    each = torch.stack([t.signal(batch).distribution.log_probs(1.0) for t in three()])
+    each = torch.stack([t.signal(batch).whole.log_probs(1.0) for t in three()])
     likelihood = each[:, torch.arange(3), batch.labels]
     assert torch.equal(distribution.weights.argsort(dim=0), likelihood.argsort(dim=0))
     assert torch.allclose(distribution.weights.sum(dim=0), torch.ones(3))
@@ -107,18 +107,18 @@ def test_a_hidden_label_is_not_read(combine: Any) -> None:
     hidden = Batch(plain.inputs, labels=plain.labels, labelled=torch.tensor([False, False, True]))
     bare = Batch(plain.inputs)
     teacher = Ensemble(three(), combine=combine, weights="agreement")
-    even = Ensemble(three(), combine=combine).signal(plain).distribution.log_probs(1.0)
-    found = teacher.signal(hidden).distribution.log_probs(1.0)
+    even = Ensemble(three(), combine=combine).signal(plain).whole.log_probs(1.0)
+    found = teacher.signal(hidden).whole.log_probs(1.0)
     assert torch.allclose(found[:2], even[:2])
     assert not torch.allclose(found[2], even[2])
-    assert torch.allclose(teacher.signal(bare).distribution.log_probs(1.0), even)
+    assert torch.allclose(teacher.signal(bare).whole.log_probs(1.0), even)
 
 
 def test_an_ensemble_of_ensembles_is_one_ensemble() -> None:
     batch, (a, b, c) = batch_of([1, 2]), three()
     nested = Ensemble([Ensemble([a, b], weights=(0.25, 0.75)), c], weights=(0.4, 0.6))
     flat = Ensemble([a, b, c], weights=(0.1, 0.3, 0.6))
-    found, expected = nested.signal(batch).distribution, flat.signal(batch).distribution
+    found, expected = nested.signal(batch).whole, flat.signal(batch).whole
     assert torch.allclose(found.log_probs(4.0), expected.log_probs(4.0), atol=1e-6)
 
 
@@ -133,9 +133,9 @@ def test_a_mixture_of_a_mixture_opens_it() -> None:
 def test_members_that_exist_at_one_temperature_bind_the_whole() -> None:
     teacher = Ensemble([*three(), Fixed(2.0)])
     assert teacher.offers().temperatures == {2.0}
-    teacher.signal(batch_of([1])).distribution.log_probs(2.0)
+    teacher.signal(batch_of([1])).whole.log_probs(2.0)
     with pytest.raises(NeedsError, match="2 alone"):
-        teacher.signal(batch_of([1])).distribution.log_probs(4.0)
+        teacher.signal(batch_of([1])).whole.log_probs(4.0)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_what_its_members_learned_comes_back_with_its_state() -> None:
     teacher.learn(student, [(batch, student(batch.inputs).detached())])
     again = build()
     again.load_state(teacher.state())
-    found = again.signal(batch).distribution.log_probs(4.0)
-    assert torch.equal(found, teacher.signal(batch).distribution.log_probs(4.0))
-    fresh = build().signal(batch).distribution.log_probs(4.0)
+    found = again.signal(batch).whole.log_probs(4.0)
+    assert torch.equal(found, teacher.signal(batch).whole.log_probs(4.0))
+    fresh = build().signal(batch).whole.log_probs(4.0)
     assert not torch.allclose(found, fresh)

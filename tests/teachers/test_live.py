@@ -64,10 +64,10 @@ def test_it_sees_the_teacher_s_inputs() -> None:
 
 
 def test_a_bfloat16_teacher_stays_one_and_is_read_in_float32() -> None:
-    wide = Live(cnn()).signal(batch_of([1, 2])).distribution.log_probs(4.0)
+    wide = Live(cnn()).signal(batch_of([1, 2])).whole.log_probs(4.0)
     signal = Live(cnn().to(torch.bfloat16)).signal(batch_of([1, 2]))
     assert signal.logits.dtype == torch.bfloat16
-    narrow = signal.distribution.log_probs(4.0)
+    narrow = signal.whole.log_probs(4.0)
     assert narrow.dtype == torch.float32
     assert torch.allclose(narrow, wide, atol=0.02)
 

@@ -23,7 +23,7 @@ def test_without_momentum_the_last_answer_is_given_at_any_temperature(temperatur
     teacher = PastPredictions(10, CLASSES)
     learn(teacher, [3, 7], answers(0, 2))
     learn(teacher, [7, 3], answers(1, 2))
-    found = teacher.signal(batch_of([3, 7])).distribution.log_probs(temperature)
+    found = teacher.signal(batch_of([3, 7])).whole.log_probs(temperature)
     expected = (answers(1, 2).flip(0) / temperature).log_softmax(-1)
     assert torch.allclose(found, expected, atol=1e-5)
 
@@ -34,7 +34,7 @@ def test_with_momentum_it_is_temporal_ensembling_with_its_bias_removed() -> None
     for t in range(1, 5):
         learn(teacher, [3, 7], answers(t, 2))
         z = 0.6 * z + 0.4 * answers(t, 2).softmax(-1)
-        found = teacher.signal(batch_of([3, 7])).distribution.log_probs(1.0).exp()
+        found = teacher.signal(batch_of([3, 7])).whole.log_probs(1.0).exp()
         assert torch.allclose(found, z / (1 - 0.6**t), atol=1e-6)
 
 
@@ -42,14 +42,14 @@ def test_an_average_of_probabilities_exists_at_temperature_one_alone() -> None:
     teacher = PastPredictions(10, CLASSES, momentum=0.6)
     assert teacher.offers().temperatures == {1.0}
     with pytest.raises(NeedsError, match="1 alone"):
-        teacher.signal(batch_of([1])).distribution.log_probs(4.0)
+        teacher.signal(batch_of([1])).whole.log_probs(4.0)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.6])
 def test_an_example_not_seen_yet_answers_with_its_label(momentum: float) -> None:
     teacher = PastPredictions(10, CLASSES, momentum)
     learn(teacher, [3], answers(0, 1))
-    log_probs = teacher.signal(batch_of([1, 3, 2])).distribution.log_probs(1.0)
+    log_probs = teacher.signal(batch_of([1, 3, 2])).whole.log_probs(1.0)
     assert torch.equal(log_probs.exp()[0], torch.eye(CLASSES)[1])
     assert torch.allclose(log_probs.exp()[1], answers(0, 1)[0].softmax(-1), atol=1e-6)
     assert torch.equal(log_probs.exp()[2], torch.eye(CLASSES)[2])
@@ -67,7 +67,7 @@ def test_an_unseen_example_without_a_label_answers_uniformly(momentum: float) ->
         labelled=torch.tensor([False, True]),
     )
     for batch in (hidden, Batch(plain.inputs, ids=plain.ids)):
-        probs = teacher.signal(batch).distribution.log_probs(1.0).exp()
+        probs = teacher.signal(batch).whole.log_probs(1.0).exp()
         assert torch.allclose(probs[0], torch.full((CLASSES,), 1 / CLASSES))
 
 
@@ -80,8 +80,8 @@ def test_an_id_that_stands_twice_counts_twice_in_order() -> None:
         learn(apart, [number], row.unsqueeze(0))
     batch = batch_of([3, 7])
     assert torch.equal(
-        once.signal(batch).distribution.log_probs(1.0),
-        apart.signal(batch).distribution.log_probs(1.0),
+        once.signal(batch).whole.log_probs(1.0),
+        apart.signal(batch).whole.log_probs(1.0),
     )
 
 
@@ -110,7 +110,7 @@ def test_a_bfloat16_student_is_remembered_in_float32() -> None:
     teacher = PastPredictions(10, CLASSES, momentum=0.6)
     z = answers(0, 1).to(torch.bfloat16)
     learn(teacher, [1], z)
-    found = teacher.signal(batch_of([1])).distribution.log_probs(1.0)
+    found = teacher.signal(batch_of([1])).whole.log_probs(1.0)
     assert torch.allclose(found, z.float().log_softmax(-1), atol=1e-6)
 
 

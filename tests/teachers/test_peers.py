@@ -19,7 +19,7 @@ def cohort(count: int) -> list[Outputs]:
 def test_each_is_taught_by_the_mean_of_the_others() -> None:
     outputs, batch, peers = cohort(3), batch_of([1, 2, 3, 4]), Peers()
     peers.show(outputs)
-    found = peers.signal_for(1, batch).distribution.log_probs(2.0).exp()
+    found = peers.signal_for(1, batch).whole.log_probs(2.0).exp()
     p0, p2 = ((outputs[k].logits / 2).softmax(-1) for k in (0, 2))
     assert torch.allclose(found, (p0 + p2) / 2, atol=1e-6)
 
@@ -41,7 +41,7 @@ def test_the_gradient_is_the_paper_s_mean_over_pairs() -> None:
     others = [outputs[k].logits.detach().log_softmax(-1) for k in (1, 2)]
     q = logits.log_softmax(-1)
     pairs = [F.kl_div(q, p, reduction="batchmean", log_target=True) for p in others]
-    mean = peers.signal_for(0, batch).distribution.log_probs(1.0)
+    mean = peers.signal_for(0, batch).whole.log_probs(1.0)
     whole = F.kl_div(q, mean, reduction="batchmean", log_target=True)
     (expected,) = torch.autograd.grad(sum(pairs) / 2, logits, retain_graph=True)  # pyright: ignore
     (found,) = torch.autograd.grad(whole, logits)
@@ -52,7 +52,7 @@ def test_no_gradient_reaches_the_others() -> None:
     outputs, peers = cohort(2), Peers()
     peers.show(outputs)
     signal = peers.signal_for(0, batch_of([1, 2, 3, 4]))
-    assert not signal.distribution.log_probs(1.0).requires_grad
+    assert not signal.whole.log_probs(1.0).requires_grad
 
 
 def test_a_signal_for_nobody_is_refused() -> None:

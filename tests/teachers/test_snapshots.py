@@ -58,7 +58,7 @@ def test_several_answer_with_the_mean_of_their_probabilities() -> None:
     teacher = Snapshots(student, at=1, last=2)
     run(student, teacher, 3)
     each = [(model(batch.inputs).logits / 3).softmax(-1) for model in teacher.models]
-    found = teacher.signal(batch).distribution.log_probs(3.0).exp()
+    found = teacher.signal(batch).whole.log_probs(3.0).exp()
     assert torch.allclose(found, (each[0] + each[1]) / 2, atol=1e-6)
 
 
