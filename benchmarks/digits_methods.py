@@ -56,7 +56,7 @@ def shown(value: Value, sign: str = "") -> str:
 def methods(report: Report) -> tuple[str, list[Claim]]:
     """All arms, the best first; and which of them gain over the control."""
     rows: list[tuple[object, ...]] = []
-    gains = {d.of: d.accuracy for d in report.differences if d.versus == "control"}
+    gains = {d.of: d.gain for d in report.differences if d.versus == "control"}
     for arm in report.arms:
         accuracy, seconds = arm.measures["accuracy"], arm.measures["seconds"]
         assert isinstance(accuracy, Value)
@@ -155,7 +155,7 @@ def no_help(report: Report) -> Claim:
     kind = report.verdict.kind
     words = f"gain where every label is known, points: the verdict is {kind!r}"
     holds = kind in ("no difference seen", "hurt")
-    return Claim(words, *points(difference.accuracy), bound=None, holds=holds)
+    return Claim(words, *points(difference.gain), bound=None, holds=holds)
 
 
 def main() -> None:

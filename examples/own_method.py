@@ -48,7 +48,7 @@ class JensenShannon(Objective[nn.Module]):
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
         """One divergence a position."""
         del batch, aux
-        p = teacher.distribution.log_probs(self.temperature).detach()
+        p = teacher.whole.log_probs(self.temperature).detach()
         divergence = jensen_shannon(
             teacher=p, student=student.logits / self.temperature, beta=self.beta
         )

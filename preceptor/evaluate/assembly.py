@@ -4,20 +4,24 @@ Dimension key: s seeds, n items, v classes, k logged steps.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Float
 
 from preceptor.evaluate import cost
+from preceptor.evaluate.by_class import (
+    agreement_by_class,
+    agreement_of_models,
+    class_reports,
+    reliability_curve,
+)
 from preceptor.evaluate.curves import loss_curves
 from preceptor.evaluate.report import (
     SCHEMA,
     ArmReport,
-    ClassReport,
     Difference,
-    Matrix,
     Measured,
-    ReliabilityCurve,
     Report,
     Role,
     Undefined,
@@ -25,7 +29,7 @@ from preceptor.evaluate.report import (
     Verdict,
 )
 from preceptor.evaluate.results import PLAIN, ArmResult, RunResult, check
-from preceptor.evaluate.scores import Scores, agreements, class_agreement, score
+from preceptor.evaluate.scores import Answered, Scores, score
 from preceptor.evaluate.significance import (
     difference,
     exact,
@@ -36,10 +40,8 @@ from preceptor.evaluate.significance import (
     valued,
 )
 from preceptor.evaluate.verdict import judge
-from preceptor.ops.calibration import reliability
 from preceptor.ops.resampling import Crossed, holm, wilson
 
-SHOWN_CLASSES = 100
 _UNITS = {
     "accuracy": "fraction",
     "top5": "fraction",
@@ -53,6 +55,10 @@ _UNITS = {
     "error_consistency": "kappa",
     "error_consistency_bound": "kappa",
     "confidence_correlation": "correlation",
+    "bits_per_byte": "bits",
+    "token_agreement": "fraction",
+    "length": "tokens",
+    "ended": "fraction",
 }
 _NO_VALIDATION = "no validation items were given"
 _WHY = {
@@ -63,7 +69,6 @@ _WHY = {
     "error_consistency_bound": "both are always right, or always wrong",
     "confidence_correlation": "a confidence never varies",
 }
-_Hits = Bool[np.ndarray, "s n"]
 
 
 def build_report(result: RunResult, *, seed: int = 0) -> Report:
@@ -83,6 +88,7 @@ def build_report(result: RunResult, *, seed: int = 0) -> Report:
     report = Report(
         schema=SCHEMA,
         name=result.name,
+        primary=result.primary,
         student=student,
         control=control if control in scores else None,
         verdict=Verdict("not known", "", ()),
@@ -92,10 +98,14 @@ def build_report(result: RunResult, *, seed: int = 0) -> Report:
         differences=_differences(result, scores, crossed, generator),
         gap=_gap(result, scores, crossed),
         ratios=_ratios(result, generator),
-        classes=_classes(result, scores, generator),
-        class_agreement=_class_agreement(result, scores),
-        model_agreement=_model_agreement(scores),
-        reliability=tuple(_reliability(each) for each in scores.values()),
+        classes=class_reports(result, scores, generator),
+        class_agreement=agreement_by_class(result, scores),
+        model_agreement=agreement_of_models(scores),
+        reliability=tuple(
+            reliability_curve(name, each.answered)
+            for name, each in scores.items()
+            if each.answered is not None
+        ),
         curves=loss_curves(result),
         timing=_timing(result),
         recipe=result.recipe,
@@ -128,12 +138,7 @@ def _arm(
     for name, numbers in own.by_seed.items():
         measures[name] = over_seeds(numbers, _UNITS[name], _WHY.get(name, "it is not a number"))
     if result.teacher is not None and arm is not result.teacher:
-        master = scores[result.teacher.name]
-        same = own.predicted == master.predicted
-        wrong = np.broadcast_to(~master.hit, own.hit.shape)
-        measures["agreement_on_errors"] = share_where(
-            same, wrong, crossed, "the teacher makes no error on these items"
-        )
+        measures |= _on_errors(own.answered, scores[result.teacher.name].answered, crossed)
     measures |= {
         "parameters": exact(arm.cost.parameters, "parameters"),
         "bytes": exact(arm.cost.bytes, "bytes"),
@@ -147,11 +152,30 @@ def _arm(
         name=arm.name,
         role=_role(arm, result),
         measures=measures,
-        accuracy_by_seed=tuple(
-            valued(wilson(int(row.sum()), len(row)), len(row), "fraction") for row in own.hit
-        ),
+        by_seed=tuple(_one_seed(row, result.primary, generator) for row in _primary(own, result)),
         unlabelled=arm.unlabelled,
     )
+
+
+def _primary(scores: Scores, result: RunResult) -> Float[np.ndarray, "s n"]:
+    return scores.by_item[result.primary]
+
+
+def _one_seed(row: Float[np.ndarray, " n"], primary: str, generator: np.random.Generator) -> Value:
+    """The primary measure under one seed, its items resampled."""
+    if _UNITS[primary] == "fraction":
+        return valued(wilson(int(row.sum()), len(row)), len(row), "fraction")
+    one = Crossed(1, len(row), generator)
+    return means({primary: row[None]}, _UNITS, one)[primary]
+
+
+def _on_errors(own: Answered | None, master: Answered | None, crossed: Crossed) -> dict[str, Any]:
+    if own is None or master is None:
+        return {}
+    same = own.predicted == master.predicted
+    wrong = np.broadcast_to(~master.hit, own.hit.shape)
+    why = "the teacher makes no error on these items"
+    return {"agreement_on_errors": share_where(same, wrong, crossed, why)}
 
 
 def _spent(numbers: np.ndarray, unit: str) -> Measured:
@@ -172,7 +196,7 @@ def _timing(result: RunResult) -> str:
     if timing is None or not timing.seconds:
         return "Nothing was timed."
     rounds = len(next(iter(timing.seconds.values())))
-    images = "1 image" if timing.batch == 1 else f"{timing.batch} images"
+    images = "1 example" if timing.batch == 1 else f"{timing.batch} examples"
     threads = "1 thread" if timing.threads == 1 else f"{timing.threads} threads"
     return (
         f"One warm forward pass of {images} on {timing.device}, {threads}; models in turns, "
@@ -195,9 +219,9 @@ def _differences(
     for of, versus in pairs:
         master = None
         if result.teacher is not None:
-            master = np.broadcast_to(scores[result.teacher.name].hit, scores[of].hit.shape)
-        sides = (of, scores[of].hit), (versus, scores[versus].hit)
-        found.append(difference(*sides, master, crossed, generator))
+            master = _beside(scores[result.teacher.name], scores[of], result)
+        sides = (of, _good(scores[of], result)), (versus, _good(scores[versus], result))
+        found.append(difference(*sides, master, crossed, generator, result.primary))
     adjusted = holm(np.array([each.p.estimate for each in found])) if found else ()
     return tuple(
         dataclasses.replace(each, p_holm=dataclasses.replace(each.p, estimate=float(p)))
@@ -209,8 +233,18 @@ def _gap(result: RunResult, scores: dict[str, Scores], crossed: Crossed) -> Meas
     control = scores.get(result.student.versus)
     if result.teacher is None or control is None:
         return Undefined("there is no teacher, or no control")
-    master = np.broadcast_to(scores[result.teacher.name].hit, control.hit.shape)
-    return gap(master, control.hit, crossed)
+    master = _beside(scores[result.teacher.name], control, result)
+    return gap(master, _good(control, result), crossed, result.primary)
+
+
+def _good(scores: Scores, result: RunResult) -> Any:
+    """What more of is better [s, n]: hits where there are any, so that they are tested as such."""
+    column = scores.good(result.primary)
+    return column.astype(bool) if _UNITS[result.primary] == "fraction" else column
+
+
+def _beside(teacher: Scores, other: Scores, result: RunResult) -> Any:
+    return np.broadcast_to(_good(teacher, result), _good(other, result).shape)
 
 
 def _ratios(result: RunResult, generator: np.random.Generator) -> dict[str, Measured]:
@@ -234,64 +268,3 @@ def _ratios(result: RunResult, generator: np.random.Generator) -> dict[str, Meas
         interval = cost.ratio(result.timing, *names, generator)
         ratios["latency"] = valued(interval, len(timed[names[0]]), "times")
     return ratios
-
-
-def _classes(
-    result: RunResult, scores: dict[str, Scores], generator: np.random.Generator
-) -> tuple[ClassReport, ...]:
-    """Items are resampled within each class."""
-    student, control = result.student.name, result.student.versus
-    shown = [result.teacher.name] if result.teacher else []
-    shown += [name for name in (student, control) if name in scores]
-    reports = []
-    for k, class_name in enumerate(result.classes):
-        of_class = result.labels == k
-        accuracy: dict[str, Value] = {}
-        gain: Measured = Undefined("no test item is of this class")
-        if of_class.any():
-            crossed = Crossed(len(scores[student].hit), int(of_class.sum()), generator)
-            hits = {name: scores[name].hit[:, of_class] for name in shown}
-            for name, each in hits.items():
-                accuracy |= means({name: each.astype(float)}, {name: "fraction"}, crossed)
-            gain = Undefined("there is no control")
-            if control in hits:
-                gain = gap(hits[student], hits[control], crossed)
-        reports.append(ClassReport(class_name, int(of_class.sum()), accuracy, gain))
-    return tuple(reports)
-
-
-def _class_agreement(result: RunResult, scores: dict[str, Scores]) -> Matrix | Undefined:
-    if result.teacher is None:
-        return Undefined("There is no teacher to agree with.")
-    if len(result.classes) > SHOWN_CLASSES:
-        return Undefined(
-            f"{len(result.classes)} classes are more than a picture holds ({SHOWN_CLASSES})."
-        )
-    teacher, student = scores[result.teacher.name], scores[result.student.name]
-    values = class_agreement(teacher, student, len(result.classes))
-    return Matrix(
-        title="Where the teacher answers a row's class, how often the student answers a column's",
-        rows=result.classes,
-        columns=result.classes,
-        values=tuple(tuple(map(float, row)) for row in values),
-    )
-
-
-def _model_agreement(scores: dict[str, Scores]) -> Matrix:
-    names = tuple(scores)
-    return Matrix(
-        title="How often two models give one answer, under one seed",
-        rows=names,
-        columns=names,
-        values=tuple(map(tuple, agreements(scores.values()))),
-    )
-
-
-def _reliability(scores: Scores) -> ReliabilityCurve:
-    points = reliability(scores.confidence.ravel(), scores.hit.ravel(), bins=10)
-    return ReliabilityCurve(
-        arm=scores.name,
-        confidence=tuple(points.confidence.tolist()),
-        accuracy=tuple(points.accuracy.tolist()),
-        count=tuple(points.count.tolist()),
-    )

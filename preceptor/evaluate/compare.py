@@ -59,24 +59,31 @@ def compare(reports: Mapping[str, Report]) -> Comparison:
 def _values(report: Report) -> tuple[Measured, ...]:
     teacher = next((arm.name for arm in report.arms if arm.role == "teacher"), None)
     main = report.difference(report.student, report.control or "")
-    accuracies = [
-        report.arm(name).measures["accuracy"] if name else _NOTHING
+    primary = [
+        report.arm(name).measures[report.primary] if name else _NOTHING
         for name in (teacher, report.student, report.control)
     ]
     return (
-        *accuracies,
-        main.accuracy if main else _NOTHING,
+        *primary,
+        main.gain if main else _NOTHING,
         main.share if main else _NOTHING,
-        report.arm(report.student).measures.get("agreement", _NOTHING),
+        _agreement(report),
         report.ratios.get("bytes", _NOTHING),
         report.ratios.get("latency", _NOTHING),
     )
+
+
+def _agreement(report: Report) -> Measured:
+    found = report.arm(report.student).measures
+    return found.get("agreement", found.get("token_agreement", _NOTHING))
 
 
 def _notes(reports: Mapping[str, Report]) -> list[str]:
     notes = ["Limits are each run's own 95 % intervals; rows are not paired."]
     if len({report.items for report in reports.values()}) > 1:
         notes.append("The numbers of test items differ: accuracies are not of one test.")
+    if len({report.primary for report in reports.values()}) > 1:
+        notes.append("The measures that the verdicts are about differ.")
     names = {tuple(each.name for each in report.classes) for report in reports.values()}
     if len(names) > 1:
         notes.append("The classes differ: accuracies are not of one task.")

@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from preceptor.evaluate.report import Matrix, Report, Value
+from preceptor.evaluate.report import MEASURES, Matrix, Report, Value
 
 # Marks no plot would use by chance -> what the page calls them.
 _INK, _FAINT = "#010203", "#010204"
@@ -116,31 +116,32 @@ def _draws(report: Report, arm: str) -> bool:
 
 
 def against(report: Report, measure: str, label: str, scale: float = 1.0) -> Markup | None:
-    """Accuracy with its interval against a cost; None where no two arms have the cost."""
+    """The primary measure with its interval against a cost; None where no two arms have it."""
+    unit = 100.0 if report.primary == "accuracy" else 1.0
     colours = palette(report)
     shown = [
-        (arm.name, cost, accuracy)
+        (arm.name, cost, primary)
         for arm in report.arms
         if isinstance(cost := arm.measures.get(measure), Value)
-        and isinstance(accuracy := arm.measures["accuracy"], Value)
+        and isinstance(primary := arm.measures[report.primary], Value)
     ]
     if len(shown) < 2:
         return None
     places = [scale * cost.estimate for _, cost, _ in shown]
 
     def paint(axes: Any) -> None:
-        for i, (name, _, accuracy) in enumerate(shown):
+        for i, (name, _, primary) in enumerate(shown):
             # Arms of one architecture cost about the same: they stand side by side.
             alike = [
                 j for j, place in enumerate(places) if math.isclose(place, places[i], rel_tol=0.1)
             ]
             x = places[i] * 1.09 ** (alike.index(i) - (len(alike) - 1) / 2)
-            y = accuracy.estimate
-            low, high = (y if limit is None else limit for limit in (accuracy.low, accuracy.high))
+            y = primary.estimate
+            low, high = (y if limit is None else limit for limit in (primary.low, primary.high))
             axes.errorbar(
                 [x],
-                [100 * y],
-                yerr=[[100 * (y - low)], [100 * (high - y)]],
+                [unit * y],
+                yerr=[[unit * (y - low)], [unit * (high - y)]],
                 color=_ARM_MARKS[colours[name]],
                 marker=_MARKERS[colours[name]],
                 capsize=3,
@@ -151,10 +152,10 @@ def against(report: Report, measure: str, label: str, scale: float = 1.0) -> Mar
         axes.margins(x=0.25, y=0.15)
         _plain_numbers(axes.xaxis)
         axes.set_xlabel(label)
-        axes.set_ylabel("accuracy, %")
+        axes.set_ylabel(MEASURES[report.primary] + (", %" if unit == 100 else ""))
         axes.legend(loc="best")
 
-    return _draw(paint, f"accuracy against {label}")
+    return _draw(paint, f"{MEASURES[report.primary]} against {label}")
 
 
 def reliability(report: Report) -> Markup:

@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from preceptor.evaluate import plots, words
-from preceptor.evaluate.report import MEASURES, Measured, Report, Undefined, Value
+from preceptor.evaluate.report import MEASURES, Matrix, Measured, Report, Undefined, Value
 
 SHOWN_TERMS = 6
 _TONES = {"helped": "good", "hurt": "bad", "no difference seen": "even"}
@@ -36,10 +36,10 @@ def summary(report: Report) -> Table:
             (
                 arm.name,
                 [
-                    measure("accuracy", nothing),
-                    gained[0].accuracy if gained else nothing,
+                    measure(report.primary, nothing),
+                    gained[0].gain if gained else nothing,
                     gained[0].share if gained else nothing,
-                    measure("agreement", nothing),
+                    measure("agreement", measure("token_agreement", nothing)),
                     measure("ece", nothing),
                     measure("parameters", nothing),
                     measure("latency_p50", nothing),
@@ -48,7 +48,7 @@ def summary(report: Report) -> Table:
         )
     heads = (
         "arm",
-        "accuracy",
+        MEASURES[report.primary],
         "against its control",
         "gap closed",
         "agrees with teacher",
@@ -73,6 +73,7 @@ def render_html(report: Report) -> str:
             tiles=_tiles(report),
             summary=summary(report),
             notes=_NOTES,
+            primary=_capital(MEASURES[report.primary]),
             plots=_pictures(report),
             measures=_measures(report),
             by_seed=_by_seed(report),
@@ -94,17 +95,20 @@ def environment() -> Environment:
     return found
 
 
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _tiles(report: Report) -> list[tuple[str, Measured]]:
     main = report.difference(report.student, report.control or "")
     teacher = [arm for arm in report.arms if arm.role == "teacher"]
-    tiles = [(f"accuracy, {arm.name}", arm.measures["accuracy"]) for arm in teacher]
-    tiles.append((f"accuracy, {report.student}", report.arm(report.student).measures["accuracy"]))
-    if report.control:
-        tiles.append(
-            (f"accuracy, {report.control}", report.arm(report.control).measures["accuracy"])
-        )
+    label = MEASURES[report.primary]
+    tiles = [(f"{label}, {arm.name}", arm.measures[report.primary]) for arm in teacher]
+    tiles.append(
+        (f"{label}, {report.student}", report.arm(report.student).measures[report.primary])
+    )
     if main:
-        tiles.append(("gained over the control", main.accuracy))
+        tiles.append(("gained over the control", main.gain))
         tiles.append(("of the gap closed", main.share))
     tiles += [(label, report.ratios[name]) for name, label in _RATIO_TILES if name in report.ratios]
     return tiles
@@ -124,10 +128,7 @@ def _by_seed(report: Report) -> list[tuple[str, list[Measured]]]:
     return [
         (
             str(seed),
-            [
-                arm.accuracy_by_seed[i] if i < len(arm.accuracy_by_seed) else Undefined(shared)
-                for arm in report.arms
-            ],
+            [arm.by_seed[i] if i < len(arm.by_seed) else Undefined(shared) for arm in report.arms],
         )
         for i, seed in enumerate(report.seeds)
     ]
@@ -137,15 +138,16 @@ def _pictures(report: Report) -> list[tuple[str, Markup, str]]:
     """Title, picture, caption."""
     found: list[tuple[str, Markup | None, str]] = []
     many = len(report.classes) > 20
+    what = _capital(MEASURES[report.primary])
     found.append(
         (
-            "Accuracy against size",
+            f"{what} against size",
             plots.against(report, "parameters", "parameters"),
             "Bars are 95 % intervals. Arms of one size stand side by side.",
         )
     )
     if (timed := plots.against(report, "latency_p50", "latency, ms", scale=1e3)) is not None:
-        found.append(("Accuracy against latency", timed, report.timing))
+        found.append((f"{what} against latency", timed, report.timing))
     found.append(
         (
             "Gain of each class",
@@ -163,12 +165,14 @@ def _pictures(report: Report) -> list[tuple[str, Markup, str]]:
                 "all seeds.",
             )
         )
-    if isinstance(report.class_agreement, Undefined):
+    if not report.classes:
+        pass  # What writes text has no classes to compare.
+    elif isinstance(report.class_agreement, Undefined):
         found.append(("Agreement by class", Markup(""), report.class_agreement.why))
     else:
         picture = plots.matrix(report.class_agreement, "teacher's class", "student's class")
         found.append(("Agreement by class", picture, f"{report.class_agreement.title}, %."))
-    if len(report.arms) > 1:
+    if len(report.arms) > 1 and isinstance(report.model_agreement, Matrix):
         least = min(min(row) for row in report.model_agreement.values)
         picture = plots.matrix(report.model_agreement, "", "", least - 0.1 if least > 0.1 else 0.0)
         found.append(("Agreement of models", picture, f"{report.model_agreement.title}, %."))

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from preceptor.errors import DataError, StorageError, nearest
 
-SCHEMA = "preceptor.report/1"
+SCHEMA = "preceptor.report/2"
 Kind = Literal["helped", "hurt", "no difference seen", "not enough seeds", "not known"]
 Role = Literal["teacher", "student", "control", "plain"]
 
@@ -43,12 +43,17 @@ MEASURES: dict[str, str] = {
     "accuracy": "accuracy",
     "top5": "top-5 accuracy",
     "macro_f1": "macro F1",
+    "bits_per_byte": "bits per byte",
+    "token_nll": "negative log-likelihood a token",
+    "length": "tokens written",
+    "ended": "answers that ended by themselves",
     "nll": "negative log-likelihood",
     "brier": "Brier score (0 to 2)",
     "ece": "calibration error (15 bins of equal mass)",
     "ece_scaled": "calibration error after temperature scaling",
     "temperature": "temperature fitted on validation",
     "agreement": "agreement with the teacher",
+    "token_agreement": "agreement with the teacher, token by token",
     "kappa": "Cohen's kappa with the teacher",
     "agreement_on_errors": "agreement where the teacher errs",
     "error_consistency": "error consistency with the teacher",
@@ -67,30 +72,34 @@ MEASURES: dict[str, str] = {
 }
 """The names of an arm's measures, in the order that tables show them."""
 
+LESS_IS_BETTER = frozenset({"bits_per_byte", "token_nll", "nll", "brier"})
+"""Measures that a better model has less of."""
+
 
 @dataclass(frozen=True)
 class ArmReport:
-    """An arm's measures, and its accuracy under each seed."""
+    """An arm's measures, and the primary one under each seed."""
 
     name: str
     role: Role
     measures: Mapping[str, Measured]
-    accuracy_by_seed: tuple[Value, ...]
+    by_seed: tuple[Value, ...]
     unlabelled: int
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One arm's accuracy minus another's, paired over seeds and items.
+    """How much better one arm is than another, in the primary measure, over seeds and items.
 
-    `p` is two-sided (sign flips over seeds; McNemar's with one seed), `p_holm` is adjusted for all
-    the differences of the report, `smallest` is what this setting would have seen four times in
-    five, and `share` is the part of the way from the other arm to the teacher that was gone.
+    `gain` is positive where `of` is better, whether more or less is better. `p` is two-sided (sign
+    flips over seeds; with one seed McNemar's, or sign flips over items), `p_holm` is adjusted for
+    all the differences of the report, `smallest` is what this setting would have seen four times
+    in five, and `share` is the part of the way from the other arm to the teacher that was gone.
     """
 
     of: str
     versus: str
-    accuracy: Value
+    gain: Value
     p: Value
     p_holm: Value
     smallest: Value
@@ -150,10 +159,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run showed, made by `assembly.build_report`; `student` and `control` name arms."""
+    """What a run showed, made by `assembly.build_report`; `student` and `control` name arms.
+
+    `primary` names the measure that the verdict is about; see `LESS_IS_BETTER`.
+    """
 
     schema: str
     name: str
+    primary: str
     student: str
     control: str | None
     verdict: Verdict
@@ -165,7 +178,7 @@ class Report:
     ratios: Mapping[str, Measured]
     classes: tuple[ClassReport, ...]
     class_agreement: Matrix | Undefined
-    model_agreement: Matrix
+    model_agreement: Matrix | Undefined
     reliability: tuple[ReliabilityCurve, ...]
     curves: tuple[Curve, ...]
     timing: str

@@ -38,19 +38,21 @@ class SeedResult:
 
     Args:
         seed: the seed's number; arms are paired by it.
-        logits: of the test items, or finite log-probabilities.
+        logits: of the test items, or finite log-probabilities; None for what writes text.
         steps: optimizer steps of all stages.
         seconds: of training.
         validation: where given, a temperature is fitted on it and shown before and after.
         losses: where given, drawn in the report.
+        items: for what writes text: measures by name, one number a test item.
     """
 
     seed: int
-    logits: Float[np.ndarray, "n v"]
+    logits: Float[np.ndarray, "n v"] | None
     steps: int
     seconds: float
     validation: Validation | None = None
     losses: Losses | None = None
+    items: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,9 @@ class RunResult:
 
     Args:
         name: the recipe's name.
-        labels: of the test items, which are the same for every seed and arm.
-        classes: their names.
+        labels: of the test items, which are the same for every seed and arm; for what writes
+            text their numbers alone.
+        classes: their names; none for what writes text.
         arms: students and what they are compared with.
         teacher: None where there is nobody to imitate (own exits, peers).
         recipe: the resolved recipe's text.
@@ -88,6 +91,7 @@ class RunResult:
         hardware: what it ran on, by kind.
         warnings: sentences that a reader must see.
         phases: seconds of each part of the run.
+        primary: the measure that the verdict is about.
     """
 
     name: str
@@ -101,6 +105,7 @@ class RunResult:
     hardware: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     phases: Mapping[str, float] = field(default_factory=dict)
+    primary: str = "accuracy"
 
     @property
     def student(self) -> ArmResult:
@@ -139,6 +144,9 @@ def check(result: RunResult) -> None:
                 "Run the same seeds, in one order, for every arm.",
             )
         for one in arm.seeds:
+            if one.logits is None:
+                _check_items(arm.name, one, result)
+                continue
             if one.logits.shape != shape:
                 raise DataError(
                     f"arm {arm.name!r}, seed {one.seed}: logits are {one.logits.shape}",
@@ -152,9 +160,30 @@ def check(result: RunResult) -> None:
                     "they have no probabilities to measure",
                     "Look at that run's losses; give zero probabilities a finite floor.",
                 )
-    if len(result.labels) == 0 or result.labels.min() < 0 or result.labels.max() >= shape[1]:
+    if result.classes and (
+        len(result.labels) == 0 or result.labels.min() < 0 or result.labels.max() >= shape[1]
+    ):
         raise DataError(
             "the test labels are none, or outside the classes",
             f"there are {shape[1]} classes, counted from 0",
             "Score labelled items alone.",
         )
+
+
+def _check_items(arm: str, one: SeedResult, result: RunResult) -> None:
+    """Raise where an item has no number, or the primary measure is not there."""
+    if result.primary not in one.items:
+        raise DataError(
+            f"arm {arm!r}, seed {one.seed} was measured in {', '.join(one.items) or 'nothing'}",
+            f"the verdict is about {result.primary}",
+            "Measure that, or name another primary measure.",
+        )
+    for name, numbers in one.items.items():
+        if len(numbers) != len(result.labels) or not np.isfinite(numbers).all():
+            bad = int((~np.isfinite(numbers)).sum())
+            raise NonFiniteError(
+                f"arm {arm!r}, seed {one.seed}: {name} has {len(numbers)} numbers, {bad} of them "
+                "NaN or Inf",
+                f"there are {len(result.labels)} test items, and each has one",
+                "Look at that run's losses.",
+            )

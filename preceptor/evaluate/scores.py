@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from preceptor.evaluate import fidelity, task
+from preceptor.evaluate.report import LESS_IS_BETTER
 from preceptor.evaluate.results import ArmResult, SeedResult
 from preceptor.ops import calibration
 
@@ -17,15 +18,27 @@ _Labels = Int[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What one arm's models answered, and how that scores."""
+class Answered:
+    """The classes that an arm's models predicted."""
 
-    name: str
     predicted: Int[np.ndarray, "s n"]
     hit: Bool[np.ndarray, "s n"]
     confidence: Float[np.ndarray, "s n"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How one arm's models score; `answered` is None for what writes text."""
+
+    name: str
+    answered: Answered | None
     by_item: Mapping[str, Float[np.ndarray, "s n"]]
     by_seed: Mapping[str, Float[np.ndarray, " s"]]
+
+    def good(self, primary: str) -> Float[np.ndarray, "s n"]:
+        """The primary measure with a sign by which more is better."""
+        column = self.by_item[primary]
+        return -column if primary in LESS_IS_BETTER else column
 
 
 def score(arm: ArmResult, teacher: ArmResult | None, labels: _Labels) -> Scores:
@@ -34,6 +47,10 @@ def score(arm: ArmResult, teacher: ArmResult | None, labels: _Labels) -> Scores:
     `by_item` and `by_seed` are named as in `report.MEASURES`; where a measure does not exist for a
     seed it is NaN.
     """
+    if arm.seeds[0].logits is None:
+        items = [one.items for one in arm.seeds]
+        own = {name: np.stack([each[name] for each in items]) for name in items[0]}
+        return Scores(arm.name, None, own, {})
     seeds = [_one(one, labels) for one in arm.seeds]
     items = [each.by_item for each in seeds]
     whole = [each.by_seed for each in seeds]
@@ -45,9 +62,11 @@ def score(arm: ArmResult, teacher: ArmResult | None, labels: _Labels) -> Scores:
             whole[i] = {**whole[i], **_beside_by_seed(own, master)}
     return Scores(
         name=arm.name,
-        predicted=np.stack([each.predicted for each in seeds]),
-        hit=np.stack([each.hit for each in seeds]),
-        confidence=np.stack([each.confidence for each in seeds]),
+        answered=Answered(
+            predicted=np.stack([each.predicted for each in seeds]),
+            hit=np.stack([each.hit for each in seeds]),
+            confidence=np.stack([each.confidence for each in seeds]),
+        ),
         by_item={name: np.stack([each[name] for each in items]) for name in items[0]},
         by_seed={name: np.array([each[name] for each in whole]) for name in whole[0]},
     )
@@ -64,6 +83,7 @@ class _One:
 
 
 def _one(result: SeedResult, labels: _Labels) -> _One:
+    assert result.logits is not None
     logp = calibration.log_probabilities(result.logits)
     hit, confidence = task.hits(logp, labels), np.exp(logp.max(axis=-1))
     predicted = logp.argmax(axis=-1)
@@ -87,6 +107,7 @@ def _scaled(result: SeedResult, hit: Bool[np.ndarray, " n"]) -> dict[str, float]
     if held is None or len(held.labels) == 0:
         return {"temperature": float("nan"), "ece_scaled": float("nan")}
     temperature = calibration.fit_temperature(held.logits, held.labels)
+    assert result.logits is not None
     logp = calibration.log_probabilities(result.logits.astype(np.float64) / temperature)
     cooled = np.exp(logp.max(axis=-1))
     return {"temperature": temperature, "ece_scaled": calibration.ece(cooled, hit)}
@@ -114,13 +135,13 @@ def _beside_by_seed(own: _One, master: _One) -> dict[str, float]:
     }
 
 
-def agreements(everybody: Iterable[Scores]) -> list[list[float]]:
+def agreements(everybody: Iterable[Answered]) -> list[list[float]]:
     """How often each two give one answer, meaned over seeds."""
     predicted = [each.predicted for each in everybody]
     return [[float((a == b).mean()) for b in predicted] for a in predicted]
 
 
-def class_agreement(teacher: Scores, student: Scores, classes: int) -> Float[np.ndarray, "v v"]:
+def class_agreement(teacher: Answered, student: Answered, classes: int) -> Float[np.ndarray, "v v"]:
     """How often the student answers a column's class where the teacher answers a row's."""
     rows = np.broadcast_to(teacher.predicted, student.predicted.shape)
     counts = np.zeros((classes, classes))

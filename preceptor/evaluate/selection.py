@@ -9,6 +9,7 @@ _PARTS = {
     "calibration": ("nll", "brier", "ece", "ece_scaled", "temperature"),
     "fidelity": (
         "agreement",
+        "token_agreement",
         "kappa",
         "agreement_on_errors",
         "error_consistency",

@@ -18,6 +18,10 @@ from preceptor.ops.resampling import Crossed, Interval
 
 POWER = 0.8
 _Hits = Bool[np.ndarray, "s n"]
+_Good = Bool[np.ndarray, "s n"] | Float[np.ndarray, "s n"]
+"""A measure by which more is better: hits, or numbers."""
+
+_GAINS = {"bits_per_byte": "bits gained", "token_nll": "nats gained"}
 
 
 def exact(number: float | int, unit: str) -> Value:
@@ -91,65 +95,78 @@ def share_where(happens: _Hits, where: _Hits, crossed: Crossed, why: str) -> Mea
     return Value(rate, max(0.0, interval.low), min(1.0, interval.high), n, "fraction")
 
 
-def gap(first: _Hits, second: _Hits, crossed: Crossed) -> Value:
-    """The first's accuracy minus the second's."""
+def gap(first: _Good, second: _Good, crossed: Crossed, primary: str = "accuracy") -> Value:
+    """How much better the first is than the second."""
     difference = first.astype(float) - second
     drawn = crossed.means(difference[None])[:, 0]
     interval = resampling.percentile(float(difference.mean()), drawn)
-    return valued(interval, first.shape[1], "difference")
+    return valued(interval, first.shape[1], _GAINS.get(primary, "difference"))
 
 
 def difference(
-    of: tuple[str, _Hits],
-    versus: tuple[str, _Hits],
-    teacher: _Hits | None,
+    of: tuple[str, _Good],
+    versus: tuple[str, _Good],
+    teacher: _Good | None,
     crossed: Crossed,
     generator: np.random.Generator,
+    primary: str = "accuracy",
 ) -> Difference:
-    """Two arms compared in accuracy, with the share of the gap to the teacher that was closed.
+    """Two arms compared in the primary measure, with the share of the teacher's lead regained.
 
     `p_holm` is the p of this difference alone until `adjusted` has seen them all.
     """
     gained = of[1].astype(float) - versus[1]
     columns = [gained] if teacher is None else [gained, teacher.astype(float) - versus[1]]
     drawn = crossed.means(np.stack(columns))
-    accuracy = resampling.percentile(float(gained.mean()), drawn[:, 0])
+    gain = resampling.percentile(float(gained.mean()), drawn[:, 0])
     share: Measured = Undefined("there is no teacher to come nearer to")
     if teacher is not None:
-        share = _share(drawn, (accuracy.estimate, float(columns[1].mean())), gained.shape[1])
+        both = gain.estimate, float(columns[1].mean())
+        share = _share(drawn, both, gained.shape[1], primary)
     seeds, items = gained.shape
     p = _p(of[1], versus[1], generator)
     return Difference(
         of=of[0],
         versus=versus[0],
-        accuracy=valued(accuracy, items, "difference"),
+        gain=valued(gain, items, _GAINS.get(primary, "difference")),
         p=Value(p, None, None, seeds if seeds > 1 else items, "p"),
         p_holm=Value(p, None, None, seeds if seeds > 1 else items, "p"),
-        smallest=Value(_smallest(accuracy, items), None, None, items, "points"),
+        smallest=_smallest(gain, items, primary),
         share=share,
     )
 
 
-def _share(drawn: Float[np.ndarray, "d 2"], estimate: tuple[float, float], items: int) -> Measured:
+def _way(better: float, primary: str) -> str:
+    return f"{better:+.3f}" if primary in _GAINS else f"{100 * better:+.1f} points"
+
+
+def _share(
+    drawn: Float[np.ndarray, "d 2"], estimate: tuple[float, float], items: int, primary: str
+) -> Measured:
     found = resampling.ratio_interval(drawn[:, 0], drawn[:, 1], estimate)
     if isinstance(found, Interval) and estimate[1] > 0:
         return valued(found, items, "share")
     if isinstance(found, Interval):
         return Undefined("the teacher is worse than the other arm: there is no gap to close")
     return Undefined(
-        f"the teacher ({100 * estimate[1]:+.1f} points) is not clearly better than the other arm: "
+        f"the teacher ({_way(estimate[1], primary)}) is not clearly better than the other arm: "
         "there is no gap to close"
     )
 
 
-def _p(first: _Hits, second: _Hits, generator: np.random.Generator) -> float:
+def _p(first: _Good, second: _Good, generator: np.random.Generator) -> float:
+    if len(first) == 1 and first.dtype != bool:
+        return resampling.sign_flip((first - second)[0], generator)
     if len(first) == 1:
         only_first = int((first & ~second).sum())
         return resampling.mcnemar_exact(only_first, int((second & ~first).sum()))
     return resampling.sign_flip(first.mean(axis=1) - second.mean(axis=1), generator)
 
 
-def _smallest(seen: Interval, items: int) -> float:
-    """What would have been seen with probability 0.8; one item's worth at the least."""
+def _smallest(seen: Interval, items: int, primary: str) -> Value:
+    """What would have been seen with probability 0.8; one item's worth of hits at the least."""
     z = stats.norm.ppf([0.5 + resampling.LEVEL / 2, POWER])
-    return max(float((1 + z[1] / z[0]) * (seen.high - seen.low) / 2), 1 / items)
+    width = float((1 + z[1] / z[0]) * (seen.high - seen.low) / 2)
+    if primary in _GAINS:
+        return Value(width, None, None, items, primary.partition("_")[0])
+    return Value(max(width, 1 / items), None, None, items, "points")

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 from preceptor.evaluate.render import summary
-from preceptor.evaluate.report import Report
+from preceptor.evaluate.report import MEASURES, Report
 from preceptor.evaluate.words import estimate, in_words, limits
 
 _WIDTH = 88
@@ -12,10 +12,12 @@ _WIDTH = 88
 
 def render_text(report: Report) -> str:
     """Verdict and table for a terminal: no colour, no markup, nothing a name could smuggle in."""
-    lines = [["arm", "accuracy", "gain", "gap closed", "agreement", "size", "latency"]]
+    lines = [
+        ["arm", MEASURES[report.primary], "gain", "gap closed", "agreement", "size", "latency"]
+    ]
     for name, values in summary(report).rows:
-        accuracy, gain, share, agreement, _, parameters, latency = values
-        shown = accuracy, gain, share, agreement
+        primary, gain, share, agreement, _, parameters, latency = values
+        shown = primary, gain, share, agreement
         lines.append([name, *(estimate(value) for value in (*shown, parameters, latency))])
         if any(map(limits, shown)):
             lines.append(["", *(limits(value) for value in shown), "", ""])
@@ -49,9 +51,9 @@ def render_markdown(report: Report) -> str:
     table = summary(report)
     results = [list(table.heads)]
     results += [[name, *(in_words(value) for value in values)] for name, values in table.rows]
-    differences = [["arm", "against", "accuracy", "gap closed", "p", "p, Holm"]]
+    differences = [["arm", "against", "gain", "gap closed", "p", "p, Holm"]]
     differences += [
-        [each.of, each.versus, *map(in_words, (each.accuracy, each.share, each.p, each.p_holm))]
+        [each.of, each.versus, *map(in_words, (each.gain, each.share, each.p, each.p_holm))]
         for each in report.differences
     ]
     sentences = [f"- {_escape(each)}" for each in report.verdict.sentences]

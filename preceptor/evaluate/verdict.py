@@ -38,7 +38,7 @@ def judge(report: Report) -> Verdict:
 
 
 def _kind(main: Difference, seeds: int) -> Kind:
-    low, high = main.accuracy.low, main.accuracy.high
+    low, high = main.gain.low, main.gain.high
     if seeds < MIN_SEEDS or low is None or high is None:
         return "not enough seeds"
     if low > 0:
@@ -48,7 +48,7 @@ def _kind(main: Difference, seeds: int) -> Kind:
 
 def _headline(report: Report, main: Difference, kind: Kind) -> str:
     student, control = (
-        estimate(report.arm(name).measures["accuracy"]) for name in (main.of, main.versus)
+        estimate(report.arm(name).measures[report.primary]) for name in (main.of, main.versus)
     )
     seen = f"{student} with it, {control} without: {_gained(main)}"
     count = f"{len(report.seeds)} seed{'s' if len(report.seeds) > 1 else ''}"
@@ -71,8 +71,8 @@ def _headline(report: Report, main: Difference, kind: Kind) -> str:
 
 
 def _gained(difference: Difference) -> str:
-    between = limits(difference.accuracy)
-    seen = estimate(difference.accuracy)
+    between = limits(difference.gain)
+    seen = estimate(difference.gain)
     return f"{seen}, 95 % interval {between}" if between else seen
 
 
@@ -90,7 +90,8 @@ def _share(main: Difference, kind: Kind) -> Iterator[str]:
 
 def _significance(main: Difference, seeds: int) -> Iterator[str]:
     if seeds == 1:
-        yield f"McNemar's exact test over the test items gives {_chance(main)}."
+        test = "McNemar's exact test over" if main.gain.unit == "difference" else "Sign flips over"
+        yield f"{test} the test items {'gives' if test[0] == 'M' else 'give'} {_chance(main)}."
         return
     least = 2 / 2**seeds
     limit = ""
@@ -107,14 +108,14 @@ def _chance(main: Difference) -> str:
 def _without_teacher(report: Report, kind: Kind) -> Iterator[str]:
     for name, words in _BESIDE.items():
         beside = report.difference(report.student, name)
-        if beside is None or beside.accuracy.low is None or kind == "not enough seeds":
+        if beside is None or beside.gain.low is None or kind == "not enough seeds":
             continue
-        reached = estimate(report.arm(name).measures["accuracy"])
+        reached = estimate(report.arm(name).measures[report.primary])
         yield _compared(words, reached, beside, kind)
 
 
 def _compared(words: str, reached: str, beside: Difference, kind: Kind) -> str:
-    low, high = beside.accuracy.low or 0.0, beside.accuracy.high or 0.0
+    low, high = beside.gain.low or 0.0, beside.gain.high or 0.0
     seen = f"{words} reaches {reached}; the student's difference to it is {_gained(beside)}"
     start = f"{seen[0].upper()}{seen[1:]}"
     if high < 0:

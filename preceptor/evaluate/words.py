@@ -63,6 +63,10 @@ def _number(number: float, unit: str, scale: float) -> str:
             return f"{number:.4f}" if number < 0.1 else f"{number:.2f}"
         case "parameters" | "bytes" | "operations":
             return f"{number / 1000 ** _power(scale):.3g}"
+        case "bits gained" | "nats gained":
+            return f"{number:+.3f}".replace("-", "−")
+        case "tokens":
+            return f"{number:.1f}"
         case "steps":
             return f"{number:.0f}"
         case "seconds" if scale < 0.1:
@@ -87,8 +91,10 @@ def _suffix(unit: str, scale: float) -> str:
             return "ms" if scale < 0.1 else "s"
         case "times":
             return "×"
-        case "nats":
+        case "nats" | "nats gained" | "token":
             return "nats"
+        case "bits" | "bits gained":
+            return "bits"
         case _:
             return ""
 

@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from preceptor.fields import range_words
+from preceptor.needs import WORDS
 from preceptor.objectives.base import Layers, Objective
 from preceptor.testing import objective_cases
 from preceptor.types import Needs
@@ -117,7 +118,7 @@ def _meanings(kind: type[Objective[Any]]) -> dict[str, str]:
 
 def _needs(case: Objective[Any]) -> str:
     needs: Needs = case.needs()
-    read = [f"the teacher's {kind}" for kind in sorted(needs.kinds)]
+    read = [f"the teacher's {WORDS[kind]}" for kind in sorted(needs.kinds)]
     if case.reads is not None:
         whose = "of both models" if needs.teacher_taps else "of the student"
         read.append(f"layers {whose} (`auto`: {_LAYERS[case.reads]})")

@@ -97,7 +97,7 @@ def test_many_other_ways_to_teach_are_counted_in_one_sentence(fake):
     others = {f"way-{index}": 1.75 + 0.3 * index for index in range(5)}
     report = build_report(fake(skill={**SKILL, **others}, seeds=4, items=200))
     (words,) = [each for each in report.verdict.sentences if "other ways to teach" in each]
-    gains = sum((each.accuracy.low or 0) > 0 for each in report.differences if each.of in others)
+    gains = sum((each.gain.low or 0) > 0 for each in report.differences if each.of in others)
     assert words.startswith(f"Of 5 other ways to teach, {gains} gain, 0 lose")
 
 
