@@ -27,6 +27,7 @@ from preceptor.objectives._layers import pair_needs as pair_needs
 from preceptor.objectives._plain import batch_of, shown
 from preceptor.objectives.reduction import mean_loss
 from preceptor.objectives.schedules import Auto, Ramp
+from preceptor.ops.closed_forms import ClosedForm
 from preceptor.types import (
     Batch,
     Context,
@@ -62,6 +63,10 @@ class Objective(ABC, Generic[Aux]):
 
         A name is the method's name, or the method's name, a dot and a part ("dkd.target").
         """
+
+    def closed_form(self) -> ClosedForm | None:
+        """What `terms` computes, where it is one term with a gradient that is written down."""
+        return None
 
     def auxiliary(self, context: Context) -> Aux:
         """The modules that the method trains or remembers beside the student: none by default.
@@ -223,7 +228,10 @@ class Weighted(Objective[nn.Module]):
 
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
         """The part's terms, scaled."""
-        terms = self.part.terms(student, teacher, batch, aux)
+        return self.weighted(self.part.terms(student, teacher, batch, aux))
+
+    def weighted(self, terms: Terms) -> Terms:
+        """The part's terms with this weight."""
         if isinstance(self.weight, Auto):
             return {name: replace(term, auto=self.weight.share) for name, term in terms.items()}
         if isinstance(self.weight, Ramp):
@@ -233,6 +241,10 @@ class Weighted(Objective[nn.Module]):
                 "Call `objective.at(progress)` first and use what it returns.",
             )
         return {name: term.scaled(self.weight) for name, term in terms.items()}
+
+    def closed_form(self) -> ClosedForm | None:
+        """The part's, without the weight."""
+        return self.part.closed_form()
 
     def auxiliary(self, context: Context) -> nn.Module:
         """The part's modules."""

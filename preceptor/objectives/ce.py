@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from preceptor.objectives.base import Objective
+from preceptor.ops.closed_forms import ClosedForm
 from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms, at_least_float32
 
 
@@ -21,6 +22,10 @@ class CE(Objective[nn.Module]):
     def needs(self) -> Needs:
         """Labels."""
         return Needs(labels=True)
+
+    def closed_form(self) -> ClosedForm:
+        """Cross-entropy over labelled positions."""
+        return ClosedForm("cross_entropy", over="labelled")
 
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
         """One number a labelled position."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from preceptor.fields import Positive
 from preceptor.objectives.base import Objective
+from preceptor.ops.closed_forms import ClosedForm
 from preceptor.ops.pairing import forward_kl_to
 from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms
 
@@ -33,6 +34,10 @@ class KD(Objective[nn.Module]):
     def needs(self) -> Needs:
         """Probabilities at T, of the largest classes at least, or draws."""
         return Needs(kinds=frozenset({"bins"}), temperatures=frozenset({self.temperature}))
+
+    def closed_form(self) -> ClosedForm:
+        """Forward KL at T, times T^2."""
+        return ClosedForm("forward_kl", self.temperature, factor=self.temperature**2)
 
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
         """One divergence a position."""
