@@ -1,0 +1,203 @@
+"""Tokenizers: loaded, trained on the spot, named by a fingerprint, compared id by id."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from preceptor.errors import DataError
+
+Tokenizer = Any
+"""A fast tokenizer of transformers."""
+
+PAD, BOS, EOS, UNKNOWN = "<|pad|>", "<|begin|>", "<|end|>", "<|unknown|>"
+_ROLES = ("system", "user", "assistant", "tool")
+_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+_PROBES = (
+    "Hello, world!",
+    "  two spaces\tand a tab\nand a line",
+    "3.14159 + 2718 = 1,234,567",
+    "naïve café, Straße, Привет, 你好, 🙂",
+    "def f(x):\n    return x**2  # don't",
+)
+
+
+def load_tokenizer(source: str | Path) -> Tokenizer:
+    """The fast tokenizer of a folder, or of a name on the Hugging Face hub.
+
+    Raises:
+        DataError: there is none, or it has no fast form, without which nobody knows where in the
+            text a token stands.
+    """
+    import transformers
+
+    try:
+        loaded = transformers.AutoTokenizer.from_pretrained(str(source))
+    except Exception as error:  # the hub's client and the parsers raise a dozen kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"the tokenizer of {source}",
+            f"it could not be loaded ({reason})",
+            "Name a folder or a hub's model that has a tokenizer.json.",
+        ) from error
+    if not loaded.is_fast:
+        raise DataError(
+            f"the tokenizer of {source} is {type(loaded).__name__}, written in Python",
+            "it does not say where in the text a token stands",
+            "Convert it to a fast one (tokenizer.json).",
+        )
+    return loaded
+
+
+def character_tokenizer(texts: Iterable[str]) -> Tokenizer:
+    """One token a character that occurs in the texts, and the markers of a conversation.
+
+    A character that occurs in none of them has no token; a row that holds one is refused when it
+    is rendered.
+    """
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models
+
+    markers = _markers()
+    known = sorted({character for text in texts for character in text})
+    vocabulary = {token: i for i, token in enumerate([*markers, *known])}
+    backend = Backend(models.BPE(vocab=vocabulary, merges=[], unk_token=UNKNOWN))
+    backend.decoder = decoders.Fuse()
+    return _wrapped(backend)
+
+
+def bpe_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
+    """Byte-pair encoding over bytes, at most `size` tokens: every text has an encoding.
+
+    Raises:
+        DataError: `size` does not hold the 256 bytes and the markers.
+    """
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    least = 256 + len(_markers())
+    if size < least:
+        raise DataError(
+            f"a byte-pair vocabulary of {size}",
+            f"the 256 bytes and {least - 256} markers alone are {least}",
+            f"Ask for {least} or more, or for a character-level tokenizer.",
+        )
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=_markers(),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return _wrapped(backend)
+
+
+def _markers() -> list[str]:
+    return [PAD, BOS, EOS, UNKNOWN, *(f"<|{role}|>" for role in _ROLES)]
+
+
+def _wrapped(backend: Any) -> Tokenizer:
+    """As transformers has it: a beginning before each text, and a plain template."""
+    from tokenizers import AddedToken, processors
+    from transformers import PreTrainedTokenizerFast
+
+    backend.add_special_tokens([AddedToken(marker, special=True) for marker in _markers()])
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, backend.token_to_id(BOS))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        unk_token=UNKNOWN,
+        chat_template=_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+    """Sha256 of all that decides which ids a text becomes, and of the chat template."""
+    told = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Calls that pad or cut leave these behind; they say nothing of the tokenizer.
+    told.pop("padding", None)
+    told.pop("truncation", None)
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    digest.update(template_fingerprint(tokenizer).encode())
+    return digest.hexdigest()
+
+
+def template_fingerprint(tokenizer: Tokenizer) -> str:
+    """Sha256 of the chat template; of nothing where there is none."""
+    template = json.dumps(getattr(tokenizer, "chat_template", None), sort_keys=True)
+    return hashlib.sha256(template.encode()).hexdigest()
+
+
+@final
+@dataclass(frozen=True)
+class Agreement:
+    """How far two vocabularies are the same, token by token.
+
+    Args:
+        sizes: how many tokens each knows.
+        common: ids 0 to common - 1 mean the same token in both.
+        moved: tokens that both know under other ids, or ids below the smaller size that mean other
+            tokens; a few of them.
+        encodes_alike: whether sample texts become the same ids in both.
+    """
+
+    sizes: tuple[int, int]
+    common: int
+    moved: tuple[str, ...]
+    encodes_alike: bool
+
+    @property
+    def same(self) -> bool:
+        """The same tokens under the same ids, and the same ids for the same text."""
+        return self.fits and self.sizes[0] == self.sizes[1] == self.common
+
+    @property
+    def fits(self) -> bool:
+        """One holds the other: what it knows beyond that has ids of its own at the end."""
+        return not self.moved and self.encodes_alike and self.common == min(self.sizes)
+
+    def __str__(self) -> str:
+        told = f"{self.sizes[0]} and {self.sizes[1]} tokens, the first {self.common} the same"
+        if self.moved:
+            told += f"; other ids for {', '.join(map(repr, self.moved))}"
+        return told + ("" if self.encodes_alike else "; the same text becomes other ids")
+
+
+def agreement(first: Tokenizer, second: Tokenizer) -> Agreement:
+    """Compares two tokenizers' maps from tokens to ids, and what they make of sample texts."""
+    maps = first.get_vocab(), second.get_vocab()
+    tokens = [{i: token for token, i in held.items()} for held in maps]
+    sizes = tuple(max(held, default=-1) + 1 for held in tokens)
+    least = min(sizes)
+    differ = [i for i in range(least) if tokens[0].get(i) != tokens[1].get(i)]
+    crossed = [t for t, i in maps[0].items() if maps[1].get(t, i) != i]
+    named = dict.fromkeys([*crossed, *(str(tokens[0].get(i, tokens[1].get(i))) for i in differ)])
+    alike = all(
+        first(probe, add_special_tokens=False).input_ids
+        == second(probe, add_special_tokens=False).input_ids
+        for probe in _PROBES
+    )
+    return Agreement(
+        (sizes[0], sizes[1]), differ[0] if differ else least, tuple(list(named)[:5]), alike
+    )
+
+
+def is_same_vocabulary(first: Tokenizer, second: Tokenizer) -> bool:
+    """Whether every token has the same id in both, and sample texts the same ids."""
+    return agreement(first, second).same
