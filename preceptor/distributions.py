@@ -48,6 +48,11 @@ class Head:
         bias = None if self.bias is None else self.bias[:count]
         return Head(self.weight[:count], bias, self.scale, self.cap)
 
+    def to(self, device: torch.device | str) -> "Head":
+        """The same on another device."""
+        bias = None if self.bias is None else self.bias.to(device)
+        return Head(self.weight.to(device), bias, self.scale, self.cap)
+
     def detached(self) -> "Head":
         """The same without its graph."""
         bias = None if self.bias is None else self.bias.detach()
@@ -93,6 +98,10 @@ class Projected:
     def at(self, index: Int[Tensor, " n"]) -> Dense:
         """Logits at flattened positions."""
         return Dense(self.head.logits(self.hidden.flatten(0, -2)[index]))
+
+    def to(self, device: torch.device | str) -> "Projected":
+        """The same on another device."""
+        return Projected(self.hidden.to(device), self.head.to(device))
 
     def detached(self) -> "Projected":
         """The same without its graph."""

@@ -281,9 +281,21 @@ class Outputs(_Shown):
         shown = self._shown.detach() if isinstance(self._shown, Tensor) else self._shown.detached()
         return Outputs(shown, taps, detached_head(self._head))
 
+    def to(self, device: torch.device | str) -> "Outputs":
+        """The same on another device; itself where it lies there already."""
+        if self.device == torch.device(device):
+            return self
+        taps = {name: tap.to(device) for name, tap in self.taps.items()}
+        head = None if self._head is None else self._head.to(device)
+        return Outputs(self._shown.to(device), taps, head)
+
 
 class Signal(_Shown):
-    """A teacher's answer to a batch. Asking for what it does not hold raises a sentence."""
+    """A teacher's answer to a batch. Asking for what it does not hold raises a sentence.
+
+    `chunk_log_p`: where the teacher has another tokenisation, log p of the bytes of each chunk
+    that both share [*n], at the student's position where the chunk begins; 0 elsewhere.
+    """
 
     _who = "teacher"
 
@@ -292,9 +304,19 @@ class Signal(_Shown):
         distribution: Distribution | None = None,
         taps: Mapping[str, Tensor] | None = None,
         head: Head | None = None,
+        chunk_log_p: Float[Tensor, "*n"] | None = None,
     ) -> None:
         super().__init__(taps, head)
-        self._distribution = distribution
+        self._distribution, self._chunk_log_p = distribution, chunk_log_p
+
+    @property
+    def chunk_log_p(self) -> Float[Tensor, "*n"]:
+        """log p of each chunk of bytes, at the student's position where it begins."""
+        if self._chunk_log_p is None:
+            raise _missing(
+                "the probability of chunks", "teacher's answer", "Use a live language model."
+            )
+        return self._chunk_log_p
 
     def has_distribution(self) -> bool:
         """Whether the teacher gave any."""

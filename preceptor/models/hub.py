@@ -28,11 +28,11 @@ def from_transformers(spec: Mapping[str, Any]) -> Built:
     import transformers
 
     auto, source = transformers.AutoModelForImageClassification, spec["transformers"]
-    config = _config(source)
+    config = configuration(source)
     attention = {"attn_implementation": spec["attention"]} if "attention" in spec else {}
-    if isinstance(source, Mapping) or not spec.get("pretrained", _has_weights(source)):
+    if isinstance(source, Mapping) or not spec.get("pretrained", has_weights(source)):
         _fit(config, spec)
-        return Built(auto.from_config(config, **attention), shape=_shape(config))
+        return Built(auto.fromconfiguration(config, **attention), shape=_shape(config))
     fresh = spec.get("fresh_head", False)
     if "classes" in spec and config.num_labels != spec["classes"]:
         if not fresh:
@@ -54,7 +54,7 @@ def from_transformers(spec: Mapping[str, Any]) -> Built:
                 **attention,
             )
     except OSError as error:
-        raise _not_found(source, error) from error
+        raise not_found(source, error) from error
     mean, std = _normalisation(source)
     return Built(module, mean, std, _shape(config), trained=True)
 
@@ -73,14 +73,15 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _config(name: Any) -> Any:
+def configuration(name: Any) -> Any:
+    """transformers' configuration by hub name or folder, or from a mapping of its fields."""
     import transformers
 
     if not isinstance(name, Mapping):
         try:
             return transformers.AutoConfig.from_pretrained(name)
         except (OSError, ValueError) as error:
-            raise _not_found(name, error) from error
+            raise not_found(name, error) from error
     options = dict(name)
     kind = options.pop("model_type", None)
     known = transformers.models.auto.configuration_auto.CONFIG_MAPPING.keys()
@@ -104,7 +105,8 @@ def _fit(config: Any, spec: Mapping[str, Any]) -> None:
             setattr(config, name, spec[key])
 
 
-def _has_weights(name: str) -> bool:
+def has_weights(name: str) -> bool:
+    """Whether a hub name or folder brings weights; a folder may hold a configuration alone."""
     folder = Path(name)
     return not folder.is_dir() or any(folder.glob("*.safetensors"))
 
@@ -133,7 +135,8 @@ def _normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(settings.get("image_mean", ())), tuple(settings.get("image_std", ()))
 
 
-def _not_found(name: str, error: Exception) -> ModelError:
+def not_found(name: str, error: Exception) -> ModelError:
+    """What to say where transformers finds no model."""
     return ModelError(
         f"the transformers model {name!r} was asked for",
         str(error).strip().splitlines()[0].rstrip("."),

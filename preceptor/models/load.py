@@ -4,6 +4,7 @@
     {timm: resnet18, classes: 10, pretrained: true}             # arguments: timm's own
     {transformers: google/vit-base-patch16-224}                 # a hub name, a folder, a mapping
     {factory: "my_models:small_net", arguments: {width: 16}}    # my_models.py beside the recipe
+    {causal: Qwen/Qwen3-0.6B, dtype: bfloat16}                  # language models: `language.py`
     {folder: runs/digits/student}                               # what `save_model` wrote
 
 Each may say `mean` and `std` (the model's own normalisation), `head` (its linear classifier's
@@ -21,6 +22,7 @@ from preceptor.models import zoo
 from preceptor.models.heads import Sight, sight
 from preceptor.models.hub import Built, from_timm, from_transformers
 from preceptor.models.imports import made
+from preceptor.models.language import from_causal
 from preceptor.models.save import load_weights, save_model, saved_spec
 from preceptor.models.tapped import TappedModel
 
@@ -33,7 +35,17 @@ _OWN = {
     "timm": {"pretrained", "arguments", *_IMAGES},
     "transformers": {"pretrained", "attention", "fresh_head", *_IMAGES},
     "factory": {"arguments", *_IMAGES},
-    "folder": set(),
+    "causal": {
+        "pretrained",
+        "dtype",
+        "attention",
+        "lora",
+        "adapters",
+        "vocabulary",
+        "gradient_checkpointing",
+        "arguments",
+    },
+    "folder": {"dtype", "attention", "gradient_checkpointing"},
 }
 
 
@@ -53,6 +65,8 @@ def load_model(spec: Mapping[str, Any]) -> TappedModel:
     kind = _kind(spec)
     if kind == "folder":
         return _from_folder(spec)
+    if kind == "causal":
+        return from_causal(spec)
     built = _BUILD[kind](spec)
     model = TappedModel(
         built.module,
@@ -89,7 +103,9 @@ def _kind(spec: Mapping[str, Any]) -> str:
             f"exactly one of {', '.join(_OWN)} says where it comes from",
             f"Nearest: {nearest(str(next(iter(spec), '')), _OWN)}.",
         )
-    known = {kinds[0]} | _OWN[kinds[0]] | _COMMON
+    # A language model's pixels need no normalisation, and its head is found.
+    common = {"classes"} if kinds[0] == "causal" else _COMMON
+    known = {kinds[0]} | _OWN[kinds[0]] | common
     for key in spec:
         if key not in known:
             raise ModelError(
@@ -144,7 +160,7 @@ def _from_folder(spec: Mapping[str, Any]) -> TappedModel:
     saved = {**saved_spec(spec["folder"]), **own}
     _agreed(saved.get("classes", spec.get("classes", 0)), spec)
     model = load_model(saved)
-    if isinstance(saved.get("transformers"), str):
+    if model.causal or isinstance(saved.get("transformers"), str):
         return model
     load_weights(model, spec["folder"])
     return model.eval()

@@ -1,6 +1,7 @@
 """Models on disk: safetensors and JSON, each file written whole or not at all.
 
-A transformers model becomes a folder that transformers loads; any other `model.safetensors`.
+A transformers model becomes a folder that transformers loads, a language model with its tokenizer
+one that a server loads too; any other `model.safetensors`.
 Beside both stands `preceptor.json`, with what is needed to make the model again.
 """
 
@@ -19,36 +20,51 @@ from preceptor.errors import ModelError, StorageError
 from preceptor.files import flush, storage
 from preceptor.models.grafts import Grafted
 from preceptor.models.hub import quiet
+from preceptor.models.language import ADAPTERS, language_card, write_language_model
 from preceptor.models.tapped import TappedModel
 
 _FORMAT = 1
 _CARD, _WEIGHTS = "preceptor.json", "model.safetensors"
 
 
-def save_model(model: TappedModel, folder: str | Path) -> None:
+def save_model(
+    model: TappedModel, folder: str | Path, tokenizer: Any = None, *, merged: bool = True
+) -> None:
     """Writes a model so that `load_model({"folder": ...})` makes it again, bit for bit.
+
+    Args:
+        model: what is saved.
+        folder: where; files of other names stay.
+        tokenizer: of a language model, transformers' own; its files are put beside the weights.
+        merged: whether a student with adapters is saved as one model, its adapters added to the
+            weights (and alone in `adapter/`), or by its adapters alone.
 
     Errors:
         ModelError: it is not known how to make the model again, or that cannot be told in JSON.
         StorageError: the disk refused.
     """
-    card = _card(model)
+    card = _card(model, merged)
     folder = Path(folder)
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # Beside the target, so that each file is renamed into place within one file system.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
             draft = Path(name)
-            if _of_transformers(model.module):
+            if model.causal:
+                write_language_model(model, draft, tokenizer, merged=merged)
+            elif _of_transformers(model.module):
                 with quiet():
                     cast("Any", model.module).save_pretrained(draft)
             else:
                 save_tensors(model.module, str(draft / _WEIGHTS))
             (draft / _CARD).write_text(card)
             # The card last: whoever reads it finds the weights.
-            for file in sorted(draft.iterdir(), key=lambda file: file.name == _CARD):
+            files = [path for path in sorted(draft.rglob("*")) if path.is_file()]
+            for file in sorted(files, key=lambda file: file.name == _CARD):
+                target = folder / file.relative_to(draft)
+                target.parent.mkdir(exist_ok=True)
                 flush(file)
-                os.replace(file, folder / file.name)
+                os.replace(file, target)
         flush(folder)
 
 
@@ -57,7 +73,7 @@ def saved_spec(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     card = folder / _CARD
     if not card.is_file() and (folder / "config.json").is_file():
-        return {"transformers": str(folder)}
+        return {"causal" if _is_language(folder) else "transformers": str(folder)}
     if not card.is_file():
         raise ModelError(
             f"a model was looked for in {folder}",
@@ -79,7 +95,20 @@ def saved_spec(folder: str | Path) -> dict[str, Any]:
         )
     if "transformers" in spec and "graft" not in spec:
         spec["transformers"] = str(folder)
+    if "adapters" in spec:
+        spec["adapters"] = str(folder / ADAPTERS)
+    elif "causal" in spec:
+        spec["causal"] = str(folder)
     return spec
+
+
+def _is_language(folder: Path) -> bool:
+    """Whether transformers' own configuration says that a folder holds a causal language model."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    named = json.loads((folder / "config.json").read_text()).get("architectures") or ()
+    known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    return any(name in known for name in named)
 
 
 def load_weights(model: TappedModel, folder: str | Path) -> None:
@@ -108,7 +137,9 @@ def _of_transformers(module: nn.Module) -> bool:
     return hasattr(module, "save_pretrained") and hasattr(module, "config")
 
 
-def _card(model: TappedModel) -> str:
+def _card(model: TappedModel, merged: bool) -> str:
+    if model.causal:
+        return _as_json(language_card(model, merged=merged))
     spec = {key: value for key, value in model.spec.items() if key != "fresh_head"}
     spec |= {"mean": list(model.mean), "std": list(model.std)}
     if "graft" not in spec:
@@ -124,6 +155,10 @@ def _card(model: TappedModel) -> str:
             'Load it by import path, or give `spec={"factory": "package.module:name"}`.',
         )
     spec.pop("pretrained", None)
+    return _as_json(spec)
+
+
+def _as_json(spec: dict[str, Any]) -> str:
     try:
         return json.dumps({"format": _FORMAT, "spec": spec}, indent=2, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:

@@ -16,10 +16,16 @@ class Live(Teacher):
     """A frozen model in eval mode, in its own dtype whatever the student trains in.
 
     The taps that an objective reads are named once, with `reading`.
+
+    Args:
+        model: the teacher.
+        device: where it computes; the batch's own device where nothing is said. Batches are sent
+            there, and answers come back.
     """
 
-    def __init__(self, model: TappedModel) -> None:
+    def __init__(self, model: TappedModel, device: str | None = None) -> None:
         self.model = model.eval().requires_grad_(False)
+        self.device = device
         # Listed once: asking each is fifty times quicker than setting all of them every step.
         self._modules = tuple(model.modules())
 
@@ -33,35 +39,46 @@ class Live(Teacher):
 
     def reading(self, taps: frozenset[str]) -> "Live":
         """The same model, showing these modules."""
-        return Live(self.model.reading(taps))
+        return Live(self.model.reading(taps), self.device)
 
     @torch.no_grad()
     def signal(self, batch: Batch) -> Signal:
         """One forward pass."""
         if any(module.training for module in self._modules):
             self.model.eval()
-        inputs = batch.teacher_inputs
-        device = inputs.device if isinstance(inputs, Tensor) else next(iter(inputs.values())).device
-        # The student's mixed precision is not the teacher's.
-        with torch.autocast(device.type, enabled=False):
-            outputs = self.model(self._in_own_dtype(inputs)).detached()
-        if outputs.is_projected():
-            shown = outputs.projection
-            hidden = placed(shown.hidden, batch.teacher_positions)
-            return Signal(Projected(hidden, shown.head), outputs.taps, shown.head)
-        head = outputs.head if self.model.has_head() else None
-        return Signal(Dense(outputs.logits), outputs.taps, head)
+        return answer(self.model, batch)
 
     def to(self, device: Any) -> "Live":
-        """Moved to a device."""
-        self.model.to(device)
+        """Moved to a device, unless it was given one of its own."""
+        self.model.to(self.device or device)
         return self
 
-    def _in_own_dtype(self, inputs: Inputs) -> Inputs:
-        own = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), None)
-        if own is None:
-            return inputs
-        return map_tensors(inputs, lambda t: t.to(own) if t.is_floating_point() else t)
+
+def answer(model: TappedModel, batch: Batch) -> Signal:
+    """A model's answer to a batch: taken where the model lies, given where the batch does.
+
+    The model's own dtype is kept whatever the student's mixed precision.
+    """
+    inputs = batch.teacher_inputs
+    there = inputs.device if isinstance(inputs, Tensor) else next(iter(inputs.values())).device
+    first = next(model.parameters(), None)
+    here = there if first is None else first.device
+    with torch.autocast(here.type, enabled=False):
+        outputs = model(_in_own_dtype(model, map_tensors(inputs, lambda t: t.to(here))))
+    outputs = outputs.detached().to(there)
+    if outputs.is_projected():
+        shown = outputs.projection
+        hidden = placed(shown.hidden, batch.teacher_positions)
+        return Signal(Projected(hidden, shown.head), outputs.taps, shown.head)
+    head = outputs.head if model.has_head() else None
+    return Signal(Dense(outputs.logits), outputs.taps, head)
+
+
+def _in_own_dtype(model: TappedModel, inputs: Inputs) -> Inputs:
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    if own is None:
+        return inputs
+    return map_tensors(inputs, lambda t: t.to(own) if t.is_floating_point() else t)
 
 
 def placed(
