@@ -5,12 +5,14 @@
     │   ├── RecipeError          an unknown key, a value out of range, parts that do not fit
     │   ├── DataError            a missing file, a broken image, labels that make no sense
     │   ├── ModelError           an unknown model, module or tap; another number of classes
-    │   └── NeedsError           an objective reads what its teacher, student or data cannot give
+    │   ├── NeedsError           an objective reads what its teacher, student or data cannot give
+    │   └── ServerRefusal        a server answers that this request is not allowed, or not possible
     └── Failure                  the run was fine and something broke (exit code 1)
         ├── NonFiniteError       NaN or Inf in a loss or in the data
         ├── MemoryFailure        out of memory, and the micro-batch cannot be halved again
         ├── StorageError         a full disk, a truncated checkpoint, a corrupt cache
-        └── TeacherFailure       a teacher that moved, answers below zero, or knows less than chance
+        ├── TeacherFailure       a teacher that moved, answers below zero, or knows less than chance
+        └── ServerFailure        a server that cannot be reached, or answers what cannot be read
 
 Each message has three parts: what was seen, why it cannot be, what to do.
 """
@@ -51,6 +53,14 @@ class NeedsError(UserError):
     """Somebody reads what nobody gives."""
 
 
+class ServerRefusal(UserError):
+    """A server refuses a request; `concerns_all` says that it would refuse every other one too."""
+
+    def __init__(self, seen: str, why: str, do: str, *, concerns_all: bool = False) -> None:
+        super().__init__(seen, why, do)
+        self.concerns_all = concerns_all
+
+
 class Failure(PreceptorError):
     """Something broke while running."""
 
@@ -69,6 +79,14 @@ class StorageError(Failure):
 
 class TeacherFailure(Failure):
     """The teacher is not what it claims to be."""
+
+
+class ServerFailure(Failure):
+    """A server cannot be reached or read; `concerns_all`: nothing else need be asked of it."""
+
+    def __init__(self, seen: str, why: str, do: str, *, concerns_all: bool = False) -> None:
+        super().__init__(seen, why, do)
+        self.concerns_all = concerns_all
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
