@@ -19,7 +19,7 @@ from preceptor import distill
 from preceptor.evaluate.report import Report, Value
 from preceptor.evaluate.significance import gap, means
 from preceptor.ops.resampling import Crossed
-from preceptor.recipe import build
+from preceptor.recipe.images import image_data
 from preceptor.recipe.load import load_recipe
 from preceptor.recipe.schema import Recipe, Seeds
 
@@ -117,7 +117,7 @@ def best_bias(logits: Logits, labels: Labels, of: int) -> float:
 def omitted(folder: Path, said: Recipe) -> tuple[str, list[Claim]]:
     """Accuracy on the omitted class and on all, as trained and with one bias."""
     (of,) = said.data.omit
-    data = build.image_data(said.data)
+    data = image_data(said.data)
     held, labels = data.validation.labels.numpy(), data.test.labels.numpy()
     rows: list[tuple[object, ...]] = []
     hits: dict[tuple[str, bool], NDArray[np.bool_]] = {}

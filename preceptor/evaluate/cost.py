@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from preceptor.errors import DataError
 from preceptor.ops.resampling import DRAWS, Interval, percentile
+from preceptor.types import Inputs
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def size_bytes(model: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def flops(model: nn.Module, example: Tensor) -> int:
+def flops(model: nn.Module, example: Inputs) -> int:
     """Floating-point operations of one forward pass of `example` [1, ...], two a multiply-add.
 
     Counts what torch's counter counts: matrix products, convolutions, attention.
@@ -62,14 +63,14 @@ def flops(model: nn.Module, example: Tensor) -> int:
     return int(counter.get_total_flops())
 
 
-def model_cost(model: nn.Module, example: Tensor) -> ModelCost:
+def model_cost(model: nn.Module, example: Inputs) -> ModelCost:
     """All three, for an example [1, ...]."""
     return ModelCost(parameters(model), size_bytes(model), flops(model, example))
 
 
 def measure(
     models: Mapping[str, Callable[[Any], Any]],
-    inputs: Tensor,
+    inputs: Inputs,
     *,
     generator: np.random.Generator,
     threads: int = 1,
@@ -83,7 +84,8 @@ def measure(
     before = torch.get_num_threads()
     seconds = {name: np.empty(rounds) for name in models}
     names = list(models)
-    wait = torch.cuda.synchronize if inputs.is_cuda else _nothing
+    first = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+    wait = torch.cuda.synchronize if first.is_cuda else _nothing
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode(), _resting(*models.values()):
@@ -97,7 +99,7 @@ def measure(
                         seconds[name][turn] = time.perf_counter() - start
     finally:
         torch.set_num_threads(before)
-    return Timing(seconds, batch=len(inputs), threads=threads, device=str(inputs.device))
+    return Timing(seconds, batch=len(first), threads=threads, device=str(first.device))
 
 
 def quantile(timing: Timing, name: str, q: float, generator: np.random.Generator) -> Interval:

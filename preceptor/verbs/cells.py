@@ -7,7 +7,7 @@ sets, its losses.
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -16,13 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from preceptor.data.image_source import ImageSource
-from preceptor.data.images import ImageData, ImageSet
+from preceptor.data.source import Source
 from preceptor.files import write_atomically, write_text
-from preceptor.models.load import save_model
-from preceptor.models.predict import predict
 from preceptor.models.tapped import TappedModel
 from preceptor.objectives.base import Objective
+from preceptor.recipe.subject import PARTS, Answers, Subject
 from preceptor.teachers.base import Teacher
 from preceptor.train.fit import Losses
 from preceptor.train.plan import Plan
@@ -30,17 +28,19 @@ from preceptor.train.record import read
 from preceptor.train.session import Keeping, train
 from preceptor.train.training import Training, moves
 
-EVALUATION_BATCH = 256
-
 
 @final
 @dataclass(frozen=True)
 class Stretch:
-    """A stage with everything said: who teaches is made from the students as they then are."""
+    """A stage with everything said: who teaches is made from the students as they then are.
+
+    The source is made with both, since students may write what they learn from; without either
+    where only its length is asked.
+    """
 
     objective: Objective[Any]
     plan: Plan
-    source: Callable[[], ImageSource]
+    source: Callable[[Sequence[TappedModel], Teacher | None], Source]
     teacher: Callable[[Sequence[TappedModel]], Teacher]
 
 
@@ -50,6 +50,7 @@ class Cell:
     """What is trained, from which seed, in which folder.
 
     `students` makes the cohort anew; a cell of several stages hands it from one to the next.
+    `alone` says that nobody stands beside it: it is a teacher itself.
     """
 
     arm: str
@@ -57,11 +58,12 @@ class Cell:
     folder: Path
     students: Callable[[], list[TappedModel]]
     stretches: tuple[Stretch, ...]
+    alone: bool = False
 
     @property
     def steps(self) -> int:
         """Optimiser steps of all stages."""
-        return sum(steps_of(stretch.plan, stretch.source()) for stretch in self.stretches)
+        return sum(steps_of(each.plan, each.source((), None)) for each in self.stretches)
 
     def done(self) -> bool:
         """Whether an earlier process finished it."""
@@ -71,33 +73,40 @@ class Cell:
 @final
 @dataclass(frozen=True)
 class Finished:
-    """What a finished cell left: one entry a member of the cohort in `logits`.
+    """What a finished cell left: one entry a member of the cohort in `answers`.
 
-    `logits[member][part]` is [n, v] for the parts "validation" and "test", and likewise
-    `teacher_logits[part]` where the cell's own teacher is a model of the student's past.
+    `answers[member][part]` is what it answered to the parts "validation" and "test", and likewise
+    `teacher_answers[part]` where the cell's own teacher is a model of the student's past.
     """
 
-    logits: tuple[dict[str, Tensor], ...]
-    teacher_logits: dict[str, Tensor]
+    answers: tuple[dict[str, Answers], ...]
+    teacher_answers: dict[str, Answers]
     curve: list[dict[str, Any]]
     steps: int
     seconds: float
     notices: tuple[str, ...] = field(default=())
 
 
-def steps_of(plan: Plan, source: ImageSource) -> int:
+def steps_of(plan: Plan, source: Source) -> int:
     """A plan's optimiser steps on a source."""
     return plan.steps or plan.epochs * source.steps_per_epoch
 
 
 def run_cell(
-    cell: Cell, data: ImageData, keeping: Keeping, watch: Callable[[Losses], None]
+    cell: Cell,
+    subject: Subject,
+    keeping: Keeping,
+    watch: Callable[[Losses], None],
+    beside: Callable[[], Teacher | None],
 ) -> Finished:
-    """Train a cell from wherever it was left, and give what it came to."""
+    """Train a cell from wherever it was left, and give what it came to.
+
+    `beside` gives the run's teacher, where the student is compared with one.
+    """
     if not cell.done():
         students, training, notices, seconds = _trained(cell, keeping, watch)
         if training.accelerator.is_main_process:
-            _keep(cell, students, training, data)
+            _keep(cell, students, training, subject, _nobody if cell.alone else beside)
             done = {"seconds": seconds, "notices": notices, "steps": cell.steps}
             write_text(cell.folder / "done.json", json.dumps(done))
         training.accelerator.wait_for_everyone()
@@ -109,27 +118,19 @@ def finished(cell: Cell) -> Finished:
     done = json.loads((cell.folder / "done.json").read_text())
     tensors = load_file(cell.folder / "predictions.safetensors")
     members = sorted({int(name.split(".")[0]) for name in tensors if name[0].isdigit()})
-    logits = tuple(
-        {part: tensors[f"{member}.{part}"] for part in ("validation", "test")} for member in members
-    )
-    own = {k.removeprefix("teacher."): v for k, v in tensors.items() if k.startswith("teacher.")}
+    answers = tuple(_of(tensors, str(member)) for member in members)
+    own = _of(tensors, "teacher")
     curve = [
         entry
         for stage in range(len(cell.stretches))
         for entry in read(cell.folder / f"stage-{stage}" / "metrics.jsonl")
     ]
-    return Finished(logits, own, curve, done["steps"], done["seconds"], tuple(done["notices"]))
+    return Finished(answers, own, curve, done["steps"], done["seconds"], tuple(done["notices"]))
 
 
 def student_folder(cell: Cell, member: int = 0) -> Path:
     """Where a finished cell's student lies; members of a cohort are numbered from 0."""
     return cell.folder / ("student" if member == 0 else f"student-{member}")
-
-
-def predictions(model: TappedModel, images: ImageSet, device: torch.device) -> Tensor:
-    """The model's logits [n, v] for a whole set, in its order."""
-    found = predict(model.to(device), images.batches(EVALUATION_BATCH), device)
-    return torch.from_numpy(found.logits)
 
 
 def _trained(
@@ -141,11 +142,12 @@ def _trained(
     training: Training | None = None
     for index, stretch in enumerate(cell.stretches):
         torch.manual_seed(cell.seed)
+        teacher = stretch.teacher(students)
         training = Training(
             students,
-            stretch.teacher(students),
+            teacher,
             stretch.objective,
-            stretch.source(),
+            stretch.source(students, teacher),
             stretch.plan,
             seed=cell.seed,
             aux=aux,
@@ -159,22 +161,41 @@ def _trained(
     return students, training, notices, seconds
 
 
-def _keep(cell: Cell, students: Sequence[TappedModel], training: Training, data: ImageData) -> None:
+def _keep(
+    cell: Cell,
+    students: Sequence[TappedModel],
+    training: Training,
+    subject: Subject,
+    beside: Callable[[], Teacher | None],
+) -> None:
     """Save the students and everything that will be asked of them, then drop what is not needed."""
     device = training.accelerator.device
     tensors: dict[str, Tensor] = {}
-    parts = {"validation": data.validation, "test": data.test}
+    asked = {str(member): student for member, student in enumerate(students)}
     for member, student in enumerate(students):
-        save_model(student, student_folder(cell, member))
-        for part, images in parts.items():
-            tensors[f"{member}.{part}"] = predictions(student, images, device)
+        subject.save(student, student_folder(cell, member))
     if moves(training.teacher):
         own = getattr(training.teacher, "model", None)
-        if isinstance(own, TappedModel):
-            tensors |= {
-                f"teacher.{p}": predictions(own, images, device) for p, images in parts.items()
-            }
+        asked |= {"teacher": own} if isinstance(own, TappedModel) else {}
+    for who, model in asked.items():
+        for part in PARTS:
+            found = subject.answers(model, part, device, beside)
+            tensors |= {f"{who}.{part}.{n}".removesuffix("."): t for n, t in found.items()}
     write_atomically(cell.folder / "predictions.safetensors", lambda path: save_file(tensors, path))
+
+
+def _of(tensors: Mapping[str, Tensor], who: str) -> dict[str, Answers]:
+    """One model's answers by part: tensors are named WHO.PART, or WHO.PART.NAME."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        whose, part, *name = key.split(".", 2)
+        if whose == who:
+            found.setdefault(part, {})[name[0] if name else ""] = tensor
+    return dict(found)
+
+
+def _nobody() -> None:
+    return None
 
 
 def forget(folder: Path) -> None:

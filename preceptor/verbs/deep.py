@@ -25,7 +25,11 @@ def deep_check(recipe: Recipe) -> list[str]:
     """Takes a few steps of each stage with an untrained teacher; nothing is kept."""
     with tempfile.TemporaryDirectory() as scratch:
         experiment = Experiment(recipe, Path(scratch), _unwatched)
-        lines, seconds, disk = [f"data: {_data(experiment)}"], dict.fromkeys(recipe.ways(), 0.0), 0
+        lines, seconds, disk = (
+            [f"data: {experiment.subject.describe()}"],
+            dict.fromkeys(recipe.ways(), 0.0),
+            0,
+        )
         for arm in seconds:
             lines += [f"{arm}:"] if recipe.variants else []
             way = experiment.taught_as(arm)
@@ -61,12 +65,6 @@ def _tried(experiment: Experiment, stage: Stage, scratch: Path) -> tuple[float, 
 def _unwatched(cell: Cell, losses: Losses) -> None:
     """Nobody looks at so few steps."""
     del cell, losses
-
-
-def _data(experiment: Experiment) -> str:
-    data = experiment.data
-    sizes = f"{len(data.train)} train, {len(data.validation)} validation, {len(data.test)} test"
-    return f"{sizes}, {data.num_classes} classes, images {' x '.join(map(str, data.shape))}"
 
 
 def _peak() -> int:

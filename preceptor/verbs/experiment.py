@@ -11,9 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-from preceptor.data.image_source import ImageSource
-from preceptor.data.images import ImageData
-from preceptor.models.load import load_model
+from preceptor.data.source import Source
 from preceptor.models.tapped import TappedModel
 from preceptor.objectives.base import Objective
 from preceptor.objectives.ce import CE
@@ -21,12 +19,14 @@ from preceptor.objectives.label_smoothing import LabelSmoothing
 from preceptor.recipe import build
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.schema import STUDENT, Recipe, Stage
+from preceptor.recipe.subject import Subject, Taught
 from preceptor.recipe.teachers import (
     AnyTeacher,
     BornAgainTeacher,
     CachedTeacher,
     EnsembleTeacher,
     LiveTeacher,
+    NobodyTeacher,
     PeersTeacher,
 )
 from preceptor.teachers.base import Teacher
@@ -36,7 +36,6 @@ from preceptor.train.fit import Losses
 from preceptor.train.plan import Plan
 from preceptor.train.session import Keeping
 from preceptor.verbs.cells import Cell, Finished, Stretch, run_cell, steps_of, student_folder
-from preceptor.verbs.stores import cached
 
 TEACHER_SEED = 0
 """A run has one teacher, the same for every seed."""
@@ -54,20 +53,38 @@ class Experiment:
     watch: Watch
     arm: str = STUDENT
     own_teacher: bool = False
+    original: "Experiment | None" = None
 
     @cached_property
-    def data(self) -> ImageData:
-        """The images, loaded once."""
-        return build.image_data(self.recipe.data)
+    def subject(self) -> Subject:
+        """The data and what is particular to its kind, loaded once for all ways to teach."""
+        return build.subject(self.recipe.data) if self.original is None else self.original.subject
+
+    @cached_property
+    def fixed(self) -> Teacher | None:
+        """The run's last teacher that is a model or several, trained or loaded.
+
+        None where the student ends with its own past, its peers, or nobody as its teacher.
+        """
+        if self.original is not None:
+            return self.original.fixed
+        fixed: Teacher | None = None
+        for name, said in self.said_teachers().items():
+            whole = said.cached.teacher if isinstance(said, CachedTeacher) else said
+            if build.stands_still(whole):
+                fixed = self.teacher(whole, (), name)
+                self.subject.check_teacher(fixed)
+            elif not isinstance(whole, NobodyTeacher):
+                fixed = None
+        return fixed
 
     def taught_as(self, arm: str) -> "Experiment":
         """The same experiment with the student taught as a variant says."""
         if arm == self.arm:
             return self
         own = self.recipe.variants[arm].teacher is not None
-        other = replace(self, recipe=self.recipe.way(arm), arm=arm, own_teacher=own)
-        vars(other)["data"] = self.data  # Loaded once for all of them.
-        return other
+        way, first = self.recipe.way(arm), self.original or self
+        return replace(self, recipe=way, arm=arm, own_teacher=own, original=first)
 
     @property
     def keeping(self) -> Keeping:
@@ -76,7 +93,13 @@ class Experiment:
 
     def run(self, cell: Cell) -> Finished:
         """Train a cell to its end, or find it finished."""
-        return run_cell(cell, self.data, self.keeping, lambda losses: self.watch(cell, losses))
+        return run_cell(
+            cell,
+            self.subject,
+            self.keeping,
+            lambda losses: self.watch(cell, losses),
+            lambda: self.fixed,
+        )
 
     def students(self) -> tuple[AnyModel, ...]:
         """The models that learn: the student, and the others of a cohort."""
@@ -113,15 +136,16 @@ class Experiment:
         stretch = Stretch(
             CE(),
             plan,
-            lambda: build.source(self.recipe.data, self.data, plan, seed, every_label=True),
+            lambda *_: self.subject.teacher_source(said.model, plan, seed),
             _nobody,
         )
         return Cell(
             name,
             seed,
             self.folder / "teachers" / name,
-            lambda: [build.model(said.model, self.data, seed)],
+            lambda: [self.subject.model(said.model, seed)],
             (stretch,),
+            alone=True,
         )
 
     def trained(self, said: LiveTeacher, name: str) -> Teacher:
@@ -130,17 +154,17 @@ class Experiment:
             cell = self.teacher_cell(said, name)
             if not cell.done():
                 self.run(cell)
-            return Live(load_model({"folder": str(student_folder(cell))}))
+            return Live(self.subject.saved(student_folder(cell)))
         if said.load is not None:
-            return Live(build.loaded(said.model, said.load, self.data))
-        return Live(build.model(said.model, self.data, TEACHER_SEED))
+            return Live(self.subject.loaded(said.model, said.load))
+        return Live(self.subject.model(said.model, TEACHER_SEED))
 
     def teacher(self, said: AnyTeacher, students: Sequence[TappedModel], name: str) -> Teacher:
         """Whoever answers these students."""
         if isinstance(said, CachedTeacher):
             live = self.teacher(said.cached.teacher, students, name)
-            return cached(Path(said.cached.folder), live, self.data, self.recipe.data.augment)
-        return build.teacher(said, self.data, students, self.trained, name)
+            return self.subject.cached(Path(said.cached.folder), live, said.cached)
+        return build.teacher(said, self.subject, students, self.trained, name)
 
     def distilled(self, seed: int, lr: float | None = None) -> tuple[Cell, ...]:
         """The student's own training; the last cell is the arm that the report is about."""
@@ -185,16 +209,14 @@ class Experiment:
             if parent is not None and stage.teacher is None:
                 if not parent.done():
                     self.run(parent)
-                return Live(load_model({"folder": str(student_folder(parent))}))
+                return Live(self.subject.saved(student_folder(parent)))
             return self.teacher(said, students, name)
 
-        return Stretch(stage.objective, plan, lambda: self.source(stage, plan, seed), teacher)
+        def source(students: Sequence[TappedModel], teacher: Teacher | None) -> Source:
+            taught = None if teacher is None else Taught(students, teacher)
+            return self.subject.source(stage, plan, seed, taught)
 
-    def source(self, stage: Stage, plan: Plan, seed: int) -> ImageSource:
-        """A stage's batches; a stage may have data of its own."""
-        if stage.data is None:
-            return build.source(self.recipe.data, self.data, plan, seed)
-        return build.source(stage.data, build.image_data(stage.data), plan, seed)
+        return Stretch(stage.objective, plan, source, teacher)
 
     def plain(self, arm: str, seed: int, lr: float | None = None, member: int = 0) -> Cell:
         """An arm without a teacher: the control, label smoothing, or the longer run."""
@@ -202,7 +224,7 @@ class Experiment:
         if arm == "smoothing":
             objective = LabelSmoothing(amount=self.recipe.control.smoothing)
         steps = sum(
-            steps_of(stage.plan, self.source(stage, stage.plan, seed))
+            steps_of(stage.plan, self.subject.source(stage, stage.plan, seed))
             for stage in self.recipe.stages
         )
         if arm == "longer":
@@ -214,7 +236,7 @@ class Experiment:
         stretch = Stretch(
             objective,
             plan,
-            lambda: build.source(self.recipe.data, self.data, plan, seed).labelled_only(),
+            lambda *_: self.subject.plain_source(plan, seed),
             _nobody,
         )
         name = arm if member == 0 else f"{arm}-{member}"
@@ -228,9 +250,9 @@ class Experiment:
 
     def start(self, seed: int) -> list[TappedModel]:
         """The cohort before its first step; members differ in their weights."""
-        first = build.student(self.recipe.student, self.data, seed)
+        first = self.subject.student(self.recipe.student, seed)
         others = [
-            build.model(said, self.data, seed + 1000 * (index + 1))
+            self.subject.model(said, seed + 1000 * (index + 1))
             for index, said in enumerate(self.students()[1:])
         ]
         return [first, *others]
@@ -248,7 +270,7 @@ class Experiment:
 
 
 def tuned(experiment: Experiment, arm: str) -> float | None:
-    """The learning rate with the best validation accuracy at the first seed, for one arm.
+    """The learning rate with the best validation quality at the first seed, for one arm.
 
     Every arm tries the same rates once; None where the recipe tunes nothing.
     """
@@ -256,17 +278,16 @@ def tuned(experiment: Experiment, arm: str) -> float | None:
     if tune is None:
         return None
     seed = experiment.recipe.seed.first
-    accuracies: dict[float, float] = {}
+    found: dict[float, float] = {}
     for lr in tune.lr:
         cell = (
             experiment.plain(arm, seed, lr)
             if arm in experiment.recipe.control.arms
             else experiment.taught_as(arm).distilled(seed, lr)[-1]
         )
-        logits = experiment.run(cell).logits[0]["validation"]
-        right = logits.argmax(dim=-1) == experiment.data.validation.labels
-        accuracies[lr] = float(right.double().mean())
-    return max(accuracies, key=lambda lr: accuracies[lr])
+        answers = experiment.run(cell).answers[0]["validation"]
+        found[lr] = experiment.subject.quality(answers)
+    return max(found, key=lambda lr: found[lr])
 
 
 def _with_rate(plan: Plan, lr: float | None) -> Plan:

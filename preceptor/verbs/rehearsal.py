@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe import build
 from preceptor.recipe.schema import Stage
+from preceptor.recipe.subject import Taught
 from preceptor.recipe.teachers import BornAgainTeacher, CachedTeacher, LiveTeacher
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.live import Live
@@ -31,13 +32,13 @@ def rehearsed(experiment: Experiment, stage: Stage, students: Sequence[TappedMod
 
     def untrained(said: LiveTeacher, name: str) -> Teacher:
         del name
-        return Live(build.model(said.model, experiment.data, seed))
+        return Live(experiment.subject.model(said.model, seed))
 
     said = stage.teacher or experiment.recipe.teacher
     said = said.cached.teacher if isinstance(said, CachedTeacher) else said
     if isinstance(said, BornAgainTeacher):
         teacher: Teacher = Live(experiment.start(seed + 1)[0])
     else:
-        teacher = build.teacher(said, experiment.data, students, untrained)
-    source = experiment.source(stage, stage.plan, seed)
+        teacher = build.teacher(said, experiment.subject, students, untrained)
+    source = experiment.subject.source(stage, stage.plan, seed, Taught(students, teacher))
     return Training(students, teacher, stage.objective, source, stage.plan, seed=seed)

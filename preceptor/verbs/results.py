@@ -3,97 +3,44 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from preceptor.data.images import ImageData, ImageSet
 from preceptor.evaluate.cost import ModelCost, Timing, measure, model_cost
-from preceptor.evaluate.results import ArmResult, Losses, RunResult, SeedResult, Validation
-from preceptor.models.load import load_model
+from preceptor.evaluate.results import PLAIN, ArmResult, Losses, RunResult, SeedResult
 from preceptor.models.tapped import TappedModel
-from preceptor.recipe import build
 from preceptor.recipe.load import recipe_text
-from preceptor.recipe.teachers import CachedTeacher, NobodyTeacher
+from preceptor.recipe.schema import STUDENT
+from preceptor.recipe.subject import PARTS, Subject
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.ensemble import Ensemble
 from preceptor.teachers.live import Live
-from preceptor.train.checks import check_teacher_knows
-from preceptor.types import Batch, Dense
-from preceptor.verbs.cells import EVALUATION_BATCH, Cell, Finished, finished, student_folder
+from preceptor.verbs.cells import Cell, Finished, finished, student_folder
 from preceptor.verbs.experiment import TEACHER_SEED, Experiment
 from preceptor.verbs.progress import Progress
-
-_CHECKED = 512
-"""Held-out images on which a teacher shows that it knows anything."""
-
-_ENOUGH = 64
-"""With fewer, chance could explain what a fair teacher knows."""
 
 _PACKAGES = ("preceptor", "torch", "transformers", "accelerate", "numpy", "scikit-learn")
 
 
-@final
-@dataclass(frozen=True)
-class FixedTeacher:
-    """A teacher that is the same for every seed, and its answers to the held-out sets."""
-
-    teacher: Teacher
-    logits: Mapping[str, Tensor]
-
-
-def fixed_teacher(experiment: Experiment, progress: Progress) -> FixedTeacher | None:
-    """The run's last teacher that is a model or several, trained or loaded.
-
-    It and those of earlier stages first show that they know something. None where the student
-    ends with its own past, its peers, or nobody at all as its teacher.
-    """
-    data = experiment.data
+def fixed_teacher(experiment: Experiment, progress: Progress) -> Teacher | None:
+    """The run's last teacher that is a model or several, trained or loaded; see `Experiment`."""
     progress.plan(experiment.teachers())
-    fixed: Teacher | None = None
-    for name, said in experiment.said_teachers().items():
-        whole = said.cached.teacher if isinstance(said, CachedTeacher) else said
-        if build.stands_still(whole):
-            fixed = experiment.teacher(whole, (), name)
-            check_teacher_knows(fixed, *_chunk(data), data.num_classes)
-        elif not isinstance(whole, NobodyTeacher):
-            fixed = None
-    if fixed is None:
-        return None
-    logits = {
-        part: _answers(fixed, images)
-        for part, images in (("validation", data.validation), ("test", data.test))
-    }
-    return FixedTeacher(fixed, logits)
-
-
-def _chunk(data: ImageData) -> tuple[Batch, str]:
-    """Held-out images; where they are too few to tell anything, training images beside them."""
-    rows = torch.arange(min(_CHECKED, len(data.validation)))
-    held = data.validation.batch(rows)
-    if len(held) >= _ENOUGH:
-        return held, "held-out"
-    more = data.train.batch(data.train.labelled[: _ENOUGH - len(held)])
-    assert isinstance(held.inputs, Tensor)
-    assert isinstance(more.inputs, Tensor)
-    inputs = torch.cat([held.inputs, more.inputs])
-    return Batch(inputs, labels=torch.cat([held.labels, more.labels])), "held-out and training"
+    return experiment.fixed
 
 
 def run_result(
     experiment: Experiment,
-    fixed: FixedTeacher | None,
+    fixed: Teacher | None,
     arms: Mapping[str, Sequence[Cell]],
     phases: Mapping[str, float],
 ) -> RunResult:
     """Everything that the report is made from."""
-    recipe, data = experiment.recipe, experiment.data
-    example = data.test.batch(torch.arange(1)).inputs
-    assert isinstance(example, Tensor)
+    recipe, subject = experiment.recipe, experiment.subject
+    example = subject.example()
     found: list[ArmResult] = []
     models: dict[str, Any] = {}
     taught = [cell for cell in experiment.every_teacher() if cell.done()]
@@ -101,21 +48,21 @@ def run_result(
     for name, cells in arms.items():
         done = [finished(cell) for cell in cells]
         warnings += _warnings(cells, done)
-        shown = 1 if name in recipe.variants else len(done[0].logits)
+        shown = 1 if name in recipe.variants else len(done[0].answers)
         for member in range(shown):
             arm = name if member == 0 else f"peer-{member}"
-            model = load_model({"folder": str(student_folder(cells[0], member))})
+            model = subject.saved(student_folder(cells[0], member))
             models[arm] = model
             found.append(
                 ArmResult(
                     arm,
                     tuple(
-                        _seed_result(cell.seed, one, member, experiment)
+                        _seed_result(cell.seed, one, member, subject)
                         for cell, one in zip(cells, done, strict=True)
                     ),
                     model_cost(model, example),
                     versus="control" if member == 0 else f"control-{member}",
-                    unlabelled=_unlabelled(cells[0]),
+                    unlabelled=_unlabelled(experiment, name),
                 )
             )
     teacher, runnable = _teacher(experiment, fixed, arms, models, example)
@@ -123,8 +70,9 @@ def run_result(
         models["teacher"] = runnable
     return RunResult(
         name=recipe.name,
-        labels=data.test.labels.numpy(),
-        classes=data.class_names,
+        labels=subject.labels,
+        classes=subject.classes,
+        primary=subject.primary,
         arms=tuple(found),
         teacher=teacher,
         recipe=recipe_text(recipe),
@@ -139,24 +87,20 @@ def run_result(
 
 def _teacher(
     experiment: Experiment,
-    fixed: FixedTeacher | None,
+    fixed: Teacher | None,
     arms: Mapping[str, Sequence[Cell]],
     models: Mapping[str, Any],
-    example: Tensor,
+    example: Any,
 ) -> tuple[ArmResult | None, Any]:
     """The teacher as an arm, and something to time."""
-    data = experiment.data
+    subject = experiment.subject
     if fixed is not None:
         seconds = sum(finished(cell).seconds for cell in experiment.teachers() if cell.done())
         steps = sum(cell.steps for cell in experiment.teachers())
-        one = SeedResult(
-            TEACHER_SEED,
-            fixed.logits["test"].numpy(),
-            steps,
-            seconds,
-            Validation(fixed.logits["validation"].numpy(), data.validation.labels.numpy()),
-        )
-        members = _modules(fixed.teacher)
+        device = torch.device("cpu")
+        own = {part: subject.answers(fixed, part, device, lambda: None) for part in PARTS}
+        one = subject.seed_result(TEACHER_SEED, own, steps, seconds)
+        members = _modules(fixed)
         costs = [model_cost(member, example) for member in members]
         cost = ModelCost(
             sum(c.parameters for c in costs),
@@ -167,18 +111,12 @@ def _teacher(
     before = _generation_before(arms)
     cells = arms[before] if before else arms["distilled"]
     done = [finished(cell) for cell in cells]
-    logits = [one.logits[0] if before else one.teacher_logits for one in done]
-    if not all(logits):
+    answers = [one.answers[0] if before else one.teacher_answers for one in done]
+    if not all(answers):
         return None, None
     seeds = tuple(
-        SeedResult(
-            cell.seed,
-            own["test"].numpy(),
-            one.steps,
-            one.seconds,
-            Validation(own["validation"].numpy(), data.validation.labels.numpy()),
-        )
-        for cell, one, own in zip(cells, done, logits, strict=True)
+        subject.seed_result(cell.seed, own, one.steps, one.seconds)
+        for cell, one, own in zip(cells, done, answers, strict=True)
     )
     model = models[before or "distilled"]
     return ArmResult("teacher", seeds, model_cost(model, example)), model
@@ -190,16 +128,9 @@ def _generation_before(arms: Mapping[str, Sequence[Cell]]) -> str:
     return f"generation-{max(numbers)}" if numbers else ""
 
 
-def _seed_result(seed: int, one: Finished, member: int, experiment: Experiment) -> SeedResult:
-    labels = experiment.data.validation.labels.numpy()
-    return SeedResult(
-        seed,
-        one.logits[member]["test"].numpy(),
-        one.steps,
-        one.seconds,
-        Validation(one.logits[member]["validation"].numpy(), labels),
-        _curve(one.curve, f"{member}/" if member else ""),
-    )
+def _seed_result(seed: int, one: Finished, member: int, subject: Subject) -> SeedResult:
+    losses = _curve(one.curve, f"{member}/" if member else "")
+    return subject.seed_result(seed, one.answers[member], one.steps, one.seconds, losses)
 
 
 def _curve(entries: Sequence[Mapping[str, Any]], prefix: str) -> Losses:
@@ -217,17 +148,6 @@ def _belongs(term: str, prefix: str) -> bool:
     return term.startswith(prefix) if prefix else not term[0].isdigit()
 
 
-def _answers(teacher: Teacher, images: ImageSet) -> Tensor:
-    answers: list[Tensor] = []
-    for batch in images.batches(EVALUATION_BATCH):
-        distribution = teacher.signal(batch).whole
-        if isinstance(distribution, Dense) and distribution.temperature is None:
-            answers.append(distribution.logits)
-        else:
-            answers.append(distribution.log_probs(1.0))
-    return torch.cat(answers).float().cpu()
-
-
 def _modules(teacher: Teacher) -> list[TappedModel]:
     if isinstance(teacher, Ensemble):
         return [model for member in teacher.members for model in _modules(member)]
@@ -243,18 +163,24 @@ class _Together(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(self, inputs: Tensor) -> list[Any]:
+    def forward(self, inputs: Any) -> list[Any]:
         return [member(inputs) for member in self.members]
 
 
-def _timing(models: Mapping[str, Any], example: Tensor) -> Timing:
-    """One image at a time, one thread: what a server without batching would see."""
+def _timing(models: Mapping[str, Any], example: Any) -> Timing:
+    """One example at a time, one thread: what a server without batching would see."""
     shown = {k: v.cpu() for k, v in models.items() if k in ("teacher", "distilled", "control")}
     return measure(shown, example, generator=np.random.default_rng(0), threads=1)
 
 
-def _unlabelled(cell: Cell) -> int:
-    return max(len(stretch.source().unlabelled) for stretch in cell.stretches)
+def _unlabelled(experiment: Experiment, arm: str) -> int:
+    """Examples that an arm saw without their label; arms without a teacher see none."""
+    if arm in PLAIN or arm.startswith("control-"):
+        return 0
+    recipe = experiment.recipe.way(arm if arm in experiment.recipe.variants else STUDENT)
+    seed = recipe.seed.first
+    each = [experiment.subject.unlabelled(stage, stage.plan, seed) for stage in recipe.stages]
+    return max(each)
 
 
 def _warnings(cells: Sequence[Cell], done: Sequence[Finished]) -> list[str]:

@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from preceptor.evaluate.report import Report, Value
 from preceptor.models.load import load_model
 from preceptor.recipe import build
+from preceptor.recipe.images import image_data
+from preceptor.recipe.images import student as student_of
 from preceptor.recipe.load import recipe_of
 from preceptor.teachers.live import Live
 from preceptor.verbs.check import check
@@ -47,7 +49,7 @@ def test_a_recipe_runs_to_its_report(kind: str, tmp_path: Path) -> None:
     assert ("kd" in json.loads(lines[0])["terms"]) == (kind != "nobody")
     student = load_model({"folder": str(tmp_path / "arms/distilled/seed-0/student")})
     shown = load_file(tmp_path / "arms/distilled/seed-0/predictions.safetensors")["0.test"]
-    data = build.image_data(recipe_of(recipe).data)
+    data = image_data(recipe_of(recipe).data)
     with torch.no_grad():
         again = student(data.test.batch(torch.arange(len(data.test))).inputs).logits
     torch.testing.assert_close(again, shown)
@@ -58,10 +60,10 @@ def test_what_a_recipe_s_teacher_is_said_to_offer_is_what_it_offers(kind: str) -
     past: dict[str, Any] = {"past_predictions": {"momentum": 0.6}}
     others = {"averaged past": past, "peers": {"peers": {"others": [MLP]}}}
     read = recipe_of(small(teacher={**KINDS, **others}[kind]))
-    data = build.image_data(read.data)
-    student = build.student(read.student, data, 0)
+    subject = build.subject(read.data)
+    student = subject.student(read.student, 0)
     made = build.teacher(
-        read.teacher, data, [student], lambda said, _: Live(build.model(said.model, data, 0))
+        read.teacher, subject, [student], lambda said, _: Live(subject.model(said.model, 0))
     )
     assert build.offers(read.teacher) == made.offers()
 
@@ -195,8 +197,8 @@ def test_two_stages_of_fitnets_move_the_guided_half_first(tmp_path: Path) -> Non
     ran(recipe, tmp_path)
     kept = tmp_path / "arms/distilled/seed-0"
     after = load_file(kept / "stage-0/checkpoints/step-00000004/tensors.safetensors")
-    start = build.student(
-        recipe_of(recipe).student, build.image_data(recipe_of(recipe).data), 0
+    start = student_of(
+        recipe_of(recipe).student, image_data(recipe_of(recipe).data), 0
     ).state_dict()
     moved = {
         name
@@ -245,7 +247,7 @@ def test_a_student_that_reuses_the_classifier_is_saved_whole(tmp_path: Path) -> 
     ran(recipe, tmp_path)
     kept = tmp_path / "arms/distilled/seed-0"
     again = load_model({"folder": str(kept / "student")})
-    data = build.image_data(recipe_of(recipe).data)
+    data = image_data(recipe_of(recipe).data)
     with torch.no_grad():
         logits = again(data.test.batch(torch.arange(len(data.test))).inputs).logits
     torch.testing.assert_close(logits, load_file(kept / "predictions.safetensors")["0.test"])

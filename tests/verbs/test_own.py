@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from preceptor.cli import app
 from preceptor.models.load import load_model
-from preceptor.recipe import build
+from preceptor.recipe.images import image_data
 from preceptor.recipe.load import load_recipe, recipe_of
 from preceptor.recipe.methods import method
 from preceptor.testing import check_objective
@@ -125,7 +125,7 @@ def test_a_folder_of_pictures_and_a_model_of_one_s_own_in_ten_lines(here: Path) 
     }
     kept = place / "arms/distilled/seed-0"
     student = load_model({"folder": str(kept / "student")})
-    data = build.image_data(load_recipe("recipe.yaml").data)
+    data = image_data(load_recipe("recipe.yaml").data)
     assert data.shape == (3, 16, 16)
     with torch.no_grad():
         logits = student(data.test.batch(torch.arange(len(data.test))).inputs).logits
@@ -181,7 +181,7 @@ def test_a_transformers_model_from_its_configuration_learns_and_is_saved_as_one(
     again = AutoModelForImageClassification.from_pretrained(place / "student")
     assert again.config.num_labels == 3
     ours = load_model({"folder": str(place / "student")})
-    data = build.image_data(load_recipe(here / "run/recipe.yaml").data)
+    data = image_data(load_recipe(here / "run/recipe.yaml").data)
     with torch.no_grad():
         logits = ours(data.test.batch(torch.arange(len(data.test))).inputs).logits
     torch.testing.assert_close(logits, load_file(place / "predictions.safetensors")["0.test"])

@@ -95,7 +95,7 @@ def test_a_run_with_variants_writes_its_files_and_is_not_run_again(tmp_path: Pat
 def test_check_says_what_each_variant_reads_and_refuses_what_its_teacher_cannot_give() -> None:
     words = check(recipe_of(small(variants=WAYS)))
     assert words.count("again:") == 1
-    assert "probabilities at temperature 1 from the teacher (peers)" in words
+    assert "probabilities of every class at temperature 1 from the teacher (peers)" in words
     silent = {"teacher": {"nobody": {}}, "objective": KD}
     with pytest.raises(NeedsError) as caught:
         check(recipe_of(small(variants={"silent": silent})))

@@ -1,0 +1,168 @@
+"""Images as a recipe's subject: see `recipe.subject`."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from preceptor.data.image_source import ImageSource
+from preceptor.data.images import ImageSet
+from preceptor.evaluate.results import Losses, SeedResult, Validation
+from preceptor.models.load import load_model, save_model
+from preceptor.models.predict import predict
+from preceptor.models.tapped import TappedModel
+from preceptor.recipe.images import image_data, loaded, model, source, student
+from preceptor.recipe.models import AnyModel
+from preceptor.recipe.schema import Data, Stage, Student
+from preceptor.recipe.stores import cached
+from preceptor.recipe.subject import Answers, Subject, Taught
+from preceptor.teachers.base import Teacher
+from preceptor.train.checks import check_teacher_knows
+from preceptor.train.plan import Plan
+from preceptor.types import Batch, Dense
+
+EVALUATION_BATCH = 256
+
+_CHECKED = 512
+"""Held-out images on which a teacher shows that it knows anything."""
+
+_ENOUGH = 64
+"""With fewer, chance could explain what a fair teacher knows."""
+
+
+@final
+class ImageSubject(Subject):
+    """Images with labels."""
+
+    primary = "accuracy"
+
+    def __init__(self, said: Data) -> None:
+        self.said = said
+        self.data = image_data(said)
+        self.classes = self.data.class_names
+        self.num_classes = self.data.num_classes
+        self.num_examples = len(self.data.train)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The test images' classes."""
+        return self.data.test.labels.numpy()
+
+    def describe(self) -> str:
+        """Sizes of the three parts, classes, shape."""
+        data = self.data
+        sizes = f"{len(data.train)} train, {len(data.validation)} validation, {len(data.test)} test"
+        shape = " x ".join(map(str, data.shape))
+        return f"{sizes}, {data.num_classes} classes, images {shape}"
+
+    def model(self, said: AnyModel, seed: int) -> TappedModel:
+        """Normalised by the training pixels where it brings no weights."""
+        return model(said, self.data, seed)
+
+    def loaded(self, said: AnyModel, place: str) -> TappedModel:
+        """With weights from elsewhere, its classes checked."""
+        return loaded(said, place, self.data)
+
+    def saved(self, folder: Path) -> TappedModel:
+        """As it was saved."""
+        return load_model({"folder": str(folder)})
+
+    def save(self, model: TappedModel, folder: Path) -> None:
+        """Safetensors and a card."""
+        save_model(model, folder)
+
+    def student(self, said: Student, seed: int) -> TappedModel:
+        """Random, or from a folder."""
+        return student(said, self.data, seed)
+
+    def source(
+        self, stage: Stage, plan: Plan, seed: int, taught: Taught | None = None
+    ) -> ImageSource:
+        """Labelled images, and unlabelled ones beside them; a stage may have data of its own."""
+        del taught
+        assert stage.data is None or isinstance(stage.data, Data)
+        said = stage.data or self.said
+        data = self.data if stage.data is None else image_data(said)
+        return source(said, data, plan, seed)
+
+    def plain_source(self, plan: Plan, seed: int) -> ImageSource:
+        """The labelled images alone."""
+        return source(self.said, self.data, plan, seed).labelled_only()
+
+    def teacher_source(self, said: AnyModel, plan: Plan, seed: int) -> ImageSource:
+        """Every label of the training part, nothing omitted."""
+        del said
+        return source(self.said, self.data, plan, seed, every_label=True)
+
+    def unlabelled(self, stage: Stage, plan: Plan, seed: int) -> int:
+        """Images without a label that the student sees."""
+        return len(self.source(stage, plan, seed).unlabelled)
+
+    def cached(self, folder: Path, teacher: Teacher, said: Any) -> Teacher:
+        """Logits of every training image in every view."""
+        del said
+        return cached(folder, teacher, self.data, self.said.augment)
+
+    def check_teacher(self, teacher: Teacher) -> None:
+        """Its accuracy on held-out images is better than chance."""
+        check_teacher_knows(teacher, *self._chunk(), self.num_classes)
+
+    def _chunk(self) -> tuple[Batch, str]:
+        """Held-out images; where they are too few to tell anything, training ones beside them."""
+        rows = torch.arange(min(_CHECKED, len(self.data.validation)))
+        held = self.data.validation.batch(rows)
+        if len(held) >= _ENOUGH:
+            return held, "held-out"
+        more = self.data.train.batch(self.data.train.labelled[: _ENOUGH - len(held)])
+        assert isinstance(held.inputs, Tensor)
+        assert isinstance(more.inputs, Tensor)
+        inputs = torch.cat([held.inputs, more.inputs])
+        return Batch(inputs, labels=torch.cat([held.labels, more.labels])), "held-out and training"
+
+    def answers(
+        self,
+        model: TappedModel | Teacher,
+        part: str,
+        device: torch.device,
+        beside: Callable[[], Teacher | None],
+    ) -> Answers:
+        """Logits [n, v], or log-probabilities where a teacher has no logits; nameless."""
+        del beside
+        images: ImageSet = getattr(self.data, part)
+        if isinstance(model, TappedModel):
+            found = predict(model.to(device), images.batches(EVALUATION_BATCH), device)
+            return {"": torch.from_numpy(found.logits)}
+        each: list[Tensor] = []
+        for batch in images.batches(EVALUATION_BATCH):
+            distribution = model.signal(batch).whole
+            if isinstance(distribution, Dense) and distribution.temperature is None:
+                each.append(distribution.logits)
+            else:
+                each.append(distribution.log_probs(1.0))
+        return {"": torch.cat(each).float().cpu()}
+
+    def quality(self, answers: Answers) -> float:
+        """The accuracy."""
+        right = answers[""].argmax(dim=-1) == self.data.validation.labels
+        return float(right.double().mean())
+
+    def seed_result(
+        self,
+        seed: int,
+        answers: Mapping[str, Answers],
+        steps: int,
+        seconds: float,
+        losses: Losses | None = None,
+    ) -> SeedResult:
+        """Logits of both parts."""
+        held = Validation(answers["validation"][""].numpy(), self.data.validation.labels.numpy())
+        return SeedResult(seed, answers["test"][""].numpy(), steps, seconds, held, losses)
+
+    def example(self) -> Tensor:
+        """One test image."""
+        inputs = self.data.test.batch(torch.arange(1)).inputs
+        assert isinstance(inputs, Tensor)
+        return inputs

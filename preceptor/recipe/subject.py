@@ -1,0 +1,133 @@
+"""What a recipe's data are about, images or text: how models are made for it, fed and asked.
+
+A run (`verbs`) trains cells without knowing what is in a batch. What differs between images and
+text is said here once, and kept by `recipe/images.py` and `recipe/texts.py`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from preceptor.data.source import Source
+from preceptor.evaluate.results import Losses, SeedResult
+from preceptor.models.tapped import TappedModel
+from preceptor.recipe.models import AnyModel
+from preceptor.recipe.schema import Stage, Student
+from preceptor.teachers.base import Teacher
+from preceptor.train.plan import Plan
+
+Answers = Mapping[str, Tensor]
+"""What a model answered to one part of the data, by name; what a report is made from."""
+
+PARTS = ("validation", "test")
+"""The held-out parts that every finished model is asked about."""
+
+
+class Subject(ABC):
+    """One kind of data, loaded, with everything that is particular to its kind."""
+
+    classes: tuple[str, ...] = ()
+    """The classes' names; none where text is written."""
+
+    primary: str
+    """The measure that the verdict is about, of `evaluate.report.MEASURES`."""
+
+    num_examples: int
+    """How many training examples there are."""
+
+    num_classes: int
+    """How many classes a model answers with."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> np.ndarray:
+        """The test items' labels, or their numbers."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """How much of what there is, in a line."""
+
+    @abstractmethod
+    def model(self, said: AnyModel, seed: int) -> TappedModel:
+        """A model for this data; what is random in it comes from the seed."""
+
+    @abstractmethod
+    def loaded(self, said: AnyModel, place: str) -> TappedModel:
+        """A model with the weights in a folder or file."""
+
+    @abstractmethod
+    def saved(self, folder: Path) -> TappedModel:
+        """A model that `save` wrote."""
+
+    @abstractmethod
+    def save(self, model: TappedModel, folder: Path) -> None:
+        """Write a model in the form that its ecosystem loads."""
+
+    @abstractmethod
+    def student(self, said: Student, seed: int) -> TappedModel:
+        """The student at its start."""
+
+    @abstractmethod
+    def source(self, stage: Stage, plan: Plan, seed: int, taught: "Taught | None" = None) -> Source:
+        """Where the student's batches come from in a stage that a teacher may answer."""
+
+    @abstractmethod
+    def plain_source(self, plan: Plan, seed: int) -> Source:
+        """The same labelled draws without what only a teacher gives access to."""
+
+    @abstractmethod
+    def teacher_source(self, said: AnyModel, plan: Plan, seed: int) -> Source:
+        """What a teacher is trained on before: every label."""
+
+    @abstractmethod
+    def unlabelled(self, stage: Stage, plan: Plan, seed: int) -> int:
+        """How many examples the student sees in a stage without their label."""
+
+    @abstractmethod
+    def cached(self, folder: Path, teacher: Teacher, said: Any) -> Teacher:
+        """The teacher's signals on disk, written where they are not yet."""
+
+    @abstractmethod
+    def check_teacher(self, teacher: Teacher) -> None:
+        """Raise `TeacherFailure` where a teacher knows nothing of this data."""
+
+    @abstractmethod
+    def answers(
+        self,
+        model: TappedModel | Teacher,
+        part: str,
+        device: torch.device,
+        beside: Callable[[], Teacher | None],
+    ) -> Answers:
+        """What a model answers to a held-out part; `beside` gives the run's teacher, if any."""
+
+    @abstractmethod
+    def quality(self, answers: Answers) -> float:
+        """How good answers to the validation part are; more is better."""
+
+    @abstractmethod
+    def seed_result(
+        self,
+        seed: int,
+        answers: Mapping[str, Answers],
+        steps: int,
+        seconds: float,
+        losses: Losses | None = None,
+    ) -> SeedResult:
+        """A model's answers as what the report is made from."""
+
+    @abstractmethod
+    def example(self) -> Any:
+        """One example's inputs, to count operations and take times with."""
+
+
+class Taught:
+    """What a source of student-written examples needs: the student as it is, and its teacher."""
+
+    def __init__(self, students: Sequence[TappedModel], teacher: Teacher) -> None:
+        self.students, self.teacher = students, teacher
