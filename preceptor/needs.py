@@ -6,16 +6,18 @@ from typing import Literal
 Per = Literal["position", "example", "batch"]
 """What one number of a term is about."""
 
-Kind = Literal["logits", "probabilities", "bins", "draws"]
+Kind = Literal["logits", "probabilities", "bins", "draws", "chunks"]
 """What a teacher's distribution can be read as: raw logits; the probability of every class; of the
-largest classes with the mass of the rest (bins); or draws from it. Whoever gives probabilities
-gives bins, and a loss on bins that is linear in the teacher is unbiased on draws."""
+largest classes with the mass of the rest (bins); draws from it; or the probability of each stretch
+of bytes between places where two tokenisations meet (chunks). Whoever gives probabilities gives
+bins, and a loss on bins that is linear in the teacher is unbiased on draws."""
 
 WORDS: dict[Kind, str] = {
     "logits": "logits",
     "probabilities": "probabilities of every class",
     "bins": "probabilities",
     "draws": "draws from probabilities",
+    "chunks": "probabilities of aligned chunks of bytes",
 }
 """How a sentence names each kind."""
 
@@ -35,6 +37,7 @@ class Needs:
             their batch is never split, and is gathered over ranks.
         linear: the loss is linear in the teacher's probabilities, so that sampled targets leave
             its expectation unchanged.
+        foreign: what is read of the teacher makes sense where its vocabulary is another one.
     """
 
     kinds: frozenset[Kind] = frozenset()
@@ -47,6 +50,7 @@ class Needs:
     ids: bool = False
     scope: Per = "position"
     linear: bool = True
+    foreign: bool = False
 
     def __or__(self, other: "Needs") -> "Needs":
         order: tuple[Per, ...] = ("position", "example", "batch")
@@ -62,7 +66,12 @@ class Needs:
             ids=self.ids or other.ids,
             scope=wider,
             linear=self.linear and other.linear,
+            foreign=all(side.foreign or not side.reads_teacher() for side in (self, other)),
         )
+
+    def reads_teacher(self) -> bool:
+        """Whether anything is read of the teacher."""
+        return bool(self.kinds or self.teacher_taps or self.teacher_head)
 
     def unmet_by(self, offers: "Needs") -> tuple[str, ...]:
         """What is read here and not given there, each as the rest of a sentence."""
