@@ -32,7 +32,7 @@ def from_transformers(spec: Mapping[str, Any]) -> Built:
     attention = {"attn_implementation": spec["attention"]} if "attention" in spec else {}
     if isinstance(source, Mapping) or not spec.get("pretrained", has_weights(source)):
         _fit(config, spec)
-        return Built(auto.fromconfiguration(config, **attention), shape=_shape(config))
+        return Built(auto.from_config(config, **attention), shape=_shape(config))
     fresh = spec.get("fresh_head", False)
     if "classes" in spec and config.num_labels != spec["classes"]:
         if not fresh:

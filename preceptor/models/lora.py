@@ -3,6 +3,7 @@
 Dimension key: v classes, d width.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,8 @@ def with_adapters(module: nn.Module, said: Mapping[str, Any]) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        return peft.get_peft_model(module, config)
+        with _of_another_version():
+            return peft.get_peft_model(module, config)
     except ValueError as error:
         raise ModelError(
             f"adapters were put on {type(module).__name__} with {dict(said)}",
@@ -66,7 +68,8 @@ def read_adapters(module: nn.Module, folder: str | Path) -> nn.Module:
             "Give the folder that peft's `save_pretrained` wrote.",
         )
     try:
-        return _peft().PeftModel.from_pretrained(module, str(folder), is_trainable=True)
+        with _of_another_version():
+            return _peft().PeftModel.from_pretrained(module, str(folder), is_trainable=True)
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"the adapters in {folder} were put on a {type(module).__name__}",
@@ -175,6 +178,16 @@ def _require_plain(layer: Any, name: str) -> None:
             "of adapters on a head, plain low-rank ones are read",
             "Leave the head out of `targets`, or train it as a whole.",
         )
+
+
+@contextmanager
+def _of_another_version() -> Iterator[None]:
+    """peft asks for an attribute that transformers has renamed, and transformers says so."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
+        )
+        yield
 
 
 def _peft() -> Any:
