@@ -1,0 +1,1 @@
+"""Text that models write becomes data: rollouts in the stream, a teacher's answers in a file."""
