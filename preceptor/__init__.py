@@ -44,6 +44,7 @@ _HOMES = {
     "AttentionMaps": "preceptor.objectives.attention_maps",
     "AttentionTransfer": "preceptor.objectives.attention_transfer",
     "BYOT": "preceptor.objectives.byot",
+    "ByteChunks": "preceptor.objectives.byte_chunks",
     "CATKD": "preceptor.objectives.cat_kd",
     "CE": "preceptor.objectives.ce",
     "CrossEntropy": "preceptor.objectives.ce:CE",
@@ -67,6 +68,7 @@ _HOMES = {
     "RKD": "preceptor.objectives.rkd",
     "SimKD": "preceptor.objectives.simkd",
     "SP": "preceptor.objectives.sp",
+    "ULD": "preceptor.objectives.uld",
     "Teacher": "preceptor.teachers.base",
     "Cached": "preceptor.teachers.cached",
     "check_teacher": "preceptor.teachers.contract",
@@ -126,6 +128,7 @@ if TYPE_CHECKING:
     from preceptor.objectives.base import Sum as Sum
     from preceptor.objectives.base import Weighted as Weighted
     from preceptor.objectives.byot import BYOT as BYOT
+    from preceptor.objectives.byte_chunks import ByteChunks as ByteChunks
     from preceptor.objectives.cat_kd import CATKD as CATKD
     from preceptor.objectives.ce import CE as CE
     from preceptor.objectives.crd import CRD as CRD
@@ -152,6 +155,7 @@ if TYPE_CHECKING:
     from preceptor.objectives.schedules import Ramp as Ramp
     from preceptor.objectives.simkd import SimKD as SimKD
     from preceptor.objectives.sp import SP as SP
+    from preceptor.objectives.uld import ULD as ULD
     from preceptor.recipe.load import load_recipe as load_recipe
     from preceptor.recipe.load import recipe_text as recipe_text
     from preceptor.recipe.models import FactoryModel as FactoryModel

@@ -10,7 +10,7 @@ Kind = Literal["logits", "probabilities", "bins", "draws", "chunks"]
 """What a teacher's distribution can be read as: raw logits; the probability of every class; of the
 largest classes with the mass of the rest (bins); draws from it; or the probability of each stretch
 of bytes between places where two tokenisations meet (chunks). Whoever gives probabilities gives
-bins, and a loss on bins that is linear in the teacher is unbiased on draws."""
+bins and chunks, and a loss on bins that is linear in the teacher is unbiased on draws."""
 
 WORDS: dict[Kind, str] = {
     "logits": "logits",
@@ -76,7 +76,7 @@ class Needs:
     def unmet_by(self, offers: "Needs") -> tuple[str, ...]:
         """What is read here and not given there, each as the rest of a sentence."""
         unmet: list[str] = []
-        ungiven = sorted(kind for kind in self.kinds if not self._is_met(kind, offers))
+        ungiven: list[Kind] = sorted(kind for kind in self.kinds if not self._is_met(kind, offers))
         if ungiven:
             gives = " and ".join(WORDS[kind] for kind in sorted(offers.kinds)) or "no distribution"
             biased = "bins" in ungiven and offers.kinds == {"draws"}
@@ -98,5 +98,7 @@ class Needs:
         if kind == "bins" and (
             "probabilities" in offers.kinds or (self.linear and "draws" in offers.kinds)
         ):
+            return True
+        if kind == "chunks" and "probabilities" in offers.kinds:
             return True
         return kind in offers.kinds

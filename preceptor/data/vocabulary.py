@@ -54,11 +54,11 @@ class Vocabulary:
         """One sentence to print.
 
         >>> Vocabulary(151_669, 151_936, 152_064).sentence()
-        '151,669 ids are shared; set aside: 267 of 151,936 student rows, 395 of 152,064 teacher rows'
+        '151,669 ids shared; set aside: 267 of 151,936 student rows, 395 of 152,064 teacher rows'
         """
         student, teacher = self.set_aside
         words = (
-            f"{self.classes:,} ids are shared; set aside: {student:,} of {self.student_rows:,} "
+            f"{self.classes:,} ids shared; set aside: {student:,} of {self.student_rows:,} "
             f"student rows, {teacher:,} of {self.teacher_rows:,} teacher rows"
         )
         if self.renamed:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from preceptor.models.tapped import TappedModel
 from preceptor.teachers.base import Teacher
+from preceptor.teachers.chunks import chunk_log_probs
 from preceptor.types import Batch, Dense, Inputs, Needs, Projected, Signal, map_tensors
 
 
@@ -69,7 +70,8 @@ def answer(model: TappedModel, batch: Batch) -> Signal:
     if outputs.is_projected():
         shown = outputs.projection
         hidden = placed(shown.hidden, batch.teacher_positions)
-        return Signal(Projected(hidden, shown.head), outputs.taps, shown.head)
+        chunks = chunk_log_probs(shown, batch)
+        return Signal(Projected(hidden, shown.head), outputs.taps, shown.head, chunks)
     head = outputs.head if model.has_head() else None
     return Signal(Dense(outputs.logits), outputs.taps, head)
 
