@@ -144,14 +144,15 @@ def _unlabelled(report: Report, kind: Kind) -> Iterator[str]:
 
 
 def _fidelity(report: Report) -> Iterator[str]:
-    agreement = report.arm(report.student).measures.get("agreement")
-    if not isinstance(agreement, Value):
-        return
-    beside = ""
-    if report.control:
-        own = estimate(report.arm(report.control).measures["agreement"])
-        beside = f"; the control, which never met it, on {own}"
-    yield f"The student answers as the teacher does on {estimate(agreement)} of the items{beside}."
+    for name, of in (("agreement", "items"), ("token_agreement", "tokens")):
+        agreement = report.arm(report.student).measures.get(name)
+        if not isinstance(agreement, Value):
+            continue
+        beside = ""
+        if report.control:
+            own = estimate(report.arm(report.control).measures[name])
+            beside = f"; the control, which never met it, on {own}"
+        yield f"The student answers as the teacher does on {estimate(agreement)} of the {of}{beside}."
 
 
 def _members(report: Report) -> Iterator[str]:

@@ -6,8 +6,9 @@ Below here there is no dict of options and no lookup by name.
 from collections.abc import Callable, Sequence
 
 from preceptor.models.tapped import TappedModel
+from preceptor.recipe.data import TextData
 from preceptor.recipe.image_subject import ImageSubject
-from preceptor.recipe.schema import Data
+from preceptor.recipe.schema import Recipe
 from preceptor.recipe.subject import Subject
 from preceptor.recipe.teachers import (
     AnyTeacher,
@@ -21,6 +22,8 @@ from preceptor.recipe.teachers import (
     PeersTeacher,
     SnapshotsTeacher,
 )
+from preceptor.recipe.text_subject import TextSubject
+from preceptor.recipe.texts import tokenizer_of
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.ema import EMA
 from preceptor.teachers.ensemble import Ensemble
@@ -31,8 +34,11 @@ from preceptor.teachers.snapshots import Snapshots
 from preceptor.types import Kind, Needs
 
 
-def subject(said: Data) -> Subject:
+def subject(recipe: Recipe) -> Subject:
     """What a recipe's data are about, loaded."""
+    said = recipe.data
+    if isinstance(said, TextData):
+        return TextSubject(said, lambda train: tokenizer_of(said, recipe.student.model, train))
     return ImageSubject(said)
 
 

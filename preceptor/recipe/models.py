@@ -1,10 +1,10 @@
 """How a recipe names a model: by zoo, timm, transformers, import path or folder."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from preceptor.fields import Count, Positive
+from preceptor.fields import Count, Fraction, Positive
 from preceptor.recipe.section import Section, which
 
 
@@ -110,14 +110,74 @@ class FolderModel(Model):
         return True
 
 
-MODEL_KEYS = ("zoo", "timm", "transformers", "factory", "folder")
+class Lora(Section):
+    """Low-rank adapters, which alone are trained.
+
+    Args:
+        rank: of each adapter.
+        alpha: the update is scaled by alpha / rank.
+        targets: the modules that get one, by the ends of their names; the library's usual ones
+            for the architecture where not given.
+        dropout: before each adapter.
+    """
+
+    rank: Count = 8
+    alpha: Positive = 16.0
+    targets: tuple[str, ...] | None = None
+    dropout: Fraction = 0.0
+
+
+class CausalModel(Model):
+    """A causal language model of transformers.
+
+    Args:
+        causal: a hub name, a local folder, or a configuration such as {model_type: llama}.
+        pretrained: whether its weights are read; where not given, if there are any.
+        dtype: what its weights are held in.
+        attention: the implementation of attention.
+        lora: adapters on a frozen base; without them every weight is trained.
+        adapters: a folder of adapters that were saved before.
+        vocabulary: how many rows of its head are tokens; where not given, as many as the
+            tokenizer has: models pad their vocabularies.
+        gradient_checkpointing: compute activations twice rather than keep them.
+        tokenizer: a folder or hub name; where not given the data's, or the model's own.
+        arguments: changes to the configuration.
+    """
+
+    causal: str | dict[str, Any]
+    pretrained: bool | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attention: str | None = None
+    lora: Lora | None = None
+    adapters: str | None = None
+    vocabulary: Count | None = None
+    gradient_checkpointing: bool = False
+    tokenizer: str | None = None
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    _asks: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def brings_weights(self) -> bool:
+        """Whether weights are read: a name's are, unless it is said otherwise."""
+        return isinstance(self.causal, str) if self.pretrained is None else self.pretrained
+
+    def said(self) -> dict[str, Any]:
+        """What `load_model` takes."""
+        return {
+            k: v for k, v in super().said().items() if k != "tokenizer" and v not in ({}, False)
+        }
+
+
+MODEL_KEYS = ("zoo", "timm", "transformers", "factory", "folder", "causal")
 
 AnyModel = Annotated[
     Annotated[ZooModel, Tag("<zoo>")]
     | Annotated[TimmModel, Tag("<timm>")]
     | Annotated[TransformersModel, Tag("<transformers>")]
     | Annotated[FactoryModel, Tag("<factory>")]
-    | Annotated[FolderModel, Tag("<folder>")],
+    | Annotated[FolderModel, Tag("<folder>")]
+    | Annotated[CausalModel, Tag("<causal>")],
     Discriminator(
         which(*MODEL_KEYS),
         custom_error_type="which",

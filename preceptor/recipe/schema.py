@@ -8,8 +8,11 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from preceptor.data.augment import Augment
 from preceptor.fields import Count, Index, OpenFraction, Positive
+from preceptor.recipe.data import AnyData
+from preceptor.recipe.data import Data as Data
+from preceptor.recipe.data import Splits as Splits
+from preceptor.recipe.data import TextData as TextData
 from preceptor.recipe.mix import Mix
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.problems import invalid
@@ -41,67 +44,6 @@ class Seeds(Section):
     def values(self) -> tuple[int, ...]:
         """The seeds themselves."""
         return tuple(range(self.first, self.first + self.count))
-
-
-class Splits(Section):
-    """One source for training and another for the final numbers.
-
-    Args:
-        train: a source as `Data` has it; validation is held out of it where it has none.
-        test: a source, all of whose images are the test part.
-    """
-
-    train: str
-    test: str
-
-
-class Data(Section):
-    """Which examples there are, which labels may be read, and what is held out.
-
-    Args:
-        kind: images, the only kind so far.
-        source: "digits", which scikit-learn bundles; a folder with one folder a class; a parquet
-            or .npz file, a folder or pattern of parquet files; `owner/name` on the Hugging Face
-            hub; or {train: ..., test: ...} with one of these each.
-        image: a table's column of images.
-        label: a table's column of labels.
-        class_names: the order of the classes, where the alphabetical one is not the teacher's.
-        labelled: how many training labels the student may read.
-        unlabelled: how many further training images it may see without their labels.
-        validation: the share of the training part held out for choices and early decisions,
-            where the source has no validation part of its own.
-        test: the share held out for the final numbers, where the source has no test part of its
-            own.
-        size: the side that images are resized to; where not given, their own.
-        channels: 1 or 3; where not given, the images' own.
-        augment: what is done to training images; nothing where not given.
-        omit: classes that the student never sees in training, by index.
-        limit: only so many training examples, for quick runs.
-    """
-
-    kind: Literal["images"] = "images"
-    source: str | Splits
-    image: str = "image"
-    label: str = "label"
-    class_names: tuple[str, ...] = ()
-    labelled: Count | Literal["all"] = "all"
-    unlabelled: Count | Literal["rest", "none"] = "none"
-    validation: OpenFraction = 0.15
-    test: OpenFraction = 0.2
-    size: Count | None = None
-    channels: Literal[1, 3] | None = None
-    augment: Augment | None = None
-    omit: tuple[Index, ...] = ()
-    limit: Count | None = None
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> "Data":
-        if self.labelled == "all" and self.unlabelled != "none":
-            why = "no unlabelled image is left where every label may be read"
-            raise invalid(
-                repr(self.unlabelled), why, "Set `labelled` to a number.", ("unlabelled",)
-            )
-        return self
 
 
 class FromFolder(Section):
@@ -136,7 +78,7 @@ class Stage(Section):
     objective: Mix
     plan: AnyPlan
     teacher: AnyTeacher | None = None
-    data: Data | None = None
+    data: AnyData | None = None
 
 
 class Variant(Section):
@@ -222,7 +164,7 @@ class Recipe(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "recipe"
     seed: Seeds = Seeds()
-    data: Data
+    data: AnyData
     teacher: AnyTeacher = NobodyTeacher()
     student: Student
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]

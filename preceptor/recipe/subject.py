@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from preceptor.data.source import Source
 from preceptor.evaluate.results import Losses, SeedResult
@@ -124,6 +124,10 @@ class Subject(ABC):
     @abstractmethod
     def example(self) -> Any:
         """One example's inputs, to count operations and take times with."""
+
+    def runnable(self, model: TappedModel) -> nn.Module:
+        """The model as whoever uses it runs it."""
+        return model
 
 
 class Taught:

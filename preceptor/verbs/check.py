@@ -8,7 +8,7 @@ from preceptor.objectives.base import Weighted
 from preceptor.recipe import build
 from preceptor.recipe.load import load_recipe
 from preceptor.recipe.presence import require_present
-from preceptor.recipe.schema import STUDENT, Recipe, Stage
+from preceptor.recipe.schema import STUDENT, Data, Recipe, Stage
 from preceptor.recipe.teachers import AnyTeacher, CachedTeacher, EnsembleTeacher, NobodyTeacher
 from preceptor.types import Needs
 
@@ -81,7 +81,8 @@ def _require_whole(said: AnyTeacher, recipe: Recipe) -> None:
                 "it keeps raw logits, and this teacher gives none",
                 "Average logits (combine: logits), or use the teacher without a cache.",
             )
-        if recipe.data.augment is not None and recipe.data.augment.views == 0:
+        data = recipe.data
+        if isinstance(data, Data) and data.augment is not None and data.augment.views == 0:
             raise RecipeError(
                 "a cached teacher with data.augment.views: 0",
                 "every epoch would show views that the cache does not hold",

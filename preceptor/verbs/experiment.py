@@ -58,7 +58,7 @@ class Experiment:
     @cached_property
     def subject(self) -> Subject:
         """The data and what is particular to its kind, loaded once for all ways to teach."""
-        return build.subject(self.recipe.data) if self.original is None else self.original.subject
+        return build.subject(self.recipe) if self.original is None else self.original.subject
 
     @cached_property
     def fixed(self) -> Teacher | None:

@@ -51,7 +51,7 @@ def run_result(
         shown = 1 if name in recipe.variants else len(done[0].answers)
         for member in range(shown):
             arm = name if member == 0 else f"peer-{member}"
-            model = subject.saved(student_folder(cells[0], member))
+            model = subject.runnable(subject.saved(student_folder(cells[0], member)))
             models[arm] = model
             found.append(
                 ArmResult(
@@ -100,7 +100,7 @@ def _teacher(
         device = torch.device("cpu")
         own = {part: subject.answers(fixed, part, device, lambda: None) for part in PARTS}
         one = subject.seed_result(TEACHER_SEED, own, steps, seconds)
-        members = _modules(fixed)
+        members = [subject.runnable(model) for model in _modules(fixed)]
         costs = [model_cost(member, example) for member in members]
         cost = ModelCost(
             sum(c.parameters for c in costs),
@@ -159,7 +159,7 @@ def _modules(teacher: Teacher) -> list[TappedModel]:
 class _Together(nn.Module):
     """Several models on one input, one after the other."""
 
-    def __init__(self, members: Sequence[TappedModel]) -> None:
+    def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 

@@ -60,7 +60,7 @@ def test_what_a_recipe_s_teacher_is_said_to_offer_is_what_it_offers(kind: str) -
     past: dict[str, Any] = {"past_predictions": {"momentum": 0.6}}
     others = {"averaged past": past, "peers": {"peers": {"others": [MLP]}}}
     read = recipe_of(small(teacher={**KINDS, **others}[kind]))
-    subject = build.subject(read.data)
+    subject = build.subject(read)
     student = subject.student(read.student, 0)
     made = build.teacher(
         read.teacher, subject, [student], lambda said, _: Live(subject.model(said.model, 0))

@@ -1,0 +1,99 @@
+"""How well a language model predicts held-out text, and how like its teacher: one number a row.
+
+Numbers are sums over a row's scored tokens over the mean row's count (or bytes), so that their mean
+over rows is the mean over all tokens (the bits of all bytes).
+
+Dimension key: n rows, t positions of a slice, v classes.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from preceptor.types import Batch, Distribution, Sampled, TopK
+
+SLICE = 1 << 22
+"""Entries t v of a slice of logits."""
+
+Shows = Callable[[Batch], Distribution]
+"""What a model answers at each position of a batch."""
+
+
+@dataclass
+class _Sums:
+    """Sums over each row's scored tokens."""
+
+    rows: int
+    of: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, name: str, row: Int[Tensor, " t"], values: Float[Tensor, " t"]) -> None:
+        held = self.of.setdefault(name, np.zeros(self.rows))
+        np.add.at(held, row.cpu().numpy(), values.double().cpu().numpy())
+
+
+@torch.no_grad()
+def token_scores(
+    shows: Shows,
+    batches: Iterable[Batch],
+    rows: int,
+    byte_counts: Int[np.ndarray, " n"],
+    beside: Shows | None = None,
+) -> Mapping[str, Float[np.ndarray, " n"]]:
+    """token_nll (nats), bits_per_byte; beside a teacher token_agreement and the two divergences.
+
+    Args:
+        shows: the model.
+        batches: all rows once; `ids` are 0 to rows - 1, `extra["row"]` says whose each position is.
+        rows: n.
+        byte_counts: UTF-8 bytes of what is scored of each row.
+        beside: its teacher, of the same vocabulary; divergences are of whole distributions.
+    """
+    sums = _Sums(rows)
+    for batch in batches:
+        index = batch.mask("all").flatten().nonzero().squeeze(1)
+        shown, other = shows(batch), None if beside is None else beside(batch)
+        row = batch.extra["row"].flatten()
+        labels = batch.labels.flatten()
+        for part in index.split(max(1, SLICE // _classes(shown))):
+            q = _log_probs(shown, part)
+            sums.add("tokens", row[part], torch.ones(len(part)))
+            chosen = q.gather(-1, labels[part].unsqueeze(-1)).squeeze(-1)
+            sums.add("token_nll", row[part], -chosen)
+            if other is None or isinstance(other, TopK | Sampled):
+                continue
+            p = _log_probs(other, part)
+            if p.shape == q.shape:  # Else it has another vocabulary, and nothing to compare.
+                _compare(sums, row[part], q, p)
+    tokens = sums.of.pop("tokens").mean()
+    found = {name: values / tokens for name, values in sums.of.items()}
+    found["bits_per_byte"] = sums.of["token_nll"] / math.log(2) / byte_counts.mean()
+    return found
+
+
+def _compare(sums: _Sums, row: Tensor, q: Tensor, p: Tensor) -> None:
+    sums.add("token_agreement", row, (p.argmax(dim=-1) == q.argmax(dim=-1)).double())
+    sums.add("kl_teacher_model", row, (p.exp() * (p - q)).sum(dim=-1))
+    sums.add("kl_model_teacher", row, (q.exp() * (q - p)).sum(dim=-1))
+
+
+def _log_probs(shown: Distribution, index: Tensor) -> Tensor:
+    here = shown.at(index)
+    assert not isinstance(here, TopK | Sampled)
+    return here.log_probs(1.0)
+
+
+def _classes(shown: Distribution) -> int:
+    if isinstance(shown, TopK | Sampled):
+        return shown.classes
+    first = shown.at(torch.zeros(1, dtype=torch.int64, device=_device(shown)))
+    return first.log_probs(1.0).shape[-1]
+
+
+def _device(shown: Distribution) -> torch.device:
+    tensors = [value for value in vars(shown).values() if isinstance(value, Tensor)]
+    return tensors[0].device if tensors else torch.device("cpu")

@@ -1,0 +1,254 @@
+"""Text as a recipe's subject: see `recipe.subject`."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from preceptor.data.source import Source
+from preceptor.data.text import TextSet
+from preceptor.data.text_source import TextSource
+from preceptor.data.verifiers import verifier
+from preceptor.errors import DataError, TeacherFailure
+from preceptor.evaluate.results import Losses, SeedResult
+from preceptor.evaluate.tokens import token_scores
+from preceptor.models.generate import generate
+from preceptor.models.load import load_model, save_model
+from preceptor.models.sampling import Sampling
+from preceptor.models.tapped import TappedModel
+from preceptor.recipe.data import TextData
+from preceptor.recipe.models import AnyModel
+from preceptor.recipe.schema import Stage, Student
+from preceptor.recipe.subject import Answers, Subject, Taught
+from preceptor.recipe.texts import language_model, parts_of, rendering_of, require_tokens
+from preceptor.teachers.base import Teacher
+from preceptor.teachers.live import Live
+from preceptor.train.plan import Plan
+from preceptor.types import Batch, Distribution
+
+EVALUATION_BATCH = 16
+_CHECKED = 64
+"""Held-out rows on which a teacher shows that it knows anything."""
+
+
+@final
+class TextSubject(Subject):
+    """Conversations, prompts with completions, or documents, as one tokenizer reads them."""
+
+    def __init__(self, said: TextData, tokenizer: Callable[[Any], Any]) -> None:
+        self.said = said
+        self.parts = parts_of(said)
+        self.tokenizer = tokenizer(self.parts.train)
+        self.rendering = rendering_of(said, self.tokenizer)
+        self.primary = "bits_per_byte" if said.verify is None else "accuracy"
+        self.num_classes = len(self.tokenizer)
+        self.num_examples = len(self.train)
+
+    @cached_property
+    def train(self) -> TextSet:
+        """The training part, rendered."""
+        return TextSet(self.parts.train, self.rendering, name="training")
+
+    @cached_property
+    def validation(self) -> TextSet:
+        """The validation part, rendered."""
+        return TextSet(self.parts.validation, self.rendering, name="validation")
+
+    @cached_property
+    def test(self) -> TextSet:
+        """The test part, rendered."""
+        return TextSet(self.parts.test, self.rendering, name="test")
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The test rows' numbers."""
+        return np.arange(len(self.test))
+
+    def describe(self) -> str:
+        """Sizes of the three parts, and the vocabulary."""
+        sizes = f"{len(self.train)} train, {len(self.validation)} validation, {len(self.test)} test"
+        skipped = self.parts.skipped()
+        left_out = f", {skipped} broken rows skipped" if skipped else ""
+        tokens = f"{int(self.train.lengths.sum()):,} training tokens of {self.num_classes:,}"
+        return f"{sizes} rows{left_out}, {tokens}"
+
+    def model(self, said: AnyModel, seed: int) -> TappedModel:
+        """A language model with a row of its head for every token."""
+        return language_model(said, seed, self.tokenizer)
+
+    def loaded(self, said: AnyModel, place: str) -> TappedModel:
+        """From a folder that a run saved, or that transformers loads."""
+        del said
+        return require_tokens(load_model({"folder": place}), self.tokenizer)
+
+    def saved(self, folder: Path) -> TappedModel:
+        """As it was saved."""
+        return load_model({"folder": str(folder)})
+
+    def save(self, model: TappedModel, folder: Path) -> None:
+        """A folder that transformers and vLLM load, with the tokenizer."""
+        save_model(model, folder, self.tokenizer)
+
+    def student(self, said: Student, seed: int) -> TappedModel:
+        """Random, pretrained, or from a folder."""
+        if said.start == "random":
+            return self.model(said.model, seed)
+        return self.loaded(said.model, said.start.folder)
+
+    def source(self, stage: Stage, plan: Plan, seed: int, taught: Taught | None = None) -> Source:
+        """The training rows, mixed with what the student writes where the stage says so."""
+        del stage, taught
+        return TextSource(self.train, batch=plan.batch, seed=seed)
+
+    def plain_source(self, plan: Plan, seed: int) -> Source:
+        """The training rows."""
+        return TextSource(self.train, batch=plan.batch, seed=seed)
+
+    def teacher_source(self, said: AnyModel, plan: Plan, seed: int) -> Source:
+        """The training rows."""
+        del said
+        return TextSource(self.train, batch=plan.batch, seed=seed)
+
+    def unlabelled(self, stage: Stage, plan: Plan, seed: int) -> int:
+        """None: every row is read by all arms."""
+        del stage, plan, seed
+        return 0
+
+    def cached(self, folder: Path, teacher: Teacher, said: Any) -> Teacher:
+        """Not here yet."""
+        raise NotImplementedError
+
+    def check_teacher(self, teacher: Teacher) -> None:
+        """It predicts held-out tokens better than one who knows nothing but how many there are."""
+        rows = np.arange(min(_CHECKED, len(self.validation)))
+        found = self._tokens(teacher, self.validation, rows, None)
+        nll, chance = float(found["token_nll"].mean()), float(np.log(self.num_classes))
+        if nll >= chance:
+            raise TeacherFailure(
+                f"the teacher needs {nll:.2f} nats a token of {len(rows)} held-out rows",
+                f"guessing among {self.num_classes} tokens needs {chance:.2f}",
+                "Check its weights, its tokenizer and its chat template.",
+            )
+
+    def answers(
+        self,
+        model: TappedModel | Teacher,
+        part: str,
+        device: torch.device,
+        beside: Callable[[], Teacher | None],
+    ) -> Answers:
+        """One number a row and measure."""
+        texts: TextSet = getattr(self, part)
+        if isinstance(model, TappedModel):
+            model.to(device)
+        rows = np.arange(len(texts))
+        found = dict(self._tokens(model, texts, rows, beside()))
+        if self.said.verify is not None:
+            found |= self._written(model, texts)
+        return {name: torch.from_numpy(numbers) for name, numbers in found.items()}
+
+    def quality(self, answers: Answers) -> float:
+        """The accuracy, or the bits saved."""
+        mean = float(answers[self.primary].mean())
+        return mean if self.primary == "accuracy" else -mean
+
+    def seed_result(
+        self,
+        seed: int,
+        answers: Mapping[str, Answers],
+        steps: int,
+        seconds: float,
+        losses: Losses | None = None,
+    ) -> SeedResult:
+        """Measures of the test rows."""
+        items = {name: numbers.numpy() for name, numbers in answers["test"].items()}
+        return SeedResult(seed, None, steps, seconds, losses=losses, items=items)
+
+    def example(self) -> Any:
+        """One test row."""
+        return self.test.batch([0]).inputs
+
+    def runnable(self, model: TappedModel) -> nn.Module:
+        """With the logits of every position, as whoever serves it computes them."""
+        return _WithLogits(model)
+
+    def _tokens(
+        self, model: TappedModel | Teacher, texts: TextSet, rows: Any, beside: Teacher | None
+    ) -> Mapping[str, np.ndarray]:
+        batches = (
+            texts.batch(rows[start : start + EVALUATION_BATCH])
+            for start in range(0, len(rows), EVALUATION_BATCH)
+        )
+        other = None if beside is None else lambda batch: beside.signal(batch).distribution
+        return token_scores(_shows(model), batches, len(rows), texts.bytes(rows), other)
+
+    def _written(self, model: TappedModel | Teacher, texts: TextSet) -> dict[str, np.ndarray]:
+        """What it answers to each prompt, and whether that is right."""
+        verify = self.said.verify
+        writer = model.model if isinstance(model, Live) else model
+        assert verify is not None
+        if not isinstance(writer, TappedModel):
+            return {}
+        right = verifier(verify.by, verify.after)
+        length = np.zeros(len(texts))
+        hit, ended = np.zeros(len(texts)), np.zeros(len(texts))
+        # Of one length together, so that little is padded.
+        order = np.argsort(texts.lengths, kind="stable")
+        for start in range(0, len(order), verify.batch):
+            rows = order[start : start + verify.batch]
+            written = generate(
+                writer,
+                texts.prompts(rows),
+                Sampling(max_new=verify.most, temperature=0.0),
+                seeds=rows.tolist(),
+                ends=self._ends(),
+                pad=self.rendering.pad,
+            )
+            for row, ids, end in zip(rows, written.ids, written.ended, strict=True):
+                text = self.tokenizer.decode(ids, skip_special_tokens=True)
+                hit[row] = right(text, self._answer(texts, int(row)))
+                length[row], ended[row] = len(ids), end
+        return {"accuracy": hit, "length": length, "ended": ended}
+
+    def _ends(self) -> set[int]:
+        ends = {self.tokenizer.eos_token_id}
+        if self.rendering.chats:
+            ends.add(self.rendering.end)
+        return {end for end in ends if end is not None}
+
+    def _answer(self, texts: TextSet, row: int) -> str:
+        said = texts.row(row)
+        reference = said.answer if said.answer is not None else said.completion
+        if reference is None:
+            raise DataError(
+                f"{said.place} has no answer",
+                "what a model writes is compared with one",
+                "Name the column (columns: {answer: ...}), or leave `verify` out.",
+            )
+        return reference
+
+
+def _shows(model: TappedModel | Teacher) -> Callable[[Batch], Distribution]:
+    if isinstance(model, Teacher):
+        return lambda batch: model.signal(batch).distribution
+
+    def shows(batch: Batch) -> Distribution:
+        model.eval()
+        return model(batch.inputs).projection
+
+    return shows
+
+
+@final
+class _WithLogits(nn.Module):
+    def __init__(self, model: TappedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Any) -> Tensor:
+        shown = self.model(inputs).projection
+        return shown.head.logits(shown.hidden)
