@@ -9,7 +9,6 @@ Dimension key: n tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, final
@@ -17,63 +16,12 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from preceptor.data.rendered import Rendered, Span, sizes_of
 from preceptor.data.rows import Message, Row
 from preceptor.errors import DataError
 
 Truncate = Literal["refuse", "left", "drop"]
 Turns = Literal["all", "last"]
-Span = tuple[int, int]
-
-
-@final
-@dataclass(frozen=True)
-class Rendered:
-    """One row as a model reads it.
-
-    Args:
-        ids: token ids [n].
-        spans: the tokens of each response, first and one past the last; in order.
-        sizes: UTF-8 bytes of the string that each token adds to those before it [n].
-        responses: the string of each response, without its end-of-turn token.
-    """
-
-    ids: NDArray[np.int32]
-    spans: tuple[Span, ...]
-    sizes: NDArray[np.int32]
-    responses: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def scored(self) -> NDArray[np.bool_]:
-        """Which tokens are predicted and scored [n]: the responses', never the very first."""
-        scored = np.zeros(len(self.ids), np.bool_)
-        for start, stop in self.spans:
-            scored[max(start, 1) : stop] = True
-        return scored
-
-    @property
-    def prompt(self) -> NDArray[np.int32]:
-        """What stands before the last response; everything where there is none."""
-        return self.ids[: self.spans[-1][0]] if self.spans else self.ids
-
-    @property
-    def response(self) -> NDArray[np.int32]:
-        """The last response, its end-of-turn token included."""
-        start, stop = self.spans[-1] if self.spans else (len(self.ids), len(self.ids))
-        return self.ids[start:stop]
-
-    @property
-    def bytes(self) -> int:
-        """UTF-8 bytes of what is scored."""
-        return int(self.sizes[self.scored].sum())
-
-    def cut(self, start: int, stop: int) -> "Rendered":
-        """The tokens from `start` up to `stop`, and what of the responses lies among them."""
-        inside = [(max(s, start) - start, min(e, stop) - start) for s, e in self.spans]
-        spans = tuple((s, e) for s, e in inside if s < e)
-        return Rendered(self.ids[start:stop], spans, self.sizes[start:stop])
 
 
 @final
@@ -143,6 +91,9 @@ class Rendering:
                 before a response changes once the response is there.
         """
         text, spans = self._markup(row)
+        return self._tokenized(row, text, spans)
+
+    def _tokenized(self, row: Row, text: str, spans: Sequence[Span]) -> Rendered:
         cuts = sorted({edge for span in spans for edge in span})
         ids, offsets = self._encoded(text, cuts)
         begins, ends = offsets[:, 0], offsets[:, 1]
@@ -150,9 +101,31 @@ class Rendering:
             (int(np.searchsorted(begins, start)), int(np.searchsorted(begins, stop)))
             for start, stop in spans
         )
-        return Rendered(
-            ids, tokens, _sizes(text, ends), tuple(self._bare(text[s:e]) for s, e in spans)
-        )
+        self._check_known(row, text, ids, offsets)
+        # Markers are no text: a turn's end costs bits and adds no byte.
+        sizes = np.where(np.isin(ids, list(self._added.values())), 0, sizes_of(text, ends))
+        return Rendered(ids, tokens, sizes, tuple(self._bare(text[s:e]) for s, e in spans))
+
+    def pieces(self, row: Row) -> list[Rendered]:
+        """The row within the model's context; nothing where it is dropped.
+
+        A document becomes windows: each begins with the last token of the one before it, so every
+        token but the document's first is scored once. Else see `truncate`.
+
+        Raises:
+            DataError: the row is too long, and is to be refused.
+        """
+        whole, most = self.render(row), self.max_length
+        if len(whole) <= most:
+            return [whole]
+        if row.form == "text":
+            starts = range(0, len(whole) - 1, most - 1)
+            return [whole.cut(start, min(start + most, len(whole))) for start in starts]
+        if self.truncate == "drop":
+            return []
+        if self.truncate == "left" and len(whole.response) < most:
+            return [whole.last(most)]
+        raise self._too_long(row, whole)
 
     def prompt(self, row: Row) -> NDArray[np.int32]:
         """What stands before the row's last response, as the model sees it when it is to write."""
@@ -245,6 +218,34 @@ class Rendering:
             np.concatenate([o + a for (_, o), a in zip(parts, edges, strict=False)]),
         )
 
+    def _check_known(
+        self, row: Row, text: str, ids: NDArray[np.int32], offsets: NDArray[np.int64]
+    ) -> None:
+        """Refuse a text of which the tokenizer does not know a character."""
+        own = self.tokenizer
+        unknown = own.unk_token_id
+        if unknown is None or unknown in (own.eos_token_id, own.bos_token_id, own.pad_token_id):
+            return
+        for index in (ids == unknown).nonzero()[0]:
+            start, stop = offsets[index]
+            if text[start:stop] != own.unk_token:
+                raise DataError(
+                    f"{row.place} holds {text[start:stop]!r}",
+                    "the tokenizer has no token for it, so a student could not learn the text",
+                    "Mend the row, or use a tokenizer over bytes.",
+                )
+
+    def _too_long(self, row: Row, whole: Rendered) -> DataError:
+        response = len(whole.response)
+        do = "Raise max_length, or drop such rows (truncate: drop)."
+        if response < self.max_length:
+            do = "Raise max_length, drop such rows, or cut their prompts (truncate: drop or left)."
+        return DataError(
+            f"{row.place} has {len(whole)} tokens, {response} of them the response",
+            f"the context holds {self.max_length}",
+            do,
+        )
+
     def _inconsistent(self, row: Row, turn: int, full: str, before: str, until: str) -> DataError:
         wanted = before if not full.startswith(before) else until
         at = next((i for i, (a, b) in enumerate(zip(full, wanted, strict=False)) if a != b), 0)
@@ -257,12 +258,3 @@ class Rendering:
             "Score the last turn alone (turns: last), set the template's variables"
             " (enable_thinking), or split the conversation into rows.",
         )
-
-
-def _sizes(text: str, ends: NDArray[np.int64]) -> NDArray[np.int32]:
-    """UTF-8 bytes that each token adds; one that ends inside a character adds all or none of it."""
-    reached = np.maximum.accumulate(ends) if len(ends) else ends
-    if not text.isascii():
-        widths = [len(character.encode("utf-8", "surrogatepass")) for character in text]
-        reached = np.concatenate([np.zeros(1, np.int64), np.cumsum(widths)])[reached]
-    return np.diff(reached, prepend=0).astype(np.int32)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, final, overload
 
@@ -62,6 +62,20 @@ class Row:
     def has_privileged_prompt(self) -> bool:
         """Whether the teacher sees something else before the response."""
         return self.teacher_prompt is not None or bool(self.teacher_messages)
+
+    def seen_by_teacher(self) -> "Row":
+        """The row with the teacher's own prompt before the same (last) response."""
+        if not self.has_privileged_prompt:
+            return self
+        turns: tuple[Message, ...] = self.teacher_messages
+        if self.form == "prompt" and not turns:
+            return replace(self, prompt=self.teacher_prompt, teacher_prompt=None)
+        turns = turns or ({"role": "user", "content": self.teacher_prompt},)
+        if self.form == "messages" and self.has_response:
+            turns = (*turns, self.messages[-1])
+        elif self.completion is not None:
+            turns = (*turns, {"role": "assistant", "content": self.completion})
+        return Row(self.number, self.place, messages=turns)
 
     def content(self) -> dict[str, Any]:
         """What it says, without its number and place."""

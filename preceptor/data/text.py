@@ -1,40 +1,47 @@
-"""Text as batches: rows rendered once into flat arrays, labels shifted once.
+"""Text as batches: rows rendered once into flat arrays of four bytes a token.
 
-Dimension key: b rows of a batch, t tokens, n rows of a set.
+Dimension key: b examples of a batch, n examples of a set.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, final
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
 
 import numpy as np
-import torch
-from jaxtyping import Int
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
 from preceptor.data.chat import Rendering
+from preceptor.data.collate import Example, Origin, collated
+from preceptor.data.compose import Ids, each_origin, joined, written
+from preceptor.data.compose import compose as compose
 from preceptor.data.ragged import Ragged
+from preceptor.data.rendered import Rendered
 from preceptor.data.rows import Row
+from preceptor.data.teacher_view import Seen, TeacherView
+from preceptor.errors import DataError
 from preceptor.types import Batch
-
-Ids = Sequence[int] | NDArray[np.integer] | Int[Tensor, " _"]
-"""Token ids of one row."""
-WRITERS = ("student", "teacher")
-"""Whose responses have a mask of their own: "student_written", "teacher_written"."""
 
 
 @final
 class TextSet:
     """Rows as one model reads them, and as its teacher does where that differs.
 
-    Example `i` of the set has the id `i`.
+    Example `i` has the id `i`. A row is one example; a document longer than the context is one
+    example a window (`Rendering.pieces`), so `row(i)` says which row it is of. Rows are rendered
+    when the set is made: whatever cannot be read is refused before anything is trained.
 
     Args:
         rows: what the data says.
         rendering: how the student reads it.
-        teacher: how the teacher reads it, where its template or its prompts differ; the vocabulary
-            is the same.
+        teacher: how the teacher reads it, where its template or its context differ; its vocabulary
+            is the same. Without it, rows with a prompt for the teacher alone are rendered as the
+            student would see them.
         name: what to call the set in a message.
+
+    Raises:
+        DataError: a row cannot be rendered, or nothing is left.
     """
 
     def __init__(
@@ -45,12 +52,37 @@ class TextSet:
         *,
         name: str = "training",
     ) -> None:
-        self.rows, self.rendering, self.teacher, self.name = rows, rendering, teacher, name
-        rendered = [rendering.render(row) for row in rows]
+        self.rows, self.rendering, self.name = rows, rendering, name
+        if teacher is None and any(row.has_privileged_prompt for row in rows):
+            teacher = rendering
+        self._view = None if teacher is None else TeacherView(rendering, teacher)
+        self.teacher = teacher
+        pieces = [(i, piece) for i, row in enumerate(rows) for piece in rendering.pieces(row)]
+        rendered = [piece for _, piece in pieces]
+        self._source = np.array([i for i, _ in pieces], np.int64)
         self._ids = Ragged.of((r.ids for r in rendered), np.int32)
         self._scored = Ragged.of((r.scored for r in rendered), np.bool_)
         self._prompts = np.array([len(r.prompt) for r in rendered], np.int64)
         self._bytes = np.array([r.bytes for r in rendered], np.int64)
+        self._seen = self._seen_by_teacher(rendered)
+        if not len(self):
+            raise DataError(
+                f"the {name} set is empty",
+                f"{len(self.dropped)} rows were dropped because they are too long"
+                if self.dropped
+                else "no rows were given",
+                "Raise max_length, or give rows.",
+            )
+
+    def _seen_by_teacher(self, rendered: Sequence[Rendered]) -> "_Views | None":
+        if self._view is None:
+            return None
+        seen = [self._view.of(self.row(i), each) for i, each in enumerate(rendered)]
+        alike = all(
+            np.array_equal(s.ids, r.ids) and np.array_equal(s.scored, r.scored)
+            for s, r in zip(seen, rendered, strict=True)
+        )
+        return None if alike else _Views.of(seen)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -65,9 +97,43 @@ class TextSet:
         """Tokens of each example [n]."""
         return self._ids.lengths
 
+    @property
+    def prompt_lengths(self) -> NDArray[np.int64]:
+        """Tokens before each example's last response [n]."""
+        return self._prompts
+
+    @property
+    def teacher_lengths(self) -> NDArray[np.int64] | None:
+        """Tokens of each example as the teacher sees it [n]; None where it sees the same."""
+        return None if self._seen is None else self._seen.ids.lengths
+
+    @cached_property
+    def scored(self) -> NDArray[np.int64]:
+        """Scored tokens of each example [n]."""
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(self._scored.values)])
+        return np.diff(ends[self._scored.offsets])
+
+    @cached_property
+    def dropped(self) -> tuple[str, ...]:
+        """Places of the rows that were left out because they are too long."""
+        kept = set(self._source.tolist())
+        return tuple(row.place for i, row in enumerate(self.rows) if i not in kept)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 of every id, of what is scored, and of what the teacher sees."""
+        arrays = [self._ids, self._scored]
+        if self._seen is not None:
+            arrays += [self._seen.ids, self._seen.scored]
+        digest = hashlib.sha256()
+        for array in arrays:
+            digest.update(array.offsets.tobytes())
+            digest.update(array.values.tobytes())
+        return digest.hexdigest()
+
     def row(self, index: int) -> Row:
         """The row of the data that an example comes from."""
-        return self.rows[index]
+        return self.rows[int(self._source[index])]
 
     def prompts(self, indices: Ids) -> list[NDArray[np.int32]]:
         """What stands before each example's last response."""
@@ -77,129 +143,133 @@ class TextSet:
         """Each example's own last response; empty where it is a prompt alone."""
         return [self._ids[i][self._prompts[i] :] for i in _list(indices)]
 
+    def teacher_prompts(self, indices: Ids) -> list[NDArray[np.int32]]:
+        """What stands before each example's last response as the teacher sees it."""
+        if self._seen is None:
+            return self.prompts(indices)
+        seen = (self._seen[i] for i in _list(indices))
+        return [view.ids[: view.prompt] for view in seen]
+
     def bytes(self, indices: Ids) -> NDArray[np.int64]:
-        """UTF-8 bytes of what is scored of each."""
+        """UTF-8 bytes of what is scored of each: bits divided by them are bits per byte."""
         return self._bytes[_list(indices)]
 
-    def batch(self, indices: Ids, *, length: int | None = None, multiple: int = 8) -> Batch:
+    def batch(
+        self,
+        indices: Ids,
+        *,
+        length: int | None = None,
+        teacher_length: int | None = None,
+        multiple: int = 8,
+    ) -> Batch:
         """Some examples, padded to one length (a multiple of `multiple`, or `length` itself)."""
-        listed = _list(indices)
-        return _batch(
-            [self._ids[i] for i in listed],
-            [self._scored[i] for i in listed],
-            listed,
-            self.rendering.pad,
-            origin=["data"] * len(listed),
-            length=length,
-            multiple=multiple,
+        return self._collated(
+            [self.example(i) for i in _list(indices)], length, teacher_length, multiple
         )
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All examples once in their order, `size` at a time: for evaluation."""
+        for start in range(0, len(self), size):
+            yield self.batch(range(start, min(start + size, len(self))))
 
     def compose(
         self,
         indices: Ids,
-        responses: Sequence[Ids],
-        origin: str | Sequence[str],
+        responses: Sequence[ArrayLike],
+        origin: Origin | Sequence[Origin],
         *,
-        extra: Mapping[str, Sequence[Any]] | None = None,
+        extra: Mapping[str, Sequence[ArrayLike]] | None = None,
         length: int | None = None,
+        teacher_length: int | None = None,
         multiple: int = 8,
     ) -> Batch:
         """These examples' prompts with other responses after them: rollouts.
 
         Args:
             indices: examples, as often as wanted.
-            responses: token ids after each prompt, with the token that ends them where the writer
-                came to an end.
+            responses: token ids after each prompt, with the token that ends them
+                (`rendering.end`) where the writer came to an end. Those of origin "data" are not
+                read: the example stands as it is, all its turns scored.
             origin: who wrote: "data", "student" or "teacher"; for all, or one an example.
-            extra: numbers for each response token, by name ("sampled_log_p"); 0 elsewhere.
-            length: the tokens that the batch is padded to.
-            multiple: where `length` is not given, pad to a multiple of this.
+            extra: numbers for each response token, by name ("sampled_log_p"), one sequence an
+                example; 0 elsewhere.
+            length: tokens to pad to.
+            teacher_length: the same for the teacher's sequences.
+            multiple: what lengths that are not given are rounded up to a multiple of.
         """
-        return compose(
-            self.prompts(indices),
-            responses,
-            origin,
-            ids=indices,
+        listed = _list(indices)
+        writers = each_origin(origin, len(listed))
+        prompts, theirs = self.prompts(indices), self.teacher_prompts(indices)
+        examples: list[Example] = []
+        for k, (index, writer) in enumerate(zip(listed, writers, strict=True)):
+            if writer == "data":
+                examples.append(self.example(index))
+                continue
+            numbers = {name: np.asarray(each[k]) for name, each in (extra or {}).items()}
+            response = np.asarray(responses[k], np.int32)
+            seen = None if self._seen is None else self._after(theirs[k], response)
+            examples.append(written(prompts[k], response, index, writer, seen, numbers))
+        return self._collated(examples, length, teacher_length, multiple)
+
+    def _after(self, prompt: NDArray[np.int32], response: NDArray[np.int32]) -> Seen:
+        assert self._view is not None
+        return joined(prompt, self._view.response(response))
+
+    def example(self, index: int) -> Example:
+        """One example, ready to be collated."""
+        seen = None if self._seen is None else self._seen[index]
+        return Example(self._ids[index], self._scored[index], index, teacher=seen)
+
+    def _collated(
+        self,
+        examples: Sequence[Example],
+        length: int | None,
+        teacher_length: int | None,
+        multiple: int,
+    ) -> Batch:
+        return collated(
+            examples,
             pad=self.rendering.pad,
-            extra=extra,
+            teacher_pad=self.rendering.pad if self.teacher is None else self.teacher.pad,
             length=length,
+            teacher_length=teacher_length,
             multiple=multiple,
         )
 
 
-def compose(
-    prompts: Sequence[Ids],
-    responses: Sequence[Ids],
-    origin: str | Sequence[str],
-    *,
-    ids: Ids,
-    pad: int = 0,
-    teacher_prompts: Sequence[Ids] | None = None,
-    extra: Mapping[str, Sequence[Any]] | None = None,
-    length: int | None = None,
-    multiple: int = 8,
-) -> Batch:
-    """A batch of prompts and given responses, all tokens of the responses scored.
+@final
+@dataclass(frozen=True)
+class _Views:
+    """What the teacher sees of every example."""
 
-    Args:
-        prompts: token ids before each response.
-        responses: token ids of each response.
-        origin: who wrote: "data", "student" or "teacher"; for all, or one a row.
-        ids: the rows' numbers.
-        pad: what stands where nothing is.
-        teacher_prompts: what the teacher sees before the same response, where that differs.
-        extra: numbers for each response token, by name; 0 elsewhere.
-        length: the tokens that the batch is padded to.
-        multiple: where `length` is not given, pad to a multiple of this.
-    """
-    del teacher_prompts, extra
-    whole = [
-        np.concatenate([_array(p), _array(r)]) for p, r in zip(prompts, responses, strict=True)
-    ]
-    scored = [np.arange(len(w)) >= max(1, len(p)) for w, p in zip(whole, prompts, strict=True)]
-    each = [origin] * len(whole) if isinstance(origin, str) else list(origin)
-    return _batch(whole, scored, _list(ids), pad, origin=each, length=length, multiple=multiple)
+    ids: Ragged
+    scored: Ragged
+    prompts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, seen: Sequence[Seen]) -> "_Views":
+        ids = Ragged.of((s.ids for s in seen), np.int32)
+        scored = Ragged.of((s.scored for s in seen), np.bool_)
+        return cls(ids, scored, np.array([s.prompt for s in seen], np.int64))
+
+    def __getitem__(self, index: int) -> Seen:
+        return Seen(self.ids[index], self.scored[index], int(self.prompts[index]))
 
 
-def _batch(
-    ids: Sequence[NDArray],
-    scored: Sequence[NDArray[np.bool_]],
-    rows: Sequence[int],
-    pad: int,
-    *,
-    origin: Sequence[str],
-    length: int | None,
-    multiple: int,
-) -> Batch:
-    longest = max((len(each) for each in ids), default=1)
-    width = length or -(-longest // multiple) * multiple
-    shape = (len(ids), width)
-    tokens, attention = np.full(shape, pad, np.int64), np.zeros(shape, np.int64)
-    labels, row, offset = (np.full(shape, -1, np.int64) for _ in range(3))
-    for i, (each, counts) in enumerate(zip(ids, scored, strict=True)):
-        tokens[i, : len(each)], attention[i, : len(each)] = each, 1
-        places = counts.nonzero()[0] - 1
-        labels[i, places] = each[places + 1]
-        row[i, places], offset[i, places] = rows[i], np.arange(len(places))
-    mask = torch.from_numpy(labels >= 0)
-    written = {
-        f"{who}_written": mask & torch.tensor([o == who for o in origin])[:, None]
-        for who in WRITERS
-    }
-    return Batch(
-        {"input_ids": torch.from_numpy(tokens), "attention_mask": torch.from_numpy(attention)},
-        labels=torch.from_numpy(labels),
-        mask=mask,
-        ids=torch.as_tensor(rows, dtype=torch.int64),
-        origin=origin[0] if len(set(origin)) == 1 else "data",
-        masks=written,
-        extra={"row": torch.from_numpy(row), "offset": torch.from_numpy(offset)},
-    )
+@final
+@dataclass(frozen=True)
+class TextData:
+    """The three sets of a run; no document is in two of them (`splitting.split_rows`)."""
 
+    train: TextSet
+    validation: TextSet
+    test: TextSet
 
-def _array(ids: Ids) -> NDArray[np.int64]:
-    return np.asarray(ids, dtype=np.int64)
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the student's tokenizer knows."""
+        return self.train.vocabulary
 
 
 def _list(ids: Ids) -> list[int]:
-    return _array(ids).tolist()
+    return np.asarray(ids, dtype=np.int64).tolist()
