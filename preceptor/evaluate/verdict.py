@@ -152,7 +152,8 @@ def _fidelity(report: Report) -> Iterator[str]:
         if report.control:
             own = estimate(report.arm(report.control).measures[name])
             beside = f"; the control, which never met it, on {own}"
-        yield f"The student answers as the teacher does on {estimate(agreement)} of the {of}{beside}."
+        same = f"The student answers as the teacher does on {estimate(agreement)} of the {of}"
+        yield f"{same}{beside}."
 
 
 def _members(report: Report) -> Iterator[str]:

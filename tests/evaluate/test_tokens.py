@@ -1,0 +1,76 @@
+"""Held-out tokens: sums over rows whose means are the corpus's."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, rel_entr, softmax
+
+from preceptor.evaluate.tokens import token_scores
+from preceptor.types import Batch, Dense, Distribution, Head, Projected
+
+ROWS, TOKENS, CLASSES = 3, 5, 7
+
+
+def _batch() -> tuple[Batch, torch.Tensor]:
+    """Rows of 5, 3 and 1 scored tokens."""
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.randint(CLASSES, (ROWS, TOKENS), generator=draw)
+    lengths = torch.tensor([5, 3, 1])
+    mask = torch.arange(TOKENS) < lengths[:, None]
+    row = torch.where(mask, torch.arange(ROWS)[:, None], -1)
+    batch = Batch(
+        {"input_ids": labels}, labels=labels.masked_fill(~mask, -1), mask=mask, extra={"row": row}
+    )
+    return batch, mask
+
+
+def _logits(seed: int) -> torch.Tensor:
+    return torch.randn(ROWS, TOKENS, CLASSES, generator=torch.Generator().manual_seed(seed))
+
+
+def test_means_over_rows_are_means_over_all_tokens_and_bytes() -> None:
+    batch, mask = _batch()
+    logits = _logits(1)
+    sizes = np.array([9, 4, 2])
+    found = token_scores(lambda _: Dense(logits), [batch], ROWS, sizes)
+    logs = log_softmax(logits.double().numpy(), axis=-1)[mask.numpy()]
+    nll = -logs[np.arange(9), batch.labels[mask].numpy()]
+    assert found["token_nll"].mean() == pytest.approx(nll.mean(), rel=1e-6)
+    bits = nll.sum() / math.log(2) / sizes.sum()
+    assert found["bits_per_byte"].mean() == pytest.approx(bits, rel=1e-6)
+
+
+def test_divergences_from_the_teacher_are_scipys() -> None:
+    batch, mask = _batch()
+    own, other = _logits(1), _logits(2)
+    sizes = np.array([9, 4, 2])
+    found = token_scores(lambda _: Dense(own), [batch], ROWS, sizes, beside=lambda _: Dense(other))
+    q, p = (softmax(each.double().numpy(), axis=-1)[mask.numpy()] for each in (own, other))
+    forward, reverse = rel_entr(p, q).sum(-1).mean(), rel_entr(q, p).sum(-1).mean()
+    assert found["kl_teacher_model"].mean() == pytest.approx(forward, rel=1e-5)
+    assert found["kl_model_teacher"].mean() == pytest.approx(reverse, rel=1e-5)
+    same = (q.argmax(-1) == p.argmax(-1)).mean()
+    assert found["token_agreement"].mean() == pytest.approx(same)
+
+
+def test_slices_and_a_projection_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, _ = _batch()
+    hidden, weight = torch.randn(ROWS, TOKENS, 4), torch.randn(CLASSES, 4)
+    head = Head(weight, scale=2.0, cap=3.0)
+    shown: list[Distribution] = [Projected(hidden, head), Dense(head.logits(hidden))]
+    whole = [token_scores(lambda _, d=d: d, [batch], ROWS, np.ones(3, int)) for d in shown]
+    monkeypatch.setattr("preceptor.evaluate.tokens.SLICE", 2 * CLASSES)
+    sliced = token_scores(lambda _: shown[0], [batch], ROWS, np.ones(3, int))
+    for found in (whole[1], sliced):
+        np.testing.assert_allclose(found["token_nll"], whole[0]["token_nll"], rtol=1e-5)
+
+
+def test_a_teacher_of_another_vocabulary_is_not_compared() -> None:
+    batch, _ = _batch()
+    other = torch.zeros(ROWS, TOKENS, CLASSES + 1)
+    found = token_scores(
+        lambda _: Dense(_logits(1)), [batch], ROWS, np.ones(3, int), beside=lambda _: Dense(other)
+    )
+    assert set(found) == {"token_nll", "bits_per_byte"}

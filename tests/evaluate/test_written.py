@@ -1,0 +1,103 @@
+"""Reports of what writes text: measures a row, more or less of which is better."""
+
+import numpy as np
+import pytest
+
+from preceptor.errors import DataError, NonFiniteError
+from preceptor.evaluate.assembly import build_report
+from preceptor.evaluate.compare import compare, comparison_text
+from preceptor.evaluate.cost import ModelCost
+from preceptor.evaluate.render import render_html
+from preceptor.evaluate.report import Report, Undefined, Value
+from preceptor.evaluate.results import ArmResult, RunResult, SeedResult
+from preceptor.evaluate.tables import render_markdown, render_text
+
+ITEMS = 200
+COST = ModelCost(1000, 4000, 10_000)
+BITS = {"teacher": 1.5, "distilled": 1.8, "control": 2.0, "smoothing": 2.02}
+
+
+def _run(primary: str, levels: dict[str, float] = BITS, seeds: int = 5) -> RunResult:
+    draw = np.random.default_rng(0)
+    hard = draw.gamma(20, 1 / 20, ITEMS)
+
+    def arm(name: str, level: float, count: int) -> ArmResult:
+        own = []
+        for seed in range(count):
+            numbers = level * hard + 0.02 * draw.normal(size=ITEMS) + 0.01 * draw.normal()
+            hit = (draw.random(ITEMS) < 1 / level).astype(float)
+            items = {"accuracy": hit, "bits_per_byte": numbers, "token_agreement": hit}
+            own.append(SeedResult(seed, None, 10, 1.0, items=items))
+        return ArmResult(name, tuple(own), COST)
+
+    arms = tuple(arm(n, b, seeds) for n, b in levels.items() if n != "teacher")
+    teacher = arm("teacher", levels["teacher"], 1)
+    return RunResult(
+        name="prose",
+        labels=np.arange(ITEMS),
+        classes=(),
+        arms=arms,
+        teacher=teacher,
+        recipe="{}",
+        primary=primary,
+    )
+
+
+def test_fewer_bits_are_a_gain() -> None:
+    report = build_report(_run("bits_per_byte"))
+    main = report.difference("distilled", "control")
+    assert main is not None
+    assert isinstance(main.gain.low, float)
+    assert main.gain.low > 0
+    assert main.gain.unit == "bits gained"
+    assert report.verdict.kind == "helped"
+    bits = {arm.name: arm.measures["bits_per_byte"] for arm in report.arms}
+    assert isinstance(bits["control"], Value)
+    assert isinstance(bits["distilled"], Value)
+    expected = bits["control"].estimate - bits["distilled"].estimate
+    assert main.gain.estimate == pytest.approx(expected)
+    assert isinstance(main.share, Value)
+    assert main.share.estimate == pytest.approx(0.4, abs=0.05)
+
+
+def test_more_bits_are_a_loss() -> None:
+    worse = {**BITS, "distilled": 2.3}
+    assert build_report(_run("bits_per_byte", worse)).verdict.kind == "hurt"
+
+
+def test_with_one_seed_rows_tell_the_chance_and_not_the_method() -> None:
+    report = build_report(_run("bits_per_byte", seeds=1))
+    assert report.verdict.kind == "not enough seeds"
+    assert "Sign flips over the test items" in " ".join(report.verdict.sentences)
+
+
+@pytest.mark.parametrize("primary", ["bits_per_byte", "accuracy"])
+def test_pages_tables_and_comparisons_name_the_measure(primary: str) -> None:
+    report = build_report(_run(primary))
+    assert Report.from_json(report.to_json()) == report
+    words = {"bits_per_byte": "bits per byte", "accuracy": "accuracy"}[primary]
+    for text in (render_html(report), render_markdown(report), render_text(report)):
+        assert words in text.lower()
+    assert isinstance(report.model_agreement, Undefined)
+    assert report.classes == ()
+    assert "prose" in comparison_text(compare({"prose": report}))
+
+
+def test_answers_that_are_right_or_wrong_are_tested_as_such() -> None:
+    report = build_report(_run("accuracy"))
+    main = report.difference("distilled", "control")
+    assert main is not None
+    assert main.gain.unit == "difference"
+    assert main.smallest.unit == "points"
+    assert all(value.unit == "fraction" for value in report.arm("distilled").by_seed)
+
+
+def test_a_missing_measure_and_a_number_that_is_none_are_refused() -> None:
+    run = _run("length")
+    with pytest.raises(DataError, match="the verdict is about length"):
+        build_report(run)
+    run = _run("bits_per_byte")
+    numbers = run.arms[0].seeds[0].items["bits_per_byte"]
+    numbers[3] = np.nan
+    with pytest.raises(NonFiniteError, match="bits_per_byte has 200 numbers, 1 of them"):
+        build_report(run)
