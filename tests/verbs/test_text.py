@@ -1,0 +1,94 @@
+"""Language models through a whole run: from a file of rows to a report."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from preceptor.errors import PreceptorError
+from preceptor.evaluate.report import Value
+from preceptor.models.load import load
+from preceptor.recipe.load import recipe_of
+from preceptor.verbs.check import check
+from preceptor.verbs.distill import distill
+from tests.verbs.small import contents, ran
+from tests.verbs.text import sums, written_recipe
+
+
+def test_a_run_ends_with_a_report_and_a_student_that_transformers_loads(tmp_path: Path) -> None:
+    recipe = written_recipe(sums(tmp_path / "sums.jsonl"))
+    report = ran(recipe, tmp_path / "run")
+    measures = report.arm("distilled").measures
+    assert report.primary == "accuracy"
+    for name in ("bits_per_byte", "token_nll", "token_agreement", "kl_teacher_model", "length"):
+        assert isinstance(measures[name], Value), name
+    assert "token_agreement" not in report.arm("teacher").measures
+    student = tmp_path / "run/arms/distilled/seed-0/student"
+    theirs = AutoModelForCausalLM.from_pretrained(student).eval()
+    ids = AutoTokenizer.from_pretrained(student)("3+4=", return_tensors="pt").input_ids
+    with torch.no_grad():
+        shown = load(student)({"input_ids": ids}).projection
+        own = shown.head.logits(shown.hidden)
+        torch.testing.assert_close(theirs(ids).logits, own)
+
+
+def test_without_answers_to_verify_the_verdict_is_about_bits(tmp_path: Path) -> None:
+    recipe = written_recipe(sums(tmp_path / "sums.jsonl"))
+    del recipe["data"]["verify"]
+    report = ran(recipe, tmp_path / "run")
+    assert report.primary == "bits_per_byte"
+    assert "length" not in report.arm("distilled").measures
+
+
+def test_a_run_that_is_asked_for_again_trains_nothing_and_says_the_same(tmp_path: Path) -> None:
+    recipe = recipe_of(written_recipe(sums(tmp_path / "sums.jsonl")))
+    first = distill(recipe, out=tmp_path / "run")
+    before = contents(tmp_path / "run")
+    assert distill(recipe, out=tmp_path / "run").report == first.report
+    assert contents(tmp_path / "run") == before
+
+
+def test_micro_batches_change_no_number(tmp_path: Path) -> None:
+    source = sums(tmp_path / "sums.jsonl")
+    answers = []
+    for parts in (1, 4):
+        recipe = written_recipe(source)
+        recipe["stages"][0]["plan"]["accumulate"] = parts
+        report = ran(recipe, tmp_path / f"run-{parts}")
+        measure = report.arm("distilled").measures["token_nll"]
+        assert isinstance(measure, Value)
+        answers.append(measure.estimate)
+    assert answers[0] == pytest.approx(answers[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"student": {"model": {"zoo": "mlp"}}}, "was asked to write text"),
+        ({"data.max_length": 3}, "the context holds 3"),
+        ({"data.tokenizer": None}, "no tokenizer"),
+        ({"data.columns": {"prompt": "question", "completion": "answer"}}, "question"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_trained(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    recipe = written_recipe(sums(tmp_path / "sums.jsonl"))
+    for key, value in change.items():
+        section, _, name = key.partition(".")
+        if name:
+            recipe[section][name] = value
+        else:
+            recipe[section] = value
+    with pytest.raises(PreceptorError, match=words):
+        distill(recipe_of(recipe), out=tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def test_a_check_says_who_reads_what_and_how_long_it_takes(tmp_path: Path) -> None:
+    words = check(recipe_of(written_recipe(sums(tmp_path / "sums.jsonl"))), deep=True)
+    assert "probabilities at temperature 1 from the teacher (model)" in words
+    assert "rows" in words
+    assert "ms a step" in words
