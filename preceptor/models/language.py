@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
 
 from preceptor.errors import ModelError, StorageError, nearest
 from preceptor.models.causal import bare, language_head, verify_head
@@ -41,12 +40,12 @@ def from_causal(spec: Mapping[str, Any]) -> TappedModel:
             that does not fit, weights that do not belong to the configuration.
         StorageError: a weights file that is damaged.
     """
-    source = spec["causal"]
+    source: Any = spec["causal"]
     pretrained = not isinstance(source, Mapping) and spec.get("pretrained", has_weights(source))
     config = _configured(spec)
     module = _read(source, config, spec) if pretrained else _fresh(config, spec)
     if spec.get("gradient_checkpointing"):
-        module.gradient_checkpointing_enable({"use_reentrant": False})
+        _recompute(module)
     if "lora" in spec:
         module = with_adapters(module, spec["lora"])
     if "adapters" in spec:
@@ -109,6 +108,13 @@ def _require_named_base(source: Any) -> None:
         )
 
 
+def _recompute(module: Any) -> None:
+    """Activations are computed again in the backward pass, by the kind that keeps taps whole."""
+    # transformers before and after it renamed the method.
+    after = getattr(module, "activation_checkpointing_enable", None)
+    (after or module.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
 def _configured(spec: Mapping[str, Any]) -> Any:
     source, config = spec["causal"], configuration(spec["causal"])
     config = config.get_text_config()
@@ -150,7 +156,8 @@ def _read(source: str, config: Any, spec: Mapping[str, Any]) -> Any:
     try:
         # Weights are read from safetensors alone: the other format runs code when it is read.
         with quiet():
-            module, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+            auto: Any = transformers.AutoModelForCausalLM
+            module, loaded = auto.from_pretrained(
                 source,
                 config=config,
                 dtype=_dtype(spec),

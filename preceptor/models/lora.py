@@ -91,6 +91,17 @@ def movable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {n: p for n, p in named.items() if any(part in f".{n}" for part in _ADAPTERS)}
 
 
+def fixed_names(module: nn.Module) -> frozenset[str]:
+    """The names of the parameters that adapters leave as they are; none of a model without."""
+    own = movable(module)
+    named = module.named_parameters(remove_duplicate=False)
+    return (
+        frozenset(name for name, _ in named if name not in own)
+        if is_adapted(module)
+        else frozenset()
+    )
+
+
 @contextmanager
 def without_adapters(module: nn.Module) -> Iterator[None]:
     """In the block the model computes as its base; which parameters train stays as it was."""

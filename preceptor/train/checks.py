@@ -10,6 +10,7 @@ from preceptor.errors import TeacherFailure
 from preceptor.objectives.base import Sum, group
 from preceptor.teachers.base import Teacher
 from preceptor.train.fit import Losses
+from preceptor.train.sharding import own_part
 from preceptor.train.training import fixed_models
 from preceptor.types import Batch, Dense, Signal
 
@@ -54,7 +55,7 @@ class Untouched:
     def __init__(self, teacher: Teacher) -> None:
         self.models = fixed_models(teacher)
         self.before = [
-            {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            {name: own_part(tensor).clone() for name, tensor in model.state_dict().items()}
             for model in self.models
         ]
 
@@ -63,7 +64,9 @@ class Untouched:
         for model, before in zip(self.models, self.before, strict=True):
             touched = [n for n, p in model.named_parameters() if p.grad is not None]
             now = model.state_dict()
-            touched += [n for n, tensor in before.items() if not torch.equal(tensor, now[n])]
+            touched += [
+                n for n, tensor in before.items() if not torch.equal(tensor, own_part(now[n]))
+            ]
             if touched:
                 raise TeacherFailure(
                     f"the teacher's {', '.join(touched[:3])} moved in the first step",

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from preceptor.errors import RecipeError, nearest
+from preceptor.models.lora import movable
 from preceptor.train.plan import OptimizerPlan, SchedulePlan
+from preceptor.train.sharding import part_of
 
 
 def make_optimizer(
@@ -58,8 +60,11 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def trainable(module: nn.Module, globs: tuple[str, ...]) -> dict[str, nn.Parameter]:
-    """The parameters that a plan's globs name; a glob that names none is an error."""
-    named = dict(module.named_parameters())
+    """The parameters that a plan's globs name; a glob that names none is an error.
+
+    Of a student with adapters, those of the adapters alone.
+    """
+    named = movable(module)
     for glob in globs:
         if named and not any(fnmatchcase(name, glob) for name in named):
             raise RecipeError(
@@ -92,5 +97,6 @@ def load_optimizer_state(
         name, _, slot = key.rpartition("|")
         parameter = names[name]
         # Adam's step counter stays on the CPU, as torch keeps it.
-        moved = value.clone() if value.dim() == 0 else value.to(parameter.device).clone()
+        there = value if value.dim() == 0 else value.to(parameter.device)
+        moved = part_of(there, parameter.data).clone()
         optimizer.state[parameter][slot] = moved

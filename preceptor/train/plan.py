@@ -82,6 +82,8 @@ class Plan:
         precision: the student's forward pass runs in this; losses are computed in float32.
         ema: the decay of an average of the student's weights, which is then what is evaluated and
             saved; 0 for none.
+        sharded: spread the student's weights, gradients and optimizer state, and a live language
+            model's weights, over the processes (FSDP2); changes no number.
         keep_auxiliary: whether the next stage begins with this one's auxiliary modules.
         probe_every: each method's share of the gradient is measured in the first steps and then
             every so many; 0 for the first steps only.
@@ -100,6 +102,7 @@ class Plan:
     trainable: tuple[str, ...] = ("*",)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     ema: Fraction = 0.0
+    sharded: bool = False
     keep_auxiliary: bool = False
     probe_every: Index = 100
 

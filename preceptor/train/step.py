@@ -37,7 +37,8 @@ class Step:
     def _probing(self) -> bool:
         every, step = self.training.plan.probe_every, self.training.step
         first = not self.training.trainees[0].balance.settled()
-        several = len(self.objective.members) > 1
+        # A method's gradient is taken apart with whole parameters.
+        several = len(self.objective.members) > 1 and not self.training.plan.sharded
         return several and (first or (every > 0 and step % every == 0))
 
     def gradients(self) -> dict[str, tuple[float, float]]:
@@ -178,6 +179,9 @@ class Step:
 
     def _sync(self, trainee: Trainee, last: bool) -> Any:
         """Gradients travel between ranks once a step; method by method we send them ourselves."""
+        if trainee.sharded is not None:
+            trainee.sharded.sync(last)
+            return nullcontext()
         if self.world == 1 or (last and not self.probing):
             return nullcontext()
         return self.training.accelerator.no_sync(trainee.wrapped)
@@ -255,8 +259,9 @@ def _split(batch: Batch, parts: int) -> list[Batch]:
 
 def _move_average(trainee: Trainee, decay: float) -> None:
     with torch.no_grad():
-        for name, tensor in trainee.member.student.module.state_dict().items():
-            held = trainee.average[name]
+        state = trainee.member.student.module.state_dict()
+        for name, held in trainee.average.items():
+            tensor = state[name]
             if held.is_floating_point():
                 held.lerp_(tensor, 1 - decay)
             else:

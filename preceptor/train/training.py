@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from preceptor.data.source import Source
 from preceptor.errors import ModelError, NeedsError, RecipeError
+from preceptor.models.lora import fixed_names
 from preceptor.models.pairing import pair_layers
 from preceptor.models.tapped import TappedModel
 from preceptor.objectives.base import LayerKind, Layers, Objective, Sum
+from preceptor.teachers.adapter_base import AdapterBase
 from preceptor.teachers.base import Teacher
 from preceptor.train.member import Member, make_auxiliary
 from preceptor.train.optimizers import (
@@ -24,6 +26,7 @@ from preceptor.train.optimizers import (
 )
 from preceptor.train.plan import Plan
 from preceptor.train.processes import make_accelerator
+from preceptor.train.sharding import Sharded, part_of, require_sharding, whole
 from preceptor.train.update import Balance
 from preceptor.types import Context, Outputs, Progress, Signal
 
@@ -48,6 +51,13 @@ class Trainee:
     shared: int
     balance: Balance
     average: dict[str, Tensor]
+    sharded: Sharded | None = None
+
+    def kept(self) -> dict[str, Tensor]:
+        """What a checkpoint holds of the member: all of it, or a base's adapters alone."""
+        fixed = {f"student.module.{name}" for name in fixed_names(self.member.student.module)}
+        state = self.member.state_dict()
+        return {name: tensor for name, tensor in state.items() if name not in fixed}
 
 
 @final
@@ -88,7 +98,13 @@ class Training:
         needs = self.objective.needs()
         require(self.objective, teacher, self.accumulate)
         require_two_models(cohort, teacher)
+        require_sharding(plan, self.accelerator, self.objective, cohort, moves(teacher))
         self.teacher = teacher.reading(needs.teacher_taps).to(self.accelerator.device)
+        self.sharded_teachers = [
+            Sharded(model)
+            for model in fixed_models(self.teacher)
+            if plan.sharded and isinstance(model, TappedModel) and model.causal
+        ]
         self.trainees = [
             self._trainee(student.reading(needs.student_taps), seed + index, aux[index : index + 1])
             for index, student in enumerate(cohort)
@@ -102,17 +118,28 @@ class Training:
         own = trainable(student.module, self.plan.trainable)
         for name, parameter in student.module.named_parameters():
             parameter.requires_grad_(name in own)
+        sharded = Sharded(student) if self.plan.sharded else None
+        own = {n: p for n, p in student.module.named_parameters() if n in own}
         extra = dict(aux.named_parameters())
         names = {f"student.{n}": p for n, p in own.items()}
         names |= {f"aux.{n}": p for n, p in extra.items()}
         optimizer = make_optimizer(self.plan.optimizer, own, extra)
-        wrapped, prepared = self.accelerator.prepare(member, optimizer)
+        if sharded is None:
+            wrapped, prepared = self.accelerator.prepare(member, optimizer)
+        else:
+            # Mixed precision alone: what is spread already needs no wrapper that reduces.
+            wrapped = self.accelerator.prepare_model(member, evaluation_mode=True)
+            prepared = cast("Any", self.accelerator.prepare_optimizer(optimizer))
         bare = self.accelerator.scaler is None and self.accelerator.distributed_type in _UNCHANGED
         mover = prepared.optimizer if bare else prepared
         average = {}
         if self.plan.ema:
-            average = {n: t.detach().clone() for n, t in student.module.state_dict().items()}
-        return Trainee(member, wrapped, prepared, mover, names, len(own), Balance(), average)
+            fixed = fixed_names(student.module)
+            held = {n: t for n, t in student.module.state_dict().items() if n not in fixed}
+            average = {n: t.detach().clone() for n, t in held.items()}
+        return Trainee(
+            member, wrapped, prepared, mover, names, len(own), Balance(), average, sharded
+        )
 
     def context(self, student: TappedModel) -> Context:
         """One dry pass over two examples; it moves no buffer and draws no random number."""
@@ -156,7 +183,9 @@ class Training:
         for trainee in self.trainees:
             student = trainee.member.student
             if trainee.average:
-                student.module.load_state_dict(trainee.average)
+                student.module.load_state_dict(trainee.average, strict=False)
+            if trainee.sharded is not None:
+                student = trainee.sharded.gathered()
             for module in trainee.member.aux:
                 graft = getattr(module, "graft", None)
                 student = graft(student) if callable(graft) else student
@@ -167,11 +196,11 @@ class Training:
         """Every tensor that a resumed run needs, by name."""
         tensors = {f"teacher.{name}": tensor for name, tensor in self.teacher.state().items()}
         for index, trainee in enumerate(self.trainees):
-            named = dict(trainee.member.state_dict())
+            named = trainee.kept()
             named |= {f"average.{n}": t for n, t in trainee.average.items()}
             slots = optimizer_state(trainee.optimizer.optimizer, trainee.names)
             named |= {f"optimizer.{n}": t for n, t in slots.items()}
-            tensors |= {f"member.{index}.{name}": tensor for name, tensor in named.items()}
+            tensors |= {f"member.{index}.{n}": whole(tensor) for n, tensor in named.items()}
         return tensors
 
     def numbers(self) -> dict[str, Any]:
@@ -192,11 +221,14 @@ class Training:
         for index, trainee in enumerate(self.trainees):
             own = _under(tensors, f"member.{index}.")
             slots, average = _under(own, "optimizer."), _under(own, "average.")
+            kept = trainee.kept()
+            state = {name: part_of(own[name], tensor) for name, tensor in kept.items()}
             trainee.member.load_state_dict(
-                {k: v for k, v in own.items() if not k.startswith(("optimizer.", "average."))}
+                state, strict=len(state) == len(trainee.member.state_dict())
             )
             load_optimizer_state(trainee.optimizer.optimizer, trainee.names, slots)
-            trainee.average = {name: tensor.clone() for name, tensor in average.items()}
+            held = trainee.average
+            trainee.average = {n: part_of(t, held[n]).clone() for n, t in average.items()}
             trainee.balance = Balance(**numbers["balance"][index])
         if teacher := _under(tensors, "teacher."):
             self.teacher.load_state(teacher)
@@ -262,7 +294,13 @@ def require_two_models(cohort: Sequence[TappedModel], teacher: Teacher) -> None:
 
 
 def fixed_models(teacher: Teacher) -> list[nn.Module]:
-    """The modules among a teacher's parts, members of an ensemble included."""
+    """The modules among a teacher's parts, members of an ensemble included.
+
+    The base of a student with adapters is the student's own, and stands still because the
+    adapters alone are trained.
+    """
+    if isinstance(teacher, AdapterBase):
+        return []
     found = [value for value in vars(teacher).values() if isinstance(value, nn.Module)]
     for member in vars(teacher).get("members", ()):
         if isinstance(member, Teacher):
