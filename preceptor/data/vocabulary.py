@@ -104,7 +104,8 @@ def shared_vocabulary(
             "every id that a tokenizer gives needs a row in the head",
             "Give each model its own tokenizer, or resize its embeddings.",
         )
-    return Vocabulary(classes, student_rows, teacher_rows, renamed, _roles(student, teacher))
+    roles = {a: b for a, b in _roles(student, teacher).items() if a != b}
+    return Vocabulary(classes, student_rows, teacher_rows, renamed, roles)
 
 
 def require_shared(
@@ -196,7 +197,7 @@ def _special_ids(tokenizer: Any) -> set[int]:
 
 def _roles(student: Any, teacher: Any) -> dict[int, int]:
     pairs = [(getattr(student, f"{r}_id"), getattr(teacher, f"{r}_id")) for r in _ROLES]
-    return {a: b for a, b in pairs if a is not None and b is not None and a != b}
+    return {a: b for a, b in pairs if a is not None and b is not None}
 
 
 def _encoded(tokenizer: Any, text: str) -> list[int]:
