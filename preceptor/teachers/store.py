@@ -8,7 +8,6 @@ The manifest is replaced after each shard and says `complete` only after the las
 Dimension key: b examples asked for, v classes.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from preceptor.errors import NeedsError, StorageError
+from preceptor.teachers.shards import Shard, read_manifest
 
 FORMAT = 1
 """The layout's version."""
@@ -29,25 +29,6 @@ IN_MEMORY = 1 << 30
 """Logits of up to this many bytes are read into memory, where the caller says nothing."""
 
 Precision = Literal["float32", "float16"]
-
-
-@final
-@dataclass(frozen=True)
-class Shard:
-    """One file of a store."""
-
-    file: str
-    rows: int
-    bytes: int
-    sha256: str
-
-    def is_intact(self, folder: Path) -> bool:
-        """Whether the file holds what was written."""
-        path = folder / self.file
-        if not path.is_file() or path.stat().st_size != self.bytes:
-            return False
-        with path.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest() == self.sha256
 
 
 @final
@@ -78,30 +59,7 @@ class Manifest:
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
         """The manifest of a store's folder."""
-        path = folder / "manifest.json"
-        try:
-            found: dict[str, Any] = json.loads(path.read_text())
-            shards = tuple(Shard(**shard) for shard in found.pop("shards"))
-            manifest = cls(**found, shards=shards)
-        except FileNotFoundError as error:
-            raise StorageError(
-                f"the signal store {folder}",
-                "there is no manifest.json in it",
-                "Check the path, or write the store first.",
-            ) from error
-        except (ValueError, TypeError, KeyError) as error:
-            raise StorageError(
-                f"the manifest {path}",
-                f"it cannot be read ({error})",
-                "Delete the folder and write the store again.",
-            ) from error
-        if manifest.format != FORMAT:
-            raise StorageError(
-                f"the signal store {folder} has format {manifest.format}",
-                f"this version reads format {FORMAT}",
-                "Write the store again with this version.",
-            )
-        return manifest
+        return read_manifest(folder, FORMAT, lambda found: cls(**found))
 
     def text(self) -> str:
         """As JSON."""
@@ -143,12 +101,7 @@ class Store:
             )
         shards = []
         for shard in manifest.shards:
-            if not shard.is_intact(folder):
-                raise StorageError(
-                    f"the shard {folder / shard.file}",
-                    "it is missing, truncated or changed: size or sha256 differ from the manifest",
-                    "Write the store again: whole shards are kept and this one is replaced.",
-                )
+            shard.verify(folder)
             shards.append(np.load(folder / shard.file, mmap_mode="r", allow_pickle=False))
         return cls(folder, manifest, shards, in_memory)
 

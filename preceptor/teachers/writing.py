@@ -3,7 +3,6 @@
 Dimension key: b examples, v classes.
 """
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from preceptor.errors import DataError, NeedsError, NonFiniteError, StorageError
-from preceptor.files import write_atomically, write_text
+from preceptor.files import write_text
 from preceptor.teachers.base import Teacher
-from preceptor.teachers.store import Manifest, Precision, Shard, row_type
+from preceptor.teachers.shards import MANIFEST, Shard, clear_away
+from preceptor.teachers.store import Manifest, Precision, row_type
 from preceptor.types import Batch
 
 LARGEST_INDEX = 1 << 31
@@ -93,7 +93,7 @@ def write_store(
 def _begun(folder: Path, fresh: Manifest) -> Manifest:
     """The manifest to go on from; files that it does not name are removed."""
     manifest = fresh
-    if (folder / "manifest.json").exists():
+    if (folder / MANIFEST).exists():
         found = Manifest.read(folder)
         for name in ("teacher", "data", "views", "dtype"):
             if getattr(found, name) != getattr(fresh, name):
@@ -105,10 +105,7 @@ def _begun(folder: Path, fresh: Manifest) -> Manifest:
         whole = tuple(shard for shard in found.shards if shard.is_intact(folder))
         complete = found.complete and len(whole) == len(found.shards)
         manifest = replace(found, shards=whole, complete=complete)
-    named = {shard.file for shard in manifest.shards}
-    for path in [*folder.glob("shard-*.npy"), *folder.glob(".tmp-*")]:
-        if path.name not in named:
-            path.unlink()
+    clear_away(folder, manifest.shards)
     return manifest
 
 
@@ -146,20 +143,21 @@ def _same_classes(classes: int, rows: np.ndarray) -> int:
 
 
 def _close_shard(folder: Path, manifest: Manifest, held: list[np.ndarray]) -> Manifest:
-    numbers = [int(Path(shard.file).stem.removeprefix("shard-")) for shard in manifest.shards]
-    path = folder / f"shard-{max(numbers, default=-1) + 1:05d}.npy"
     rows = np.concatenate(held)
-    write_atomically(path, lambda beside: np.save(beside, rows, allow_pickle=False))
-    with path.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    shard = Shard(path.name, len(rows), path.stat().st_size, digest)
+    shard = Shard.written(
+        folder,
+        manifest.shards,
+        ".npy",
+        len(rows),
+        lambda beside: np.save(beside, rows, allow_pickle=False),
+    )
     manifest = replace(manifest, shards=(*manifest.shards, shard))
     _replace_manifest(folder, manifest)
     return manifest
 
 
 def _replace_manifest(folder: Path, manifest: Manifest) -> None:
-    write_text(folder / "manifest.json", manifest.text())
+    write_text(folder / MANIFEST, manifest.text())
 
 
 class _Keys:
