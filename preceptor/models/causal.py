@@ -48,8 +48,13 @@ def output_layer(module: nn.Module) -> nn.Module:
     return layer
 
 
-def last_hidden(module: nn.Module, inputs: Mapping[str, Tensor]) -> Float[Tensor, "b t d"]:
-    """What the model's own forward pass gives to its output layer, which then gets no positions."""
+def last_hidden(
+    module: nn.Module, inputs: Mapping[str, Tensor], *, through: nn.Module | None = None
+) -> Float[Tensor, "b t d"]:
+    """What the model's own forward pass gives to its output layer, which then gets no positions.
+
+    `through` is what to call where the model is wrapped, so that a wrapper sees the pass.
+    """
     seen: list[Tensor] = []
 
     def keep(hidden: Tensor) -> Tensor:
@@ -57,7 +62,7 @@ def last_hidden(module: nn.Module, inputs: Mapping[str, Tensor]) -> Float[Tensor
         return hidden[:, :0]
 
     with _given(output_layer(module), keep):
-        module(**inputs, use_cache=False)
+        (through or module)(**inputs, use_cache=False)
     if len(seen) != 1:
         raise _unlike(module, f"its output layer was called {len(seen)} times in one pass")
     return seen[0]
