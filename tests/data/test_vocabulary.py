@@ -127,7 +127,7 @@ def test_a_sum_is_for_two_tokenisers_where_all_that_read_the_teacher_are() -> No
 
 def llama(rows: int, seed: int, source: Any = None) -> Any:
     torch.manual_seed(seed)
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    size: Any = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
     config = LlamaConfig(
         vocab_size=rows, num_attention_heads=2, num_key_value_heads=2, eos_token_id=0, **size
     )
