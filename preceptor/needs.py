@@ -33,6 +33,7 @@ class Needs:
             objective whose layers are not settled yet reads "auto".
         student_head, teacher_head: the linear classifier.
         labels, ids: the batch's.
+        masks, extra: names of the batch's further masks and tensors.
         scope: what one number of a term is about. "batch" terms compare examples with one another:
             their batch is never split, and is gathered over ranks.
         linear: the loss is linear in the teacher's probabilities, so that sampled targets leave
@@ -48,6 +49,8 @@ class Needs:
     teacher_head: bool = False
     labels: bool = False
     ids: bool = False
+    masks: frozenset[str] = frozenset()
+    extra: frozenset[str] = frozenset()
     scope: Per = "position"
     linear: bool = True
     foreign: bool = False
@@ -64,6 +67,8 @@ class Needs:
             teacher_head=self.teacher_head or other.teacher_head,
             labels=self.labels or other.labels,
             ids=self.ids or other.ids,
+            masks=self.masks | other.masks,
+            extra=self.extra | other.extra,
             scope=wider,
             linear=self.linear and other.linear,
             foreign=all(side.foreign or not side.reads_teacher() for side in (self, other)),
@@ -102,3 +107,12 @@ class Needs:
         if kind == "chunks" and "probabilities" in offers.kinds:
             return True
         return kind in offers.kinds
+
+
+def named_masks(over: str) -> frozenset[str]:
+    """The mask of the batch's own that is counted over, if it is one.
+
+    >>> sorted(named_masks("all")), sorted(named_masks("student_written"))
+    ([], ['student_written'])
+    """
+    return frozenset({over}) - {"all", "labelled"}

@@ -11,7 +11,7 @@ from torch import nn
 
 from preceptor.fields import NonNegative, Positive
 from preceptor.objectives.base import Objective
-from preceptor.ops.divergences import grouped_kl_from_logs
+from preceptor.ops.grouped_kl import grouped_kl_from_logs
 from preceptor.ops.grouping import Groups, check_groups, group_index
 from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms
 

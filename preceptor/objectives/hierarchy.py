@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from preceptor.errors import RecipeError
 from preceptor.fields import NonNegative, Positive
 from preceptor.objectives.base import Objective
-from preceptor.ops.divergences import group_log_probs, grouped_kl_from_logs, kl_between_logs
+from preceptor.ops.divergences import kl_between_logs
+from preceptor.ops.grouped_kl import group_log_probs, grouped_kl_from_logs
 from preceptor.ops.grouping import Groups, check_nested, group_index
 from preceptor.types import Batch, Context, Needs, Outputs, Signal, Term, Terms, at_least_float32
 

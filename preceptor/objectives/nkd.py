@@ -12,7 +12,7 @@ from torch import nn
 
 from preceptor.fields import NonNegative, Positive
 from preceptor.objectives.base import Objective
-from preceptor.ops.divergences import group_log_probs
+from preceptor.ops.grouped_kl import group_log_probs
 from preceptor.ops.grouping import label_or_not
 from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms, at_least_float32
 

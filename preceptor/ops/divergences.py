@@ -1,17 +1,21 @@
 """Divergences between a teacher's and a student's distribution: one number a position.
 
-All take logits [*n, V] by keyword, say which side is which, and compute in float32 or better.
-A class that the teacher rules out (its logit is -inf) adds nothing, unless the divergence is
-infinite by definition there.
+What has `_between_logs` in its name takes log-probabilities [*n, b] over the same bins, which may
+be classes or what `ops.pairing` makes of a teacher that is not whole. The others take logits
+[*n, v] and a temperature, in float32 or better. Sides are said by name. A bin that the teacher
+rules out (-inf) adds nothing, unless the divergence is infinite by definition there.
 
-Dimension key: *n positions, v classes, g groups of classes.
+None has a factor T^2. Objectives of the vision literature multiply by it (KD, DKD, NKD, ...: with
+it the gradient keeps its scale as T grows, Hinton et al.); those of language models do not (GKD,
+skewed, adaptive, ...: as their papers and code, all at T = 1, where the two are the same).
+
+Dimension key: *n positions, v classes, b bins.
 """
 
 import math
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from preceptor.types import at_least_float32
@@ -20,25 +24,23 @@ from preceptor.types import at_least_float32
 def forward_kl(
     *, teacher: Float[Tensor, "*n v"], student: Float[Tensor, "*n v"], temperature: float = 1.0
 ) -> Float[Tensor, "*n"]:
-    """KL(p || q) with p = softmax(teacher / T), q = softmax(student / T), without any T^2.
+    """KL(p || q) with p = softmax(teacher / T), q = softmax(student / T).
 
     >>> logits = torch.tensor([[0.0, 0.0]])
     >>> forward_kl(teacher=logits, student=logits)
     tensor([0.])
     """
-    p, q = _log_probs(teacher, temperature), _log_probs(student, temperature)
-    return kl_between_logs(p, q)
+    return kl_between_logs(log_probs_of(teacher, temperature), log_probs_of(student, temperature))
 
 
 def reverse_kl(
     *, teacher: Float[Tensor, "*n v"], student: Float[Tensor, "*n v"], temperature: float = 1.0
 ) -> Float[Tensor, "*n"]:
-    """KL(q || p) with p = softmax(teacher / T), q = softmax(student / T), without any T^2.
+    """KL(q || p) with p = softmax(teacher / T), q = softmax(student / T).
 
     Infinite where the student gives mass to a class that the teacher rules out.
     """
-    p, q = _log_probs(teacher, temperature), _log_probs(student, temperature)
-    return kl_between_logs(q, p)
+    return kl_between_logs(log_probs_of(student, temperature), log_probs_of(teacher, temperature))
 
 
 def jensen_shannon(
@@ -47,127 +49,181 @@ def jensen_shannon(
     student: Float[Tensor, "*n v"],
     temperature: float = 1.0,
     beta: float = 0.5,
+    normalised: bool = False,
 ) -> Float[Tensor, "*n"]:
-    """beta KL(p || m) + (1 - beta) KL(q || m) with m = beta p + (1 - beta) q.
-
-    At beta = 1/2 it is symmetric and at most log 2. `beta` lies between 0 and 1, both excluded.
+    """`jensen_shannon_between_logs` of softmax(teacher / T) and softmax(student / T).
 
     >>> far = torch.tensor([[0.0, 1e4]])
     >>> round(float(jensen_shannon(teacher=far, student=-far)), 4) == round(math.log(2), 4)
     True
     """
-    p, q = _log_probs(teacher, temperature), _log_probs(student, temperature)
-    # log(b p + (1 - b) q) underflows on confident, disjoint sides; logaddexp does not. Where both
-    # sides rule a class out its gradient is NaN, so those classes are taken from elsewhere.
-    nobody = (p == -torch.inf) & (q == -torch.inf)
-    first = p.masked_fill(nobody, 0.0) + math.log(beta)
-    second = q.masked_fill(nobody, 0.0) + math.log1p(-beta)
-    m = torch.logaddexp(first, second)
-    return beta * kl_between_logs(p, m) + (1 - beta) * kl_between_logs(q, m)
+    return jensen_shannon_between_logs(
+        teacher=log_probs_of(teacher, temperature),
+        student=log_probs_of(student, temperature),
+        beta=beta,
+        normalised=normalised,
+    )
+
+
+def skew_kl(
+    *,
+    teacher: Float[Tensor, "*n v"],
+    student: Float[Tensor, "*n v"],
+    temperature: float = 1.0,
+    skew: float = 0.1,
+) -> Float[Tensor, "*n"]:
+    """`skew_kl_between_logs` of softmax(teacher / T) and softmax(student / T)."""
+    return skew_kl_between_logs(
+        teacher=log_probs_of(teacher, temperature),
+        student=log_probs_of(student, temperature),
+        skew=skew,
+    )
+
+
+def skew_reverse_kl(
+    *,
+    teacher: Float[Tensor, "*n v"],
+    student: Float[Tensor, "*n v"],
+    temperature: float = 1.0,
+    skew: float = 0.1,
+) -> Float[Tensor, "*n"]:
+    """`skew_reverse_kl_between_logs` of softmax(teacher / T) and softmax(student / T)."""
+    return skew_reverse_kl_between_logs(
+        teacher=log_probs_of(teacher, temperature),
+        student=log_probs_of(student, temperature),
+        skew=skew,
+    )
 
 
 def total_variation(
     *, teacher: Float[Tensor, "*n v"], student: Float[Tensor, "*n v"], temperature: float = 1.0
 ) -> Float[Tensor, "*n"]:
-    """Half of sum |p - q|: the largest difference in probability of any event, 0 to 1.
+    """`total_variation_between_logs` of softmax(teacher / T) and softmax(student / T).
 
     >>> total_variation(teacher=torch.tensor([0.0, 0.0]), student=torch.tensor([0.0, 99.0]))
     tensor(0.5000)
     """
-    p, q = _log_probs(teacher, temperature), _log_probs(student, temperature)
-    return (p.exp() - q.exp()).abs().sum(dim=-1) / 2
+    return total_variation_between_logs(
+        teacher=log_probs_of(teacher, temperature), student=log_probs_of(student, temperature)
+    )
+
+
+def adaptive_kl(
+    *,
+    teacher: Float[Tensor, "*n v"],
+    student: Float[Tensor, "*n v"],
+    temperature: float = 1.0,
+    head: float = 0.5,
+) -> Float[Tensor, "*n"]:
+    """`adaptive_kl_between_logs` of softmax(teacher / T) and softmax(student / T)."""
+    return adaptive_kl_between_logs(
+        teacher=log_probs_of(teacher, temperature),
+        student=log_probs_of(student, temperature),
+        head=head,
+    )
 
 
 def kl_from_logs(
     *, p: Float[Tensor, "*n v"], student: Float[Tensor, "*n v"], temperature: float
 ) -> Float[Tensor, "*n"]:
     """KL(p || q) for log-probabilities p and student logits; classes with p = 0 add nothing."""
-    return kl_between_logs(p, _log_probs(student, temperature))
+    return kl_between_logs(p, log_probs_of(student, temperature))
 
 
-def kl_between_logs(p: Float[Tensor, "*n v"], q: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-    """KL(p || q) for log-probabilities on both sides."""
-    return _shares(p, q, p == -torch.inf).sum(dim=-1)
+def kl_between_logs(p: Float[Tensor, "*n b"], q: Float[Tensor, "*n b"]) -> Float[Tensor, "*n"]:
+    """KL(p || q): forward where p is the teacher's side, reverse where q is."""
+    return kl_shares(p, q, p == -torch.inf).sum(dim=-1)
 
 
-class GroupedKL(NamedTuple):
-    """KL(p || q) split along a partition of the classes: between + sum_g mass_g within_g.
-
-    between: the divergence of the groups' masses.
-    within: the divergence inside each group, of p(.|g) from q(.|g).
-    mass: the teacher's probability of each group.
-    """
-
-    between: Float[Tensor, "*n"]
-    within: Float[Tensor, "*n g"]
-    mass: Float[Tensor, "*n g"]
-
-
-def grouped_kl(
+def jensen_shannon_between_logs(
     *,
-    teacher: Float[Tensor, "*n v"],
-    student: Float[Tensor, "*n v"],
-    groups: Int[Tensor, "... v"],
-    num_groups: int,
-    temperature: float = 1.0,
-) -> GroupedKL:
-    """The parts of KL(p || q) between and within groups of classes, without any T^2.
+    teacher: Float[Tensor, "*n b"],
+    student: Float[Tensor, "*n b"],
+    beta: float,
+    normalised: bool = False,
+) -> Float[Tensor, "*n"]:
+    """beta KL(p || m) + (1 - beta) KL(q || m) with m = beta p + (1 - beta) q.
 
-    `groups` holds each class's group, 0 to num_groups - 1: [v], or [*n, v] where the partition
-    differs by position. A group without members, or that the teacher rules out, adds nothing.
-
-    >>> logits = torch.tensor([0.0, 0.0, 0.0, 0.0])
-    >>> parts = grouped_kl(
-    ...     teacher=logits, student=logits, groups=torch.tensor([0, 1, 1, 1]), num_groups=2
-    ... )
-    >>> parts.mass
-    tensor([0.2500, 0.7500])
+    At beta = 1/2 it is symmetric and at most log 2. Towards either end it fades: near q = p it is
+    beta (1 - beta) KL, 25 times less at 0.01 than at 1/2. `normalised` divides by beta (1 - beta),
+    so that it goes over into KL(p || q) at 0 and KL(q || p) at 1. Exactly 0 and exactly 1 are
+    these two, normalised or not.
     """
-    p = _log_probs(teacher, temperature)
-    return grouped_kl_from_logs(
-        p=p, student=student, groups=groups, num_groups=num_groups, temperature=temperature
-    )
+    if beta in (0.0, 1.0):
+        first, second = (teacher, student) if beta == 0.0 else (student, teacher)
+        return kl_between_logs(first, second)
+    m = mixture_of_logs(teacher, student, beta)
+    value = beta * kl_between_logs(teacher, m) + (1 - beta) * kl_between_logs(student, m)
+    return value / (beta * (1 - beta)) if normalised else value
 
 
-def grouped_kl_from_logs(
+def skew_kl_between_logs(
+    *, teacher: Float[Tensor, "*n b"], student: Float[Tensor, "*n b"], skew: float
+) -> Float[Tensor, "*n"]:
+    """KL(p || skew p + (1 - skew) q), at most -log(skew); `skew` is the teacher's share, 0 to 1."""
+    return kl_between_logs(teacher, mixture_of_logs(teacher, student, skew))
+
+
+def skew_reverse_kl_between_logs(
+    *, teacher: Float[Tensor, "*n b"], student: Float[Tensor, "*n b"], skew: float
+) -> Float[Tensor, "*n"]:
+    """KL(q || (1 - skew) p + skew q), at most -log(skew); `skew` is the student's share, 0 to 1."""
+    return kl_between_logs(student, mixture_of_logs(student, teacher, skew))
+
+
+def total_variation_between_logs(
+    *, teacher: Float[Tensor, "*n b"], student: Float[Tensor, "*n b"]
+) -> Float[Tensor, "*n"]:
+    """Half of sum |p - q|: the largest difference in probability of any event, 0 to 1."""
+    return (teacher.exp() - student.exp()).abs().sum(dim=-1) / 2
+
+
+def adaptive_kl_between_logs(
     *,
-    p: Float[Tensor, "*n v"],
-    student: Float[Tensor, "*n v"],
-    groups: Int[Tensor, "... v"],
-    num_groups: int,
-    temperature: float,
-) -> GroupedKL:
-    """`grouped_kl` for the teacher's log-probabilities p and student logits."""
-    q = _log_probs(student, temperature)
-    groups = groups.expand_as(p)
-    p_groups = group_log_probs(p, groups, num_groups)
-    q_groups = group_log_probs(q, groups, num_groups)
-    inside_p = p - p_groups.gather(-1, groups)
-    inside_q = q - q_groups.gather(-1, groups)
-    shares = _shares(inside_p, inside_q, p == -torch.inf)
-    within = torch.zeros_like(q_groups).scatter_add(-1, groups, shares)
-    return GroupedKL(kl_between_logs(p_groups, q_groups), within, p_groups.exp())
+    teacher: Float[Tensor, "*n b"],
+    student: Float[Tensor, "*n b"],
+    head: float = 0.5,
+    rest: bool = False,
+) -> Float[Tensor, "*n"]:
+    """g_h / (g_h + g_t) KL(p || q) + g_t / (g_h + g_t) KL(q || p), the g without gradient.
+
+    The head is the teacher's most likely bins, up to and with the one at which their mass reaches
+    `head`; all others are the tail. g is sum |p - q| over either. `rest` says that the last bin is
+    many classes taken together: it lies in the tail, however heavy. Of equally likely bins the
+    first comes first. Equal sides have halves for weights.
+    """
+    with torch.no_grad():
+        p = teacher.exp()
+        gaps = (p - student.exp()).abs()
+        mass, order = (p[..., :-1] if rest else p).sort(dim=-1, descending=True, stable=True)
+        inside = mass.cumsum(dim=-1) - mass < head
+        at_head = (gaps.gather(-1, order) * inside).sum(dim=-1)
+        gap = gaps.sum(dim=-1)
+        share = torch.where(gap > 0, at_head / gap.clamp_min(torch.finfo(gap.dtype).tiny), 0.5)
+    forward, reverse = kl_between_logs(teacher, student), kl_between_logs(student, teacher)
+    return share * forward + (1 - share) * reverse
 
 
-def group_log_probs(
-    logs: Float[Tensor, "*n v"], groups: Int[Tensor, "*n v"], num_groups: int
-) -> Float[Tensor, "*n g"]:
-    """log of each group's summed probability: a logsumexp over its members, -inf without any."""
-    nothing = logs.new_full((*logs.shape[:-1], num_groups), -torch.inf)
-    top = nothing.scatter_reduce(-1, groups, logs.detach(), "amax")
-    top = torch.where(top == -torch.inf, torch.zeros_like(top), top)
-    sums = torch.zeros_like(top).scatter_add(-1, groups, (logs - top.gather(-1, groups)).exp())
-    # The gradient of log at 0 is infinite, and infinity times the 0 that it meets is NaN.
-    empty = sums == 0
-    return torch.where(empty, nothing, sums.masked_fill(empty, 1.0).log() + top)
+def mixture_of_logs(
+    first: Float[Tensor, "*n b"], second: Float[Tensor, "*n b"], share: float
+) -> Float[Tensor, "*n b"]:
+    """log(share a + (1 - share) b) for log a and log b, 0 < share < 1; 0 where both are -inf.
+
+    A log of averaged probabilities underflows on confident, disjoint sides; logaddexp does not.
+    """
+    # Where both rule a bin out, logaddexp's gradient is NaN; such a bin adds nothing anyway.
+    nobody = (first == -torch.inf) & (second == -torch.inf)
+    a = first.masked_fill(nobody, 0.0) + math.log(share)
+    return torch.logaddexp(a, second.masked_fill(nobody, 0.0) + math.log1p(-share))
 
 
-def _log_probs(logits: Float[Tensor, "*n v"], temperature: float) -> Float[Tensor, "*n v"]:
+def log_probs_of(logits: Float[Tensor, "*n v"], temperature: float) -> Float[Tensor, "*n v"]:
+    """log softmax(logits / T), in float32 or better."""
     return torch.log_softmax(at_least_float32(logits) / temperature, dim=-1)
 
 
-def _shares(
-    p: Float[Tensor, "*n v"], q: Float[Tensor, "*n v"], ruled_out: Bool[Tensor, "*n v"]
-) -> Float[Tensor, "*n v"]:
-    """Each class's part of KL(p || q), for logarithms: 0 (and not 0 * inf) where p is 0."""
+def kl_shares(
+    p: Float[Tensor, "*n b"], q: Float[Tensor, "*n b"], ruled_out: Bool[Tensor, "*n b"]
+) -> Float[Tensor, "*n b"]:
+    """Each bin's part of KL(p || q), for logarithms: 0 (and not 0 * inf) where p is 0."""
     return p.masked_fill(ruled_out, -torch.inf).exp() * (p - q).masked_fill(ruled_out, 0.0)
