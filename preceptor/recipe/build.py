@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.data import TextData
 from preceptor.recipe.image_subject import ImageSubject
+from preceptor.recipe.models import AnyModel
 from preceptor.recipe.schema import Recipe
 from preceptor.recipe.subject import Subject
 from preceptor.recipe.teachers import (
@@ -23,7 +24,6 @@ from preceptor.recipe.teachers import (
     SnapshotsTeacher,
 )
 from preceptor.recipe.text_subject import TextSubject
-from preceptor.recipe.texts import tokenizer_of
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.ema import EMA
 from preceptor.teachers.ensemble import Ensemble
@@ -38,8 +38,35 @@ def subject(recipe: Recipe) -> Subject:
     """What a recipe's data are about, loaded."""
     said = recipe.data
     if isinstance(said, TextData):
-        return TextSubject(said, lambda train: tokenizer_of(said, recipe.student.model, train))
+        readers = {
+            part.name: part.needs()
+            for way in recipe.ways().values()
+            for stage in way.stages
+            for part in stage.objective.parts()
+        }
+        return TextSubject(said, recipe.student.model, _models(recipe), readers)
     return ImageSubject(said)
+
+
+def _models(recipe: Recipe) -> list[AnyModel]:
+    """The models of all live teachers that a recipe names, wherever they stand in it."""
+    said = [
+        teacher
+        for way in recipe.ways().values()
+        for teacher in (way.teacher, *(stage.teacher for stage in way.stages))
+        if teacher is not None
+    ]
+    return [live.model for teacher in said for live in _live(teacher)]
+
+
+def _live(said: AnyTeacher) -> list[LiveTeacher]:
+    if isinstance(said, LiveTeacher):
+        return [said]
+    if isinstance(said, CachedTeacher):
+        return _live(said.cached.teacher)
+    if isinstance(said, EnsembleTeacher):
+        return [live for member in said.ensemble.members for live in _live(member)]
+    return []
 
 
 Trained = Callable[[LiveTeacher, str], Teacher]

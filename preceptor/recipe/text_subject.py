@@ -1,6 +1,6 @@
 """Text as a recipe's subject: see `recipe.subject`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from preceptor.data.chat import Rendering
+from preceptor.data.joined_source import JoinedSource
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
 from preceptor.data.text_source import TextSource
@@ -24,11 +26,18 @@ from preceptor.recipe.data import TextData
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.schema import Stage, Student
 from preceptor.recipe.subject import Answers, Subject, Taught
-from preceptor.recipe.texts import language_model, parts_of, rendering_of, require_tokens
+from preceptor.recipe.texts import (
+    language_model,
+    parts_of,
+    rendering_of,
+    require_tokens,
+    tokenizer_of,
+)
+from preceptor.recipe.voice import Voice
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.live import Live
 from preceptor.train.plan import Plan
-from preceptor.types import Batch, Distribution
+from preceptor.types import Batch, Distribution, Needs
 
 EVALUATION_BATCH = 16
 _CHECKED = 64
@@ -39,29 +48,39 @@ _CHECKED = 64
 class TextSubject(Subject):
     """Conversations, prompts with completions, or documents, as one tokenizer reads them."""
 
-    def __init__(self, said: TextData, tokenizer: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        said: TextData,
+        student: AnyModel,
+        teachers: Sequence[AnyModel],
+        readers: Mapping[str, Needs],
+    ) -> None:
+        """`readers` says what each method of the recipe reads, by name."""
         self.said = said
         self.parts = parts_of(said)
-        self.tokenizer = tokenizer(self.parts.train)
+        self.tokenizer = tokenizer_of(said, student, self.parts.train)
         self.rendering = rendering_of(said, self.tokenizer)
+        self.voice = Voice.of(said, self.tokenizer, teachers, readers)
         self.primary = "bits_per_byte" if said.verify is None else "accuracy"
-        self.num_classes = len(self.tokenizer)
+        self.num_classes = self.voice.classes
         self.num_examples = len(self.train)
 
     @cached_property
     def train(self) -> TextSet:
         """The training part, rendered."""
-        return TextSet(self.parts.train, self.rendering, name="training")
+        return TextSet(self.parts.train, self.rendering, self.voice.rendering, name="training")
 
     @cached_property
     def validation(self) -> TextSet:
         """The validation part, rendered."""
-        return TextSet(self.parts.validation, self.rendering, name="validation")
+        return TextSet(
+            self.parts.validation, self.rendering, self.voice.rendering, name="validation"
+        )
 
     @cached_property
     def test(self) -> TextSet:
         """The test part, rendered."""
-        return TextSet(self.parts.test, self.rendering, name="test")
+        return TextSet(self.parts.test, self.rendering, self.voice.rendering, name="test")
 
     @property
     def labels(self) -> np.ndarray:
@@ -74,16 +93,16 @@ class TextSubject(Subject):
         skipped = self.parts.skipped()
         left_out = f", {skipped} broken rows skipped" if skipped else ""
         tokens = f"{int(self.train.lengths.sum()):,} training tokens of {self.num_classes:,}"
-        return f"{sizes} rows{left_out}, {tokens}"
+        return f"{sizes} rows{left_out}, {tokens}{self.voice.sentence()}"
 
     def model(self, said: AnyModel, seed: int) -> TappedModel:
         """A language model with a row of its head for every token."""
-        return language_model(said, seed, self.tokenizer)
+        return language_model(said, seed, *self.voice.of_model(said, self.tokenizer))
 
     def loaded(self, said: AnyModel, place: str) -> TappedModel:
         """From a folder that a run saved, or that transformers loads."""
-        del said
-        return require_tokens(load_model({"folder": place}), self.tokenizer)
+        tokenizer, _ = self.voice.of_model(said, self.tokenizer)
+        return require_tokens(load_model({"folder": place}), tokenizer)
 
     def saved(self, folder: Path) -> TappedModel:
         """As it was saved."""
@@ -102,16 +121,27 @@ class TextSubject(Subject):
     def source(self, stage: Stage, plan: Plan, seed: int, taught: Taught | None = None) -> Source:
         """The training rows, mixed with what the student writes where the stage says so."""
         del stage, taught
-        return TextSource(self.train, batch=plan.batch, seed=seed)
+        drawn = TextSource(self.train, batch=plan.batch, seed=seed, pack=self._pack())
+        if self.voice.joining is None:
+            return drawn
+        assert self.voice.foreign is not None
+        theirs = TextSet(self.parts.train, self.voice.foreign, name="training")
+        return JoinedSource(drawn, theirs, self.voice.joining)
+
+    def _pack(self) -> int | None:
+        return self.said.max_length if self.said.packed else None
 
     def plain_source(self, plan: Plan, seed: int) -> Source:
         """The training rows."""
-        return TextSource(self.train, batch=plan.batch, seed=seed)
+        return TextSource(self.train, batch=plan.batch, seed=seed, pack=self._pack())
 
     def teacher_source(self, said: AnyModel, plan: Plan, seed: int) -> Source:
-        """The training rows."""
-        del said
-        return TextSource(self.train, batch=plan.batch, seed=seed)
+        """The training rows, as the teacher itself reads them."""
+        tokenizer, _ = self.voice.of_model(said, self.tokenizer)
+        texts = self.train
+        if tokenizer is not self.tokenizer:
+            texts = TextSet(self.parts.train, rendering_of(self.said, tokenizer), name="training")
+        return TextSource(texts, batch=plan.batch, seed=seed, pack=self._pack())
 
     def unlabelled(self, stage: Stage, plan: Plan, seed: int) -> int:
         """None: every row is read by all arms."""
@@ -124,13 +154,14 @@ class TextSubject(Subject):
 
     def check_teacher(self, teacher: Teacher) -> None:
         """It predicts held-out tokens better than one who knows nothing but how many there are."""
-        rows = np.arange(min(_CHECKED, len(self.validation)))
-        found = self._tokens(teacher, self.validation, rows, None)
-        nll, chance = float(found["token_nll"].mean()), float(np.log(self.num_classes))
+        texts = self._read("validation", teacher=True)
+        rows = np.arange(min(_CHECKED, len(texts)))
+        found = self._tokens(teacher, texts, rows, None)
+        nll, chance = float(found["token_nll"].mean()), float(np.log(texts.vocabulary))
         if nll >= chance:
             raise TeacherFailure(
                 f"the teacher needs {nll:.2f} nats a token of {len(rows)} held-out rows",
-                f"guessing among {self.num_classes} tokens needs {chance:.2f}",
+                f"guessing among {texts.vocabulary} tokens needs {chance:.2f}",
                 "Check its weights, its tokenizer and its chat template.",
             )
 
@@ -142,11 +173,12 @@ class TextSubject(Subject):
         beside: Callable[[], Teacher | None],
     ) -> Answers:
         """One number a row and measure."""
-        texts: TextSet = getattr(self, part)
+        texts = self._read(part, isinstance(model, Teacher))
         if isinstance(model, TappedModel):
             model.to(device)
         rows = np.arange(len(texts))
-        found = dict(self._tokens(model, texts, rows, beside()))
+        other = None if self.voice.joining else beside()  # Ids of another vocabulary say nothing.
+        found = dict(self._tokens(model, texts, rows, other))
         if self.said.verify is not None:
             found |= self._written(model, texts)
         return {name: torch.from_numpy(numbers) for name, numbers in found.items()}
@@ -175,6 +207,12 @@ class TextSubject(Subject):
     def runnable(self, model: TappedModel) -> nn.Module:
         """With the logits of every position, as whoever serves it computes them."""
         return _WithLogits(model)
+
+    def _read(self, part: str, teacher: bool) -> TextSet:
+        """A part as the student reads it, or as a teacher with a voice of its own does."""
+        if not teacher or self.voice.reading is None:
+            return getattr(self, part)
+        return TextSet(getattr(self.parts, part), self.voice.reading, name=part)
 
     def _tokens(
         self, model: TappedModel | Teacher, texts: TextSet, rows: Any, beside: Teacher | None
@@ -205,20 +243,14 @@ class TextSubject(Subject):
                 texts.prompts(rows),
                 Sampling(max_new=verify.most, temperature=0.0),
                 seeds=rows.tolist(),
-                ends=self._ends(),
-                pad=self.rendering.pad,
+                ends=_ends(texts.rendering),
+                pad=texts.rendering.pad,
             )
             for row, ids, end in zip(rows, written.ids, written.ended, strict=True):
-                text = self.tokenizer.decode(ids, skip_special_tokens=True)
+                text = texts.rendering.tokenizer.decode(ids, skip_special_tokens=True)
                 hit[row] = right(text, self._answer(texts, int(row)))
                 length[row], ended[row] = len(ids), end
         return {"accuracy": hit, "length": length, "ended": ended}
-
-    def _ends(self) -> set[int]:
-        ends = {self.tokenizer.eos_token_id}
-        if self.rendering.chats:
-            ends.add(self.rendering.end)
-        return {end for end in ends if end is not None}
 
     def _answer(self, texts: TextSet, row: int) -> str:
         said = texts.row(row)
@@ -230,6 +262,13 @@ class TextSubject(Subject):
                 "Name the column (columns: {answer: ...}), or leave `verify` out.",
             )
         return reference
+
+
+def _ends(rendering: Rendering) -> set[int]:
+    ends = {rendering.tokenizer.eos_token_id}
+    if rendering.chats:
+        ends.add(rendering.end)
+    return {end for end in ends if end is not None}
 
 
 def _shows(model: TappedModel | Teacher) -> Callable[[Batch], Distribution]:

@@ -1,18 +1,20 @@
 """Text in a recipe: its rows in three parts, its tokenizers, the language models made for it."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-import numpy as np
 import torch
 
+from preceptor.data.arithmetic import Arithmetic
 from preceptor.data.chat import Rendering
-from preceptor.data.counter import shuffled
+from preceptor.data.prose import python_topics
 from preceptor.data.reading import read_rows
 from preceptor.data.rows import Row, Rows
+from preceptor.data.splitting import split_rows
 from preceptor.data.tokenizers import bpe_tokenizer, character_tokenizer, load_tokenizer
-from preceptor.errors import DataError, ModelError
+from preceptor.errors import DataError, ModelError, RecipeError, nearest
 from preceptor.models.causal import language_head
 from preceptor.models.load import load_model
 from preceptor.models.tapped import TappedModel
@@ -21,8 +23,6 @@ from preceptor.recipe.models import AnyModel, CausalModel, FolderModel
 
 DATA_SEED = 0
 """What is held out belongs to the data: it is the same for every run and every seed."""
-
-_SPLIT = 17
 
 
 @final
@@ -49,15 +49,14 @@ def parts_of(said: TextData) -> Parts:
         return _limited(GENERATED[str(said.source)](said), said)
     if isinstance(said.source, Splits):
         train, test = _read(said, said.source.train), _read(said, said.source.test)
-        rest, (held,) = _split(train, (said.validation,))
+        rest, held, _ = split_rows(train, validation=said.validation, test=0.0, seed=DATA_SEED)
         return _limited(Parts(rest, held, test), said)
-    rest, (held, test) = _split(_read(said, said.source), (said.validation, said.test))
-    return _limited(Parts(rest, held, test), said)
+    return _limited(_three(_read(said, said.source), said), said)
 
 
 def tokenizer_of(said: TextData, model: AnyModel, train: Rows) -> Any:
     """A model's own tokenizer, or the data's, which may be made from the training text."""
-    own = getattr(model, "tokenizer", None)
+    own = own_tokenizer(model) if said.tokenizer is None else getattr(model, "tokenizer", None)
     if own is not None:
         return load_tokenizer(own)
     if isinstance(said.tokenizer, str):
@@ -68,15 +67,20 @@ def tokenizer_of(said: TextData, model: AnyModel, train: Rows) -> Any:
             return character_tokenizer(texts)
         assert said.tokenizer.bpe is not None
         return bpe_tokenizer(texts, said.tokenizer.bpe)
-    if isinstance(model, FolderModel):
-        return load_tokenizer(model.folder)
-    if isinstance(model, CausalModel) and isinstance(model.causal, str):
-        return load_tokenizer(model.causal)
     raise DataError(
         "a language model made from a configuration has no tokenizer",
         "somebody must say which text becomes which ids",
         "Add data.tokenizer: a folder, a hub name, {bpe: 512} or {characters: true}.",
     )
+
+
+def own_tokenizer(model: AnyModel) -> str | None:
+    """Where a model's own tokenizer is; None for one that is made from a configuration."""
+    if isinstance(model, FolderModel):
+        return model.folder
+    if not isinstance(model, CausalModel):
+        return None
+    return model.tokenizer or (model.causal if isinstance(model.causal, str) else None)
 
 
 def rendering_of(said: TextData, tokenizer: Any) -> Rendering:
@@ -92,8 +96,8 @@ def rendering_of(said: TextData, tokenizer: Any) -> Rendering:
     )
 
 
-def language_model(said: AnyModel, seed: int, tokenizer: Any) -> TappedModel:
-    """A language model whose classes are the tokenizer's tokens, from a seed of its own."""
+def language_model(said: AnyModel, seed: int, tokenizer: Any, classes: int) -> TappedModel:
+    """A language model whose first `classes` rows are tokens, from a seed of its own."""
     if not isinstance(said, CausalModel | FolderModel):
         kind = next(iter(type(said).model_fields))
         raise ModelError(
@@ -103,7 +107,7 @@ def language_model(said: AnyModel, seed: int, tokenizer: Any) -> TappedModel:
         )
     spec: dict[str, Any] = said.said()
     if isinstance(said, CausalModel) and "vocabulary" not in spec:
-        spec |= _vocabulary(said, len(tokenizer))
+        spec |= _vocabulary(said, len(tokenizer), classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return require_tokens(load_model(spec), tokenizer)
@@ -121,33 +125,14 @@ def require_tokens(model: TappedModel, tokenizer: Any) -> TappedModel:
     return model
 
 
-def _vocabulary(said: CausalModel, tokens: int) -> Mapping[str, Any]:
+def _vocabulary(said: CausalModel, tokens: int, classes: int) -> Mapping[str, Any]:
     if isinstance(said.causal, dict) and "vocab_size" not in said.causal:
-        return {"causal": {**said.causal, "vocab_size": tokens}}
-    return {"vocabulary": tokens}
+        return {"causal": {**said.causal, "vocab_size": tokens}, "vocabulary": classes}
+    return {"vocabulary": classes}
 
 
 def _read(said: TextData, source: str) -> Rows:
     return read_rows(source, columns=said.columns, documents=said.documents, broken=said.broken)
-
-
-def _split(rows: Rows, shares: tuple[float, ...]) -> tuple[Rows, list[Rows]]:
-    """Shares of the rows held out, a row whole in one part, the same ones every time."""
-    order = shuffled(np.arange(len(rows)), DATA_SEED, _SPLIT)
-    held: list[Rows] = []
-    start = 0
-    for share in shares:
-        count = max(1, round(share * len(rows)))
-        held.append(_chosen(rows, np.sort(order[start : start + count])))
-        start += count
-    if start >= len(rows):
-        raise DataError(
-            f"{rows.name} has {len(rows)} rows",
-            f"{start} of them are to be held out, and none is left to learn from",
-            "Give more rows, files of their own for train and test, or cut documents (documents: "
-            "paragraph).",
-        )
-    return _chosen(rows, np.sort(order[start:]), rows.skipped), held
 
 
 def _chosen(rows: Rows, which: Any, skipped: Any = ()) -> Rows:
@@ -169,17 +154,43 @@ def _texts(row: Row) -> list[str]:
     return [text for text in said if text]
 
 
-def _arithmetic(said: TextData) -> Parts:
-    from preceptor.data.arithmetic import arithmetic
+def _three(rows: Rows, said: TextData) -> Parts:
+    parts = split_rows(rows, validation=said.validation, test=said.test, seed=DATA_SEED)
+    train, held, final = parts
+    return Parts(Rows(train.rows, train.name, rows.skipped), held, final)
 
-    return Parts(*arithmetic(**said.arguments))
+
+def _arithmetic(said: TextData) -> Parts:
+    fields = {"train": 4000, "validation": 200, "test": 500, **said.arguments}
+    counts = {part: int(fields.pop(part)) for part in ("train", "validation", "test")}
+    problems = _known(Arithmetic, fields)
+    return Parts(
+        problems.rows(counts["train"], "train"),
+        problems.rows(counts["validation"], "validation"),
+        problems.rows(counts["test"], "test"),
+    )
+
+
+def _known(kind: type[Arithmetic], fields: Mapping[str, Any]) -> Arithmetic:
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in fields:
+        if name not in known:
+            raise RecipeError(
+                f"data.arguments.{name}",
+                "arithmetic has nothing of that name",
+                f"Nearest: {nearest(name, [*known, 'train', 'validation', 'test'])}.",
+            )
+    return kind(**fields)
 
 
 def _prose(said: TextData) -> Parts:
-    from preceptor.data.prose import prose
-
-    rest, (held, test) = _split(prose(**said.arguments), (said.validation, said.test))
-    return Parts(rest, held, test)
+    if said.arguments:
+        raise RecipeError(
+            f"data.arguments: {said.arguments}",
+            "prose is CPython's own help, and has none",
+            "Leave them out; other text has a file's or a folder's name as its source.",
+        )
+    return _three(python_topics(), said)
 
 
 GENERATED = {"arithmetic": _arithmetic, "prose": _prose}

@@ -50,7 +50,7 @@ class Cell:
     """What is trained, from which seed, in which folder.
 
     `students` makes the cohort anew; a cell of several stages hands it from one to the next.
-    `alone` says that nobody stands beside it: it is a teacher itself.
+    `alone` says that it is a teacher, whose answers are asked when it teaches.
     """
 
     arm: str
@@ -106,7 +106,7 @@ def run_cell(
     if not cell.done():
         students, training, notices, seconds = _trained(cell, keeping, watch)
         if training.accelerator.is_main_process:
-            _keep(cell, students, training, subject, _nobody if cell.alone else beside)
+            _keep(cell, students, training, subject, beside)
             done = {"seconds": seconds, "notices": notices, "steps": cell.steps}
             write_text(cell.folder / "done.json", json.dumps(done))
         training.accelerator.wait_for_everyone()
@@ -171,7 +171,7 @@ def _keep(
     """Save the students and everything that will be asked of them, then drop what is not needed."""
     device = training.accelerator.device
     tensors: dict[str, Tensor] = {}
-    asked = {str(member): student for member, student in enumerate(students)}
+    asked = {str(k): student for k, student in enumerate(students) if not cell.alone}
     for member, student in enumerate(students):
         subject.save(student, student_folder(cell, member))
     if moves(training.teacher):
@@ -192,10 +192,6 @@ def _of(tensors: Mapping[str, Tensor], who: str) -> dict[str, Answers]:
         if whose == who:
             found.setdefault(part, {})[name[0] if name else ""] = tensor
     return dict(found)
-
-
-def _nobody() -> None:
-    return None
 
 
 def forget(folder: Path) -> None:

@@ -1,0 +1,66 @@
+"""Batches for a student and a teacher of two tokenisers: each row as both of them read it."""
+
+from typing import Any, final
+
+from jaxtyping import Int
+from torch import Tensor
+
+from preceptor.data.source import Source
+from preceptor.data.text import TextSet
+from preceptor.data.two_tokenisers import TwoTokenisers
+from preceptor.errors import DataError
+from preceptor.types import Batch
+
+
+@final
+class JoinedSource(Source):
+    """The batches of a student's source, joined with the same rows as the teacher reads them.
+
+    Args:
+        student: draws the rows; its order and its state are this source's.
+        teacher: the same rows in the teacher's tokenisation, example by example.
+        joining: finds where both stand.
+
+    Raises:
+        DataError: a row became more windows on one side than on the other.
+    """
+
+    def __init__(self, student: Source, teacher: TextSet, joining: TwoTokenisers) -> None:
+        if student.num_examples != len(teacher):
+            raise DataError(
+                f"the training rows are {student.num_examples} examples to the student and "
+                f"{len(teacher)} to the teacher",
+                "a document that does not fit the context is cut in other places by each",
+                "Give rows that fit the context of both, as prompts with completions.",
+            )
+        self.inner, self._teacher, self.joining = student, teacher, joining
+        self.num_classes, self.num_examples = student.num_classes, student.num_examples
+
+    @property
+    def labels(self) -> Int[Tensor, " b"]:
+        """None: a text has no class."""
+        return self.inner.labels
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The student's."""
+        return self.inner.steps_per_epoch
+
+    def take(self, rank: int = 0, world: int = 1) -> Batch:
+        """This rank's rows of the next step's batch."""
+        return self._joined(self.inner.take(rank, world))
+
+    def sample(self, count: int = 2) -> Batch:
+        """A few examples; the stream stays in place."""
+        return self._joined(self.inner.sample(count))
+
+    def state(self) -> dict[str, Any]:
+        """The student's source's."""
+        return self.inner.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `state` gave."""
+        self.inner.load_state(state)
+
+    def _joined(self, batch: Batch) -> Batch:
+        return self.joining.join(batch, self._teacher.batch(batch.ids))
