@@ -63,12 +63,12 @@ class Client:
         self._loop.close()
 
     def post(self, path: str, payload: Mapping[str, Any]) -> Answer:
-        """One call; `model` is added to the payload.
+        """One call.
 
         Args:
             path: after the endpoint's address: "chat/completions", "completions"; or, beginning
                 with a slash, from the server's root: "/generate".
-            payload: what is asked, as JSON.
+            payload: what is asked, as JSON; paths after the address get `model` added.
 
         Raises:
             ServerRefusal: the server will not do it.
@@ -115,7 +115,8 @@ class Client:
         return [found[number] for number in range(len(found))]
 
     async def _asked(self, path: str, payload: Mapping[str, Any]) -> Answer:
-        what = {"model": self.endpoint.model, **payload}
+        named = {} if path.startswith("/") else {"model": self.endpoint.model}
+        what = {**named, **payload}
         tried = 0
         while True:
             await self._pause.ready()
