@@ -101,10 +101,9 @@ class Arithmetic:
         numbers = below(self.largest + 1, drawn[: self.operations + 1]).tolist()
         signs = below(len(self.signs), drawn[self.operations + 1 :]).tolist()
         terms = [self.signs[s] for s in signs]
-        if "*" in terms:  # few products of large numbers stay in range: one factor is a digit
-            for i, sign in enumerate(terms):
-                if sign == "*":
-                    numbers[i + 1] %= 10
+        for i, sign in enumerate(terms):
+            if sign == "*":  # few products of large numbers stay in range: one factor is a digit
+                numbers[i + 1] = 1 + numbers[i + 1] % 9
         problem = str(numbers[0]) + "".join(
             f"{sign}{number}" for sign, number in zip(terms, numbers[1:], strict=True)
         )

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any, Literal, final
 
 import numpy as np
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from preceptor.data.rendered import Rendered, Span, sizes_of
@@ -43,7 +44,8 @@ class Rendering:
         add_eos: end documents, plain completions and last turns that their template leaves open
             with the end-of-sequence token, which is scored.
         plain: join prompt and completion even where there is a template.
-        turns: score "all" responses of a conversation, or the "last" alone.
+        turns: score "all" responses of a conversation, or the "last" alone; where the teacher has a
+            prompt of its own, the last alone is scored.
         variables: what the template reads by name, as `enable_thinking`.
     """
 
@@ -78,10 +80,9 @@ class Rendering:
     @cached_property
     def end(self) -> int | None:
         """The token that ends a response: the template's end of turn, or end of sequence."""
-        probe = Row(0, "a probe", prompt="a", completion="b")
-        rendered = self.render(probe)
-        last = int(rendered.response[-1])
-        return last if last in self._added.values() else self.tokenizer.eos_token_id
+        text, spans = self._markup(Row(0, "a probe", prompt="1", completion="1"))
+        last = self._marker(text[spans[-1][0] : spans[-1][1]])
+        return self._markers.get(last, self.tokenizer.eos_token_id)
 
     def render(self, row: Row) -> Rendered:
         """The whole row, however long.
@@ -103,7 +104,7 @@ class Rendering:
         )
         self._check_known(row, text, ids, offsets)
         # Markers are no text: a turn's end costs bits and adds no byte.
-        sizes = np.where(np.isin(ids, list(self._added.values())), 0, sizes_of(text, ends))
+        sizes = np.where(np.isin(ids, list(self._markers.values())), 0, sizes_of(text, ends))
         return Rendered(ids, tokens, sizes, tuple(self._bare(text[s:e]) for s, e in spans))
 
     def pieces(self, row: Row) -> list[Rendered]:
@@ -132,29 +133,39 @@ class Rendering:
         return self.render(row).prompt
 
     @cached_property
-    def _added(self) -> dict[str, int]:
-        return {t.content: i for i, t in self.tokenizer.added_tokens_decoder.items()}
+    def _markers(self) -> dict[str, int]:
+        """Tokens that are no text, as the end of a turn."""
+        held = self.tokenizer.added_tokens_decoder.items()
+        return {token.content: i for i, token in held if token.special}
 
     def _markup(self, row: Row) -> tuple[str, list[Span]]:
         """The row as a string, and the characters of its responses."""
         eos = (self.tokenizer.eos_token or "") if self.add_eos else ""
         if row.form == "text":
-            text = self._begin() + str(row.text)
+            text = self._begin + str(row.text)
             return text + eos, [(len(text) - len(str(row.text)), len(text + eos))]
         if self.chats:
-            return self._conversation(row, self._messages(row))
+            try:
+                return self._conversation(row, self._messages(row))
+            except TemplateError as error:
+                raise DataError(
+                    f"{row.place} is not what the chat template takes",
+                    f"it says: {error}",
+                    "Change the row's turns, or the template.",
+                ) from error
         if row.form == "messages":
             raise DataError(
                 f"{row.place} is a conversation",
                 "the tokenizer has no chat template that would say how it is written down",
                 "Give the tokenizer a template, or rows of `prompt` and `completion`.",
             )
-        prompt = self._begin() + str(row.prompt)
+        prompt = self._begin + str(row.prompt)
         if not row.has_response:
             return prompt, []
         text = prompt + str(row.completion) + eos
         return text, [(len(prompt), len(text))]
 
+    @cached_property
     def _begin(self) -> str:
         first = self.tokenizer("a").input_ids[0]
         begins = first == self.tokenizer.bos_token_id and first is not None
@@ -176,15 +187,17 @@ class Rendering:
         full = self._template(messages)
         turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
         spans: list[Span] = []
-        for i in turns if self.turns == "all" else turns[-1:]:
+        every = self.turns == "all" and not row.has_privileged_prompt
+        for i in turns if every else turns[-1:]:
             before = self._template(messages[:i], answering=True)
             until = self._template(messages[: i + 1])
             if not (full.startswith(before) and full.startswith(until)):
                 raise self._inconsistent(row, i, full, before, until)
             spans.append((len(before), len(before) + self._closed(full[len(before) : len(until)])))
         start, stop = spans[-1]
-        if self.add_eos and self._bare(full[start:stop]) == full[start:stop]:
-            return full[:stop] + (self.tokenizer.eos_token or ""), [*spans[:-1], (start, stop)]
+        if self.add_eos and not self._marker(full[start:stop]):
+            eos = self.tokenizer.eos_token or ""
+            return full[:stop] + eos, [*spans[:-1], (start, stop + len(eos))]
         return full[:stop], spans
 
     def _template(self, messages: Sequence[Message], answering: bool = False) -> str:
@@ -193,14 +206,19 @@ class Rendering:
         )
 
     def _closed(self, written: str) -> int:
-        """Where a response ends: after its last added token if only blanks follow that one."""
-        end = max((written.rfind(t) + len(t) for t in self._added if t in written), default=0)
-        return end if end and not written[end:].strip() else len(written)
+        """Where a response ends: after its marker, if only blanks follow that."""
+        trimmed = written.rstrip()
+        return len(trimmed) if self._marker(trimmed) else len(written)
+
+    def _marker(self, response: str) -> str:
+        """The marker that a response ends with, or nothing."""
+        if not response.endswith(tuple(self._markers)):
+            return ""
+        return max((m for m in self._markers if response.endswith(m)), key=len)
 
     def _bare(self, response: str) -> str:
-        """A response without the token that ends it."""
-        ends = (t for t in self._added if response.endswith(t))
-        return response.removesuffix(max(ends, key=len, default=""))
+        """A response without the marker that ends it."""
+        return response.removesuffix(self._marker(response))
 
     def _encoded(
         self, text: str, cuts: Sequence[int]

@@ -98,7 +98,7 @@ class Rows(Sequence[Row]):
     """The rows of a data set, in its order.
 
     Args:
-        rows: the usable ones, numbered from 0.
+        rows: the usable ones.
         name: what to call them in a message.
         skipped: those that were left out because they are broken, where that was asked for.
     """

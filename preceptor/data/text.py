@@ -57,7 +57,7 @@ class TextSet:
             teacher = rendering
         self._view = None if teacher is None else TeacherView(rendering, teacher)
         self.teacher = teacher
-        pieces = [(i, piece) for i, row in enumerate(rows) for piece in rendering.pieces(row)]
+        pieces = self._pieces()
         rendered = [piece for _, piece in pieces]
         self._source = np.array([i for i, _ in pieces], np.int64)
         self._ids = Ragged.of((r.ids for r in rendered), np.int32)
@@ -73,6 +73,23 @@ class TextSet:
                 else "no rows were given",
                 "Raise max_length, or give rows.",
             )
+
+    def _pieces(self) -> list[tuple[int, Rendered]]:
+        """Every row's pieces, or one refusal for all rows that have none."""
+        pieces: list[tuple[int, Rendered]] = []
+        refusals: list[DataError] = []
+        for i, row in enumerate(self.rows):
+            try:
+                pieces += [(i, piece) for piece in self.rendering.pieces(row)]
+            except DataError as error:
+                refusals.append(error)
+        if not refusals:
+            return pieces
+        first, others = refusals[0], refusals[1:4]
+        if not others:
+            raise first
+        told = "; ".join([first.seen, *(f"{e.seen} ({e.why})" for e in others)])
+        raise DataError(f"{len(refusals)} rows are refused: {told}", first.why, first.do)
 
     def _seen_by_teacher(self, rendered: Sequence[Rendered]) -> "_Views | None":
         if self._view is None:
