@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
 from preceptor.data.alignment import Alignment, Coverage, align
 from preceptor.data.pieces import Pieces, Tokens
@@ -216,3 +218,48 @@ def test_certain_chunks_run_on_to_boundaries_that_are_certain_on_both_sides() ->
     assert other.certain[found.teacher[:, 1]].all()
     assert found.teacher[0, 0] == 0
     assert (found.teacher[1:, 0] == found.teacher[:-1, 1]).all()
+
+
+def test_sampled_tokens_are_never_cut_anew() -> None:
+    # Decoding "t", "h", "e" and encoding it again would give the one token "the".
+    sampled = [i for piece in ("t", "h", "e", " answer") for i in ids(bpe(), piece)]
+    both = TwoTokenisers.of(bpe(), characters())
+    found = both.aligned(torch.tensor(sampled), torch.tensor(ids(characters(), "the answer")))
+    assert len(sampled) == 4
+    assert found.student.tolist() == [[0, 1], [1, 2], [2, 3], [3, 4]]
+
+
+def letters(*merges: tuple[str, str]) -> Any:
+    """A BPE over a and b."""
+    known = {token: i for i, token in enumerate(["<eos>", "a", "b", *map("".join, merges)])}
+    made = Tokenizer(models.BPE(known, list(merges)))
+    made.decoder = decoders.Fuse()
+    made.add_special_tokens(["<eos>"])
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<eos>")
+
+
+def test_between_certain_boundaries_both_tokenisations_have_the_probability_of_the_bytes() -> None:
+    # One law over all texts of up to four letters, written in two tokenisations: the probability
+    # of each next token is found by adding up whole texts.
+    texts = ["".join(letter) for n in range(5) for letter in product("ab", repeat=n)]
+    law = np.random.default_rng(0).dirichlet(np.ones(len(texts)))
+    sides = letters(), letters(("a", "b"))
+    written = [[[*ids(side, text), 0] for text in texts] for side in sides]
+    both = TwoTokenisers.of(*sides)
+
+    def chance(side: int, begin: list[int]) -> float:
+        each = zip(written[side], law, strict=True)
+        return sum(p for tokens, p in each if tokens[: len(begin)] == begin)
+
+    gaps: dict[str, list[float]] = {"meeting": [], "certain": []}
+    for boundaries, own in gaps.items():
+        both.boundaries = boundaries  # type: ignore[assignment]
+        for one, other in zip(*written, strict=True):
+            found = both.aligned(torch.tensor(one), torch.tensor(other))
+            assert found.coverage.share == 1.0
+            for (a, b), (c, d) in zip(found.student, found.teacher, strict=True):
+                p = chance(0, one[:b]) / chance(0, one[:a])
+                own.append(abs(p - chance(1, other[:d]) / chance(1, other[:c])))
+    assert max(gaps["certain"]) < 1e-12
+    assert max(gaps["meeting"]) > 0.05  # tokenisation bias
+    assert len(gaps["certain"]) > len(texts)

@@ -50,7 +50,10 @@ def said(tokenizer: Any, tokens: torch.Tensor) -> bytes:
 def test_where_a_chunk_begins_both_models_have_read_the_same_bytes_of_the_response() -> None:
     batch, _ = joined()
     assert batch.teacher_positions is not None
-    own, other = batch.inputs["input_ids"], batch.teacher_inputs["input_ids"]
+    inputs, others_inputs = batch.inputs, batch.teacher_inputs
+    assert isinstance(inputs, dict)
+    assert isinstance(others_inputs, dict)
+    own, other = inputs["input_ids"], others_inputs["input_ids"]
     first = [int(batch.mask("all")[row].nonzero()[0]) for row in range(2)]
     others_first = [int((batch.extra["teacher_labels"][row] >= 0).nonzero()[0]) for row in range(2)]
     seen = 0
