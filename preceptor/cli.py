@@ -67,6 +67,9 @@ def check(
     deep: Annotated[
         bool, typer.Option("--deep", help="Also run the models briefly, and plan memory and time.")
     ] = False,
+    price: Annotated[
+        float, typer.Option(min=0.0, help="What an hour of this machine costs, for --deep.")
+    ] = 0.0,
     debug: Debug = False,
 ) -> None:
     """Say whether a recipe can run.
@@ -77,7 +80,7 @@ def check(
         loaded = _recipe(recipe, settings, seed)
         from preceptor.verbs.check import check
 
-        typer.echo(check(loaded, deep=deep))
+        typer.echo(check(loaded, deep=deep, price=price))
 
 
 @app.command()

@@ -156,14 +156,18 @@ class TextSubject(Subject):
         """It predicts held-out tokens better than one who knows nothing but how many there are."""
         texts = self._read("validation", teacher=True)
         rows = np.arange(min(_CHECKED, len(texts)))
-        found = self._tokens(teacher, texts, rows, None)
-        nll, chance = float(found["token_nll"].mean()), float(np.log(texts.vocabulary))
+        nll, chance = self.nats(teacher, rows), float(np.log(texts.vocabulary))
         if nll >= chance:
             raise TeacherFailure(
                 f"the teacher needs {nll:.2f} nats a token of {len(rows)} held-out rows",
                 f"guessing among {texts.vocabulary} tokens needs {chance:.2f}",
                 "Check its weights, its tokenizer and its chat template.",
             )
+
+    def nats(self, model: TappedModel | Teacher, rows: Any) -> float:
+        """Nats a token of some validation rows."""
+        texts = self._read("validation", isinstance(model, Teacher))
+        return float(self._tokens(model, texts, rows, None)["token_nll"].mean())
 
     def answers(
         self,

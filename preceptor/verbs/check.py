@@ -13,12 +13,12 @@ from preceptor.recipe.teachers import AnyTeacher, CachedTeacher, EnsembleTeacher
 from preceptor.types import Needs
 
 
-def check(recipe: Recipe | str | Path, *, deep: bool = False) -> str:
+def check(recipe: Recipe | str | Path, *, deep: bool = False, price: float = 0.0) -> str:
     """Whether a recipe can run, in words; raises the sentence that says why not.
 
     Static by default: nothing is loaded or trained, but what is named must be there. With `deep`
     the data is loaded and each stage takes a few steps, which gives an estimate of time, memory
-    and disk.
+    and disk; `price` is what an hour of this machine costs.
     """
     read = load_recipe(recipe)
     require_fit(read)
@@ -37,7 +37,7 @@ def check(recipe: Recipe | str | Path, *, deep: bool = False) -> str:
     if deep:
         from preceptor.verbs.deep import deep_check
 
-        lines += deep_check(read)
+        lines += deep_check(read, price)
     return "\n".join(lines)
 
 

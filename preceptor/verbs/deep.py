@@ -9,9 +9,12 @@ from pathlib import Path
 import torch
 
 from preceptor.recipe.schema import STUDENT, Recipe, Stage
+from preceptor.recipe.teachers import LiveTeacher
+from preceptor.recipe.text_subject import TextSubject
 from preceptor.train import checkpoint
 from preceptor.train.fit import Losses, run
 from preceptor.verbs.cells import Cell
+from preceptor.verbs.doctor import diagnosis
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.rehearsal import rehearsed
 
@@ -21,15 +24,15 @@ _STEPS = 8
 _WARM = 3
 
 
-def deep_check(recipe: Recipe) -> list[str]:
-    """Takes a few steps of each stage with an untrained teacher; nothing is kept."""
+def deep_check(recipe: Recipe, price: float = 0.0) -> list[str]:
+    """Takes a few steps of each stage with an untrained teacher; nothing is kept.
+
+    `price` is what an hour of this machine costs; 0 where nobody asks.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         experiment = Experiment(recipe, Path(scratch), _unwatched)
-        lines, seconds, disk = (
-            [f"data: {experiment.subject.describe()}"],
-            dict.fromkeys(recipe.ways(), 0.0),
-            0,
-        )
+        lines, disk = [f"data: {experiment.subject.describe()}", *_diagnosis(experiment)], 0
+        seconds = dict.fromkeys(recipe.ways(), 0.0)
         for arm in seconds:
             lines += [f"{arm}:"] if recipe.variants else []
             way = experiment.taught_as(arm)
@@ -40,11 +43,24 @@ def deep_check(recipe: Recipe) -> list[str]:
                 lines.append(f"stage {index + 1}: {each * 1e3:.1f} ms a step, {steps} steps")
         arms = [recipe.control.longer if a == "longer" else 1.0 for a in recipe.control.arms]
         total = (sum(seconds.values()) + seconds[STUDENT] * sum(arms)) * recipe.seed.count
-        lines.append(f"all arms and seeds: about {total:.0f} s, and the teacher's training")
+        money = f", {total / 3600 * price:.2f} at {price:g} an hour" if price else ""
+        lines.append(f"all arms and seeds: about {total:.0f} s{money}, and the teacher's training")
         lines.append(f"memory: {_peak() / 2**20:.0f} MiB at most so far")
         kept = disk * recipe.checkpoint.keep * (len(seconds) + len(arms)) * recipe.seed.count
         lines.append(f"disk: about {kept / 2**20:.1f} MiB of checkpoints")
     return lines
+
+
+def _diagnosis(experiment: Experiment) -> list[str]:
+    """What is particular to two language models; nothing for images."""
+    subject = experiment.subject
+    if not isinstance(subject, TextSubject):
+        return []
+    student = experiment.start(experiment.recipe.seed.first)[0]
+    said = experiment.recipe.teacher
+    ready = isinstance(said, LiveTeacher) and said.train is None
+    teacher = experiment.teacher(said, [student], "teacher") if ready else None
+    return diagnosis(subject, student, teacher)
 
 
 def _tried(experiment: Experiment, stage: Stage, scratch: Path) -> tuple[float, int, int]:
