@@ -6,7 +6,7 @@ Dimension key: b rows of this rank.
 import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from preceptor.types import Batch, Progress
 _COIN, _WRITE = 5, 6
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """A number that moves with training, as a ramp does."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, final
+from typing import NamedTuple, Protocol, final, runtime_checkable
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
 
 
+@runtime_checkable
 class Writer(Protocol):
     """Anything that answers prompts with token ids; the same seeds give the same tokens."""
 
