@@ -8,6 +8,7 @@ the result as its answer:
     #### 52
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import add, mul, sub
@@ -21,7 +22,9 @@ from preceptor.errors import DataError
 
 Part = Literal["train", "validation", "test"]
 
-_DRAW, _PART = 7, 8
+_DRAW = 7
+_PATIENCE = 2000
+"""Known problems in a row after which there are no others worth the search."""
 _OPERATIONS = {"+": add, "-": sub, "*": mul}
 _TENTHS: dict[Part, range] = {
     "train": range(8),
@@ -71,12 +74,15 @@ class Arithmetic:
             DataError: there are fewer.
         """
         found: dict[str, Row] = {}
-        for tried, problem in enumerate(self._drawn(part, seed)):
+        known = 0
+        for problem in self._drawn(part, seed):
+            known += 1
             if problem not in found:
                 found[problem] = self._row(len(found), problem, part)
+                known = 0
             if len(found) == count:
                 break
-            if tried > 50 * count + 10_000:
+            if known > _PATIENCE:
                 raise DataError(
                     f"{count} problems of {self} for the {part} part",
                     f"only {len(found)} different ones were found",
@@ -154,5 +160,4 @@ def _steps(problem: str) -> list[tuple[str, int]]:
 
 
 def _tenth(problem: str) -> int:
-    keys = np.frombuffer(problem.encode(), np.uint8).astype(np.int64)
-    return int(below(10, words(_PART, *keys.tolist()))[0])
+    return int.from_bytes(hashlib.sha256(problem.encode()).digest()[:8], "big") % 10

@@ -104,7 +104,7 @@ class Rendering:
         )
         self._check_known(row, text, ids, offsets)
         # Markers are no text: a turn's end costs bits and adds no byte.
-        sizes = np.where(np.isin(ids, list(self._markers.values())), 0, sizes_of(text, ends))
+        sizes = np.where(np.isin(ids, self._marker_ids), 0, sizes_of(text, ends))
         return Rendered(ids, tokens, sizes, tuple(self._bare(text[s:e]) for s, e in spans))
 
     def pieces(self, row: Row) -> list[Rendered]:
@@ -137,6 +137,10 @@ class Rendering:
         """Tokens that are no text, as the end of a turn."""
         held = self.tokenizer.added_tokens_decoder.items()
         return {token.content: i for i, token in held if token.special}
+
+    @cached_property
+    def _marker_ids(self) -> NDArray[np.int32]:
+        return np.array(list(self._markers.values()), np.int32)
 
     def _markup(self, row: Row) -> tuple[str, list[Span]]:
         """The row as a string, and the characters of its responses."""
@@ -226,6 +230,8 @@ class Rendering:
         """Ids and their offsets, no token reaching over a cut."""
         told = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         offsets = np.asarray(told["offset_mapping"], np.int64).reshape(-1, 2)
+        # Some tokenizers leave a token's own blank out of its offsets: give it back.
+        offsets[1:, 0] = np.minimum(offsets[1:, 0], np.maximum.accumulate(offsets[:, 1])[:-1])
         crossing = any(((offsets[:, 0] < c) & (offsets[:, 1] > c)).any() for c in cuts)
         if not crossing:
             return np.asarray(told["input_ids"], np.int32), offsets

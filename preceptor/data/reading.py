@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from glob import glob, has_magic
 from itertools import islice
 from pathlib import Path
@@ -151,8 +151,6 @@ def refused(faults: Sequence[Broken], name: str) -> DataError:
 
 
 def _numbered(row: Row, number: int) -> Row:
-    from dataclasses import replace
-
     return row if row.number == number else replace(row, number=number)
 
 

@@ -1,6 +1,7 @@
 """What a model reads of a row, and which of it is scored."""
 
 import pytest
+from tokenizers import processors
 
 from preceptor.data.chat import Rendering
 from preceptor.data.rendered import Rendered
@@ -52,8 +53,13 @@ def test_a_prompt_reads_as_when_the_model_is_to_write() -> None:
         assert rendering.prompt(ask("hello there")).tolist() == written
 
 
-def test_a_token_never_reaches_over_the_border_of_a_response() -> None:
+@pytest.mark.parametrize("trimmed", [False, True])
+def test_a_token_never_reaches_over_the_border_of_a_response(trimmed: bool) -> None:
     tokenizer = pieces(template=None)
+    if trimmed:  # as Llama 3's: offsets leave a token's own blank out
+        tokenizer.backend_tokenizer.post_processor = processors.Sequence(
+            [processors.ByteLevel(trim_offsets=True), tokenizer.backend_tokenizer.post_processor]
+        )
     joined = tokenizer("the answer is yes", add_special_tokens=False).input_ids
     row = ask("the answer is ", "yes")
     rendered = Rendering(tokenizer, 100).render(row)
