@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from preceptor.errors import ModelError
 from preceptor.models.dry import undisturbed
-from preceptor.models.lora import effective
+from preceptor.models.lora import head_weight
 from preceptor.types import Head
 
 _FACTORS = ("logit_scale", "lm_head_multiplier")
@@ -71,7 +71,7 @@ def last_hidden(
 def language_head(module: nn.Module) -> Head:
     """The model's own head: weight (tied, or with its adapters), bias, scale and soft-cap."""
     config = bare(module).config.get_text_config()
-    weight, bias = effective(output_layer(module))
+    weight, bias = head_weight(output_layer(module))
     scale = 1.0
     for name in _FACTORS:
         scale *= float(getattr(config, name, None) or 1.0)

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from preceptor.errors import ModelError, StorageError, nearest
 from preceptor.models.causal import bare, language_head, verify_head
 from preceptor.models.hub import configuration, has_weights, not_found, quiet
-from preceptor.models.lora import is_adapted, merged_state, read_adapters, with_adapters
+from preceptor.models.lora import is_adapted, is_wrapped, merged_state, read_adapters, with_adapters
 from preceptor.models.tapped import TappedModel
 
 ADAPTERS = "adapter"
@@ -40,10 +41,10 @@ def from_causal(spec: Mapping[str, Any]) -> TappedModel:
             that does not fit, weights that do not belong to the configuration.
         StorageError: a weights file that is damaged.
     """
-    source: Any = spec["causal"]
-    pretrained = not isinstance(source, Mapping) and spec.get("pretrained", has_weights(source))
+    source = cast("str | Mapping[str, Any]", spec["causal"])
+    pretrained = isinstance(source, str) and spec.get("pretrained", has_weights(source))
     config = _configured(spec)
-    module = _read(source, config, spec) if pretrained else _fresh(config, spec)
+    module = _read(str(source), config, spec) if pretrained else _fresh(config, spec)
     if spec.get("gradient_checkpointing"):
         _recompute(module)
     if "lora" in spec:
@@ -82,7 +83,20 @@ def write_language_model(
         # The base keeps its embeddings; peft would otherwise store them again and say so.
         module.save_pretrained(draft / ADAPTERS, save_embedding_layers=False)
         if merged:
-            inside.save_pretrained(draft, state_dict=merged_state(module))
+            _write_merged(module, draft)
+
+
+def _write_merged(module: nn.Module, draft: Path) -> None:
+    inside, state = bare(module), merged_state(module)
+    tied = getattr(inside.config, "tie_word_embeddings", False)
+    ends = (inside.get_input_embeddings(), inside.get_output_embeddings())
+    if tied and any(is_wrapped(layer) for layer in ends):
+        # Read again as one weight, the adapter of either would be lost.
+        inside.config.tie_word_embeddings = False
+    try:
+        inside.save_pretrained(draft, state_dict=state)
+    finally:
+        inside.config.tie_word_embeddings = tied
 
 
 def language_card(model: TappedModel, *, merged: bool = True) -> dict[str, Any]:
@@ -94,7 +108,7 @@ def language_card(model: TappedModel, *, merged: bool = True) -> dict[str, Any]:
         _require_named_base(spec.get("causal"))
         return {**spec, "adapters": ADAPTERS}
     spec = {k: v for k, v in spec.items() if k not in ("pretrained", "arguments")}
-    # The whole configuration, so that nothing is asked of a hub when it is loaded.
+    # The whole configuration says what there was; it is read from the folder's own.
     spec["causal"] = inside.config.to_diff_dict()
     return spec
 

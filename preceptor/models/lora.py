@@ -16,6 +16,11 @@ from torch import Tensor, nn
 from preceptor.errors import ModelError, StorageError, nearest
 
 _OWN = {"rank", "alpha", "targets", "dropout", "whole"}
+_SEEN_TO = (
+    ".*is_gradient_checkpointing",  # an attribute that transformers has renamed
+    ".*tie_word_embeddings=True",  # merged weights are saved untied where an adapter unties them
+    ".*fan_in_fan_out",  # GPT-2's layers are transposed, and peft notices
+)
 _ADAPTERS = (".lora_", ".modules_to_save.")
 
 
@@ -46,7 +51,7 @@ def with_adapters(module: nn.Module, said: Mapping[str, Any]) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        with _of_another_version():
+        with _seen_to():
             return peft.get_peft_model(module, config)
     except ValueError as error:
         raise ModelError(
@@ -68,7 +73,7 @@ def read_adapters(module: nn.Module, folder: str | Path) -> nn.Module:
             "Give the folder that peft's `save_pretrained` wrote.",
         )
     try:
-        with _of_another_version():
+        with _seen_to():
             return _peft().PeftModel.from_pretrained(module, str(folder), is_trainable=True)
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(
@@ -114,8 +119,20 @@ def without_adapters(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(train)
 
 
+def head_weight(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """A head's weight [v, d] and bias [v] as it computes now, adapters in the graph.
+
+    Errors:
+        ModelError: it is no matrix, or its adapter no product of two.
+    """
+    wrapped: Any = layer
+    for name in getattr(layer, "lora_A", ()):
+        _require_plain(wrapped, name)
+    return effective(layer)
+
+
 def effective(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """A linear layer's weight [v, d] and bias [v] as it computes now, adapters in the graph."""
+    """A layer's weight and bias as it computes now, its adapters added."""
     if hasattr(layer, "modules_to_save") and hasattr(layer, "original_module"):
         return effective(_saved_whole(layer))
     base = getattr(layer, "base_layer", None)
@@ -127,8 +144,7 @@ def effective(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
     if wrapped.disable_adapters or wrapped.merged:
         return weight, bias
     for name in wrapped.active_adapters:
-        if name in wrapped.lora_A:
-            _require_plain(wrapped, name)
+        if name in wrapped.lora_A or name in wrapped.lora_embedding_A:
             weight = weight + wrapped.get_delta_weight(name).to(weight.dtype)
     return weight, bias
 
@@ -138,13 +154,13 @@ def merged_state(module: nn.Module) -> dict[str, Tensor]:
     model: Any = module
     state: dict[str, Tensor] = {}
     inside = model.get_base_model()
-    skipped = {f"{name}." for name, part in inside.named_modules() if _wraps(part)}
+    skipped = {f"{name}." for name, part in inside.named_modules() if is_wrapped(part)}
     for name, tensor in inside.state_dict().items():
         if not any(name.startswith(prefix) for prefix in skipped):
             state[name] = tensor
     with torch.no_grad():
         for name, part in inside.named_modules():
-            if _wraps(part):
+            if is_wrapped(part):
                 weight, bias = effective(part)
                 state[f"{name}.weight"] = weight.detach()
                 if bias is not None:
@@ -152,7 +168,8 @@ def merged_state(module: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def _wraps(part: nn.Module) -> bool:
+def is_wrapped(part: nn.Module) -> bool:
+    """Whether a layer carries an adapter, or a copy that is trained in its place."""
     return hasattr(part, "base_layer") or hasattr(part, "original_module")
 
 
@@ -192,12 +209,11 @@ def _require_plain(layer: Any, name: str) -> None:
 
 
 @contextmanager
-def _of_another_version() -> Iterator[None]:
-    """peft asks for an attribute that transformers has renamed, and transformers says so."""
+def _seen_to() -> Iterator[None]:
+    """Without peft's warnings of what is seen to here."""
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
-        )
+        for message in _SEEN_TO:
+            warnings.filterwarnings("ignore", message=message)
         yield
 
 

@@ -12,11 +12,10 @@ student with adapters and evaluation may call the model on their own.
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, final
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -96,13 +95,19 @@ def part_of(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def require_sharding(
-    plan: Plan, accelerator: Accelerator, objective: Sum, cohort: Sequence[Any], learns: bool
+    plan: Plan,
+    objective: Sum,
+    *,
+    processes: int,
+    launched: DistributedType,
+    members: int,
+    learns: bool,
 ) -> None:
     """Refuse, in words, sharding that was asked for and cannot be had.
 
     Accelerate's own sharding is refused too: on a CPU it is ignored without a word.
     """
-    elsewhere = accelerator.distributed_type == DistributedType.FSDP
+    elsewhere = launched == DistributedType.FSDP
     if elsewhere or os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true", "yes"):
         raise RecipeError(
             "Accelerate was configured to shard (FSDP)",
@@ -116,8 +121,8 @@ def require_sharding(
     own = [label for label, member in methods if member.has_auxiliary()]
     found = any(isinstance(member.weight, Auto) for member in objective.members)
     refused = {
-        "one process holds everything that several would share": accelerator.num_processes == 1,
-        "a cohort's members are computed outside one another's passes": len(cohort) > 1,
+        "one process holds everything that several would share": processes == 1,
+        "a cohort's members are computed outside one another's passes": members > 1,
         "fp16 scales gradients by a number that would differ between parts": (
             plan.precision == "fp16"
         ),

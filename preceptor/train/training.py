@@ -98,7 +98,14 @@ class Training:
         needs = self.objective.needs()
         require(self.objective, teacher, self.accumulate)
         require_two_models(cohort, teacher)
-        require_sharding(plan, self.accelerator, self.objective, cohort, moves(teacher))
+        require_sharding(
+            plan,
+            self.objective,
+            processes=self.accelerator.num_processes,
+            launched=self.accelerator.distributed_type,
+            members=len(cohort),
+            learns=moves(teacher),
+        )
         self.teacher = teacher.reading(needs.teacher_taps).to(self.accelerator.device)
         self.sharded_teachers = [
             Sharded(model)

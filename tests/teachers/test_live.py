@@ -5,8 +5,9 @@ from preceptor.errors import NeedsError
 from preceptor.models.tapped import TappedModel
 from preceptor.teachers.live import Live
 from preceptor.teachers.weights import fingerprint
-from preceptor.types import Batch
+from preceptor.types import Batch, Projected
 from tests.teachers.small import batch_of, cnn, images
+from tests.train.sentences import Sentences, language_model
 
 
 def test_the_answer_is_the_model_s_own_in_eval_mode() -> None:
@@ -79,3 +80,24 @@ def test_the_student_s_mixed_precision_is_not_the_teacher_s() -> None:
         inside = teacher.signal(batch_of([1, 2])).logits
     assert inside.dtype == torch.float32
     assert torch.equal(inside, expected)
+
+
+def test_a_language_model_in_bfloat16_is_scored_in_float32() -> None:
+    batch = Sentences().sample(4)
+    wide = Live(language_model(1)).signal(batch).whole.log_probs(2.0)
+    signal = Live(language_model(1, dtype="bfloat16")).signal(batch)
+    assert isinstance(signal.distribution, Projected)
+    assert signal.distribution.head.weight.dtype == torch.bfloat16
+    narrow = signal.whole.log_probs(2.0)
+    assert narrow.dtype == torch.float32
+    assert torch.allclose(narrow, wide, atol=0.05)
+
+
+def test_it_computes_on_a_device_of_its_own_and_answers_on_the_batch_s() -> None:
+    # A device without memory shows where things are sent; it computes shapes alone.
+    teacher = Live(language_model(1), device="meta").to("cpu")
+    assert next(teacher.model.parameters()).device.type == "meta"
+    here = Live(language_model(1), device="cpu").to("meta")
+    assert next(here.model.parameters()).device.type == "cpu"
+    assert here.signal(Sentences().sample(2)).whole.log_probs(1.0).device.type == "cpu"
+    assert here.reading(frozenset()).device == "cpu"

@@ -90,7 +90,7 @@ def main(out: Path, sharded: bool) -> None:
     plan = Plan(steps=4, batch=8, optimizer=SGD, accumulate=2, sharded=sharded, clip=0.7)
     tensors: dict[str, torch.Tensor] = {}
     losses: dict[str, Any] = {}
-    make_accelerator(plan)
+    main_process = make_accelerator(plan).is_main_process
     for case in CASES:
         training = made(case, plan)
         started = weights(training.students()[0])
@@ -100,10 +100,10 @@ def main(out: Path, sharded: bool) -> None:
         student = training.students()[0]
         tensors |= {f"{case}/{name}": tensor for name, tensor in weights(student).items()}
         tensors |= {f"moved/{case}/{n}": t - started[n] for n, t in weights(student).items()}
-        if training.accelerator.is_main_process:
+        if main_process:
             save_model(student, out / case.replace(" ", "-").replace(",", ""))
     tensors |= resumed(plan, out)
-    if training.accelerator.is_main_process:
+    if main_process:
         (out / "losses.json").write_text(json.dumps(losses))
         save_file(tensors, out / "weights.safetensors")
 

@@ -38,11 +38,10 @@ def language_model(seed: int = 0, width: int = 16, **said: Any) -> TappedModel:
 
 
 class Sentences(Source):
-    """Rows of 4 to 11 tokens, their last ones scored; every odd row of every third step unscored."""
+    """Rows of 4 to 11 tokens, the last ones scored; in every third step no odd row's."""
 
     num_classes = VOCABULARY
     num_examples = 64
-    steps_per_epoch = 8
 
     def __init__(self, batch: int = 8) -> None:
         self.batch, self.step = batch, 0
@@ -50,6 +49,10 @@ class Sentences(Source):
     @property
     def labels(self) -> Tensor:
         return torch.full((self.num_examples,), -1)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return 8
 
     def sample(self, count: int = 2) -> Batch:
         return self.rows(0, count)

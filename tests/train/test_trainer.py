@@ -11,8 +11,8 @@ from transformers import TrainerCallback, TrainingArguments
 from preceptor.errors import DataError, RecipeError
 from preceptor.models.load import load_model
 from preceptor.models.tapped import TappedModel
-from preceptor.objectives.base import Objective
 from preceptor.objectives.attention_maps import AttentionMaps
+from preceptor.objectives.base import Objective
 from preceptor.objectives.ce import CE
 from preceptor.objectives.hidden_states import HiddenStates
 from preceptor.objectives.kd import KD
@@ -64,7 +64,8 @@ class Seen(TrainerCallback):
 
 
 class InOrder(DistillationTrainer):
-    def _get_train_sampler(self, *_: Any) -> Any:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        del train_dataset
         return SequentialSampler(Rows())
 
 
