@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from preceptor.data.counter import shuffled
@@ -122,8 +123,11 @@ class PolicyRollouts(Prompted):
         return beside(batch, data, offset=self.source.num_examples)
 
     def sample(self, count: int = 2) -> Batch:
-        """A few examples of the data; nothing is written for them."""
-        return with_data_mask(self.source.sample(count))
+        """A few examples of the data, all numbers 0; nothing is written for them."""
+        batch = with_data_mask(self.source.sample(count))
+        zeros = torch.zeros(batch.labels.shape)
+        fields = batch.fields()
+        return Batch(**{**fields, "extra": {**batch.extra, **dict.fromkeys(_NUMBERS, zeros)}})
 
     def _written(self, rank: int, world: int) -> list[_Scored]:
         """A new set, the same on every rank."""

@@ -16,10 +16,11 @@ Rows = Sequence[NDArray[np.floating]]
 @final
 @dataclass(frozen=True)
 class Returns:
-    """MiniLLM's advantages. The defaults are those of the authors' released code.
+    """MiniLLM's advantages: what came after a token, per token that was left.
 
-    The paper's equation has `discount=1`, `scale=1`, `own=False` and `whiten=False`: a token's own
-    reward is left to the single-step part of the gradient, which takes its whole expectation.
+    A token's own reward is left to the single-step part of the gradient, which takes its whole
+    expectation. The other defaults are those of the authors' released code, which also sets
+    `own=True`; the paper's equation has `discount=1`, `scale=1` and `whiten=False`.
 
     Yuxian Gu, Li Dong, Furu Wei, Minlie Huang. "MiniLLM: Knowledge Distillation of Large Language
     Models". ICLR, 2024.
@@ -36,7 +37,7 @@ class Returns:
     discount: float = 0.95
     scale: float = 0.5
     clip: float = 100.0
-    own: bool = True
+    own: bool = False
     normalise: bool = True
     whiten: bool = True
 

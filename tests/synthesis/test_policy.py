@@ -18,7 +18,7 @@ from tests.data.tokens import CHATML, characters, document
 from tests.synthesis.small import Scripted, ends, local, model, source, texts
 from tests.synthesis.test_rollouts import ids, same
 
-PLAIN = Returns(discount=1, scale=1, normalise=False, whiten=False)
+PLAIN = Returns(discount=1, scale=1, own=True, normalise=False, whiten=False)
 
 
 def writer(max_new: int = 6) -> Mixed:

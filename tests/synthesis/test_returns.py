@@ -19,7 +19,7 @@ def test_a_return_adds_up_what_comes_from_its_token_on() -> None:
 
 
 def test_the_papers_return_leaves_a_tokens_own_reward_out_and_divides_by_what_remains() -> None:
-    paper = Returns(discount=1, scale=1, own=False, whiten=False)
+    paper = Returns(discount=1, scale=1, whiten=False)
     first, second = paper.of(LOG_P, LOG_Q)
     assert first == pytest.approx([-TWO / 2, 0, 0], abs=1e-6)
     assert second == pytest.approx([0])
@@ -28,7 +28,7 @@ def test_the_papers_return_leaves_a_tokens_own_reward_out_and_divides_by_what_re
 def test_the_released_codes_return_discounts_scales_and_divides_by_the_length_that_is_left() -> (
     None
 ):
-    released = Returns(whiten=False)
+    released = Returns(own=True, whiten=False)
     first, second = released.of(LOG_P, LOG_Q)
     r = np.array([TWO, -TWO, 0]) / 0.5
     by_hand = [(r[0] + 0.95 * r[1]) / 3, r[1] / 2, 0]
@@ -37,7 +37,7 @@ def test_the_released_codes_return_discounts_scales_and_divides_by_the_length_th
 
 
 def test_rewards_are_cut_after_they_were_scaled() -> None:
-    cut = Returns(discount=0, scale=0.5, clip=1.5, normalise=False, whiten=False)
+    cut = Returns(0, scale=0.5, clip=1.5, own=True, normalise=False, whiten=False)
     (first,) = cut.of([np.array([0.0, -9.0, 0.5])], [np.array([-9.0, 0.0, 0.0])])
     assert first.tolist() == [1.5, -1.5, 1.0]
 
@@ -53,7 +53,7 @@ def test_whitening_is_over_all_tokens_and_knows_no_padding() -> None:
 
 def test_nothing_has_no_returns_and_one_token_is_no_spread() -> None:
     assert Returns().of([], []) == []
-    assert Returns().of([np.array([-1.0])], [np.array([-2.0])])[0].tolist() == [0]
+    assert Returns(own=True).of([np.array([-1.0])], [np.array([-2.0])])[0].tolist() == [0]
     assert [len(each) for each in Returns().of([np.array([])], [np.array([])])] == [0]
 
 
