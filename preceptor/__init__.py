@@ -41,6 +41,7 @@ _HOMES = {
     "Weighted": "preceptor.objectives.base",
     "Auto": "preceptor.objectives.schedules",
     "Ramp": "preceptor.objectives.schedules",
+    "AdaptiveKL": "preceptor.objectives.adaptive_kl",
     "AttentionMaps": "preceptor.objectives.attention_maps",
     "AttentionTransfer": "preceptor.objectives.attention_transfer",
     "BYOT": "preceptor.objectives.byot",
@@ -50,12 +51,14 @@ _HOMES = {
     "CrossEntropy": "preceptor.objectives.ce:CE",
     "CRD": "preceptor.objectives.crd",
     "DIST": "preceptor.objectives.dist",
+    "DistiLLM2": "preceptor.objectives.distillm2",
     "DKD": "preceptor.objectives.dkd",
     "DML": "preceptor.objectives.dml",
     "FeatureStatistics": "preceptor.objectives.feature_statistics",
     "FitNets": "preceptor.objectives.fitnets",
     "FitNetsOneStage": "preceptor.objectives.fitnets_onestage",
     "FSP": "preceptor.objectives.fsp",
+    "GKD": "preceptor.objectives.gkd",
     "GroupedKD": "preceptor.objectives.grouped_kd",
     "HiddenStates": "preceptor.objectives.hidden_states",
     "Hierarchy": "preceptor.objectives.hierarchy",
@@ -63,11 +66,17 @@ _HOMES = {
     "LabelSmoothing": "preceptor.objectives.label_smoothing",
     "LogitRegression": "preceptor.objectives.logit_regression",
     "LogitStandardization": "preceptor.objectives.logit_standardization",
+    "MiniLLM": "preceptor.objectives.minillm",
     "NKD": "preceptor.objectives.nkd",
+    "ReverseKL": "preceptor.objectives.reverse_kl",
     "ReviewKD": "preceptor.objectives.reviewkd",
     "RKD": "preceptor.objectives.rkd",
     "SimKD": "preceptor.objectives.simkd",
+    "SkewKL": "preceptor.objectives.skew_kl",
+    "SkewReverseKL": "preceptor.objectives.skew_reverse_kl",
     "SP": "preceptor.objectives.sp",
+    "TAID": "preceptor.objectives.taid",
+    "TotalVariation": "preceptor.objectives.total_variation",
     "ULD": "preceptor.objectives.uld",
     "Teacher": "preceptor.teachers.base",
     "Cached": "preceptor.teachers.cached",
@@ -122,6 +131,7 @@ if TYPE_CHECKING:
     from preceptor.models.load import load_model as load_model
     from preceptor.models.save import save_model as save_model
     from preceptor.models.tapped import TappedModel as TappedModel
+    from preceptor.objectives.adaptive_kl import AdaptiveKL as AdaptiveKL
     from preceptor.objectives.attention_maps import AttentionMaps as AttentionMaps
     from preceptor.objectives.attention_transfer import AttentionTransfer as AttentionTransfer
     from preceptor.objectives.base import Objective as Objective
@@ -133,12 +143,14 @@ if TYPE_CHECKING:
     from preceptor.objectives.ce import CE as CE
     from preceptor.objectives.crd import CRD as CRD
     from preceptor.objectives.dist import DIST as DIST
+    from preceptor.objectives.distillm2 import DistiLLM2 as DistiLLM2
     from preceptor.objectives.dkd import DKD as DKD
     from preceptor.objectives.dml import DML as DML
     from preceptor.objectives.feature_statistics import FeatureStatistics as FeatureStatistics
     from preceptor.objectives.fitnets import FitNets as FitNets
     from preceptor.objectives.fitnets_onestage import FitNetsOneStage as FitNetsOneStage
     from preceptor.objectives.fsp import FSP as FSP
+    from preceptor.objectives.gkd import GKD as GKD
     from preceptor.objectives.grouped_kd import GroupedKD as GroupedKD
     from preceptor.objectives.hidden_states import HiddenStates as HiddenStates
     from preceptor.objectives.hierarchy import Hierarchy as Hierarchy
@@ -148,13 +160,19 @@ if TYPE_CHECKING:
     from preceptor.objectives.logit_standardization import (
         LogitStandardization as LogitStandardization,
     )
+    from preceptor.objectives.minillm import MiniLLM as MiniLLM
     from preceptor.objectives.nkd import NKD as NKD
+    from preceptor.objectives.reverse_kl import ReverseKL as ReverseKL
     from preceptor.objectives.reviewkd import ReviewKD as ReviewKD
     from preceptor.objectives.rkd import RKD as RKD
     from preceptor.objectives.schedules import Auto as Auto
     from preceptor.objectives.schedules import Ramp as Ramp
     from preceptor.objectives.simkd import SimKD as SimKD
+    from preceptor.objectives.skew_kl import SkewKL as SkewKL
+    from preceptor.objectives.skew_reverse_kl import SkewReverseKL as SkewReverseKL
     from preceptor.objectives.sp import SP as SP
+    from preceptor.objectives.taid import TAID as TAID
+    from preceptor.objectives.total_variation import TotalVariation as TotalVariation
     from preceptor.objectives.uld import ULD as ULD
     from preceptor.recipe.load import load_recipe as load_recipe
     from preceptor.recipe.load import recipe_text as recipe_text

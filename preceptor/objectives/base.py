@@ -50,6 +50,9 @@ class Objective(ABC, Generic[Aux]):
     reads: ClassVar[LayerKind | None] = None
     """What `layers: auto` means for this method; None where it reads no layers."""
 
+    signed: ClassVar[bool] = False
+    """Whether a term that reads the teacher may be below zero: a policy gradient's, say."""
+
     def __post_init__(self) -> None:
         check_ranges(self)
 
@@ -345,14 +348,19 @@ class Sum(Objective[nn.ModuleList]):
         losses: Mapping[str, float],
         at: Progress,
     ) -> None:
-        """Moves each member's modules with what that member remembered."""
+        """Moves each member's modules with what that member remembered, and its own losses."""
         for label, member, module in zip(self.labels(), self.members, aux, strict=True):
             own = {
                 key.partition("/")[2]: tensor
                 for key, tensor in remembered.items()
                 if group(key.partition("/")[0]) == label
             }
-            member.advance(module, own, losses, at)
+            its = {
+                member.name + name.removeprefix(label): loss
+                for name, loss in losses.items()
+                if group(name) == label
+            }
+            member.advance(module, own, its, at)
 
     def at(self, progress: Progress) -> "Sum":
         """With all weights settled."""

@@ -10,6 +10,7 @@ from typing import final
 from torch import nn
 
 from preceptor.fields import Positive
+from preceptor.objectives._bins import bins
 from preceptor.objectives.base import Objective
 from preceptor.ops.closed_forms import ClosedForm
 from preceptor.ops.pairing import forward_kl_to
@@ -27,20 +28,24 @@ class KD(Objective[nn.Module]):
 
     Args:
         temperature: T; 4 is the CIFAR literature's, 1 to 4 ImageNet's.
+        over: which positions count: "all", or a mask that the data names ("teacher_written").
     """
 
     temperature: Positive = 4.0
+    over: str = "all"
 
     def needs(self) -> Needs:
         """Probabilities at T, of the largest classes at least, or draws."""
-        return Needs(kinds=frozenset({"bins"}), temperatures=frozenset({self.temperature}))
+        return bins(self.temperature, self.over, linear=True)
 
     def closed_form(self) -> ClosedForm:
         """Forward KL at T, times T^2."""
-        return ClosedForm("forward_kl", self.temperature, factor=self.temperature**2)
+        return ClosedForm(
+            "forward_kl", self.temperature, factor=self.temperature**2, over=self.over
+        )
 
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
         """One divergence a position."""
         del batch, aux
         divergence = forward_kl_to(teacher.distribution, student.logits, self.temperature)
-        return {"kd": Term(self.temperature**2 * divergence)}
+        return {"kd": Term(self.temperature**2 * divergence, over=self.over)}

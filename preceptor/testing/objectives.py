@@ -164,6 +164,8 @@ def check_sequences_are_positions(objective: Objective[Any], **options: Any) -> 
             name: None if given[name] is None else given[name].flatten()
             for name in ("labels", "mask", "labelled")
         }
+        for name in ("masks", "extra"):
+            flat[name] = {key: tensor.flatten() for key, tensor in given[name].items()}
         inputs = world.batch.inputs
         assert isinstance(inputs, Tensor)
         one_by_one = replace(

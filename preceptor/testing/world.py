@@ -192,6 +192,8 @@ def _batch(
         labels=labels if needs.labels else None,
         mask=mask,
         ids=ids if needs.ids else None,
+        masks={name: torch.rand(positions, generator=draw) < 0.7 for name in sorted(needs.masks)},
+        extra={name: torch.rand(positions, generator=draw) for name in sorted(needs.extra)},
     )
 
 
