@@ -16,6 +16,7 @@ from preceptor.recipe.data import TextData as TextData
 from preceptor.recipe.mix import Mix
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.problems import invalid
+from preceptor.recipe.rollouts import AnyRollouts
 from preceptor.recipe.section import Section
 from preceptor.recipe.teachers import AnyPlan, AnyTeacher, NobodyTeacher, PeersTeacher
 
@@ -73,12 +74,14 @@ class Stage(Section):
         plan: how long and how.
         teacher: this stage's own; the recipe's where not given.
         data: this stage's own; the recipe's where not given.
+        rollouts: who writes what is learned from, while it is learned; the data where not given.
     """
 
     objective: Mix
     plan: AnyPlan
     teacher: AnyTeacher | None = None
     data: AnyData | None = None
+    rollouts: AnyRollouts | None = None
 
 
 class Variant(Section):

@@ -76,6 +76,10 @@ class Subject(ABC):
     def source(self, stage: Stage, plan: Plan, seed: int, taught: "Taught | None" = None) -> Source:
         """Where the student's batches come from in a stage that a teacher may answer."""
 
+    def observe(self, stage: Stage, source: Source, student: TappedModel, step: int) -> None:
+        """Called after each optimiser step, before anything is saved."""
+        del stage, source, student, step
+
     @abstractmethod
     def plain_source(self, plan: Plan, seed: int) -> Source:
         """The same labelled draws without what only a teacher gives access to."""

@@ -15,7 +15,7 @@ from preceptor.data.source import Source
 from preceptor.data.text import TextSet
 from preceptor.data.text_source import TextSource
 from preceptor.data.verifiers import verifier
-from preceptor.errors import DataError, TeacherFailure
+from preceptor.errors import DataError, RecipeError, TeacherFailure
 from preceptor.evaluate.results import Losses, SeedResult
 from preceptor.evaluate.tokens import token_scores
 from preceptor.models.generate import generate
@@ -24,6 +24,7 @@ from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.data import TextData
 from preceptor.recipe.models import AnyModel
+from preceptor.recipe.rollouts import DistillmRollouts
 from preceptor.recipe.schema import Stage, Student
 from preceptor.recipe.subject import Answers, Subject, Taught
 from preceptor.recipe.texts import (
@@ -34,6 +35,8 @@ from preceptor.recipe.texts import (
     tokenizer_of,
 )
 from preceptor.recipe.voice import Voice
+from preceptor.recipe.writing import rollouts
+from preceptor.synthesis.adaptive import AdaptiveRollouts
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.live import Live
 from preceptor.train.plan import Plan
@@ -120,13 +123,33 @@ class TextSubject(Subject):
 
     def source(self, stage: Stage, plan: Plan, seed: int, taught: Taught | None = None) -> Source:
         """The training rows, mixed with what the student writes where the stage says so."""
-        del stage, taught
+        self._check_rollouts(stage)
+        if stage.rollouts is not None and taught is not None:
+            ends = _ends(self.rendering)
+            return rollouts(stage.rollouts, self.train, plan, seed, taught, ends)
         drawn = TextSource(self.train, batch=plan.batch, seed=seed, pack=self._pack())
         if self.voice.joining is None:
             return drawn
         assert self.voice.foreign is not None
         theirs = TextSet(self.parts.train, self.voice.foreign, name="training")
         return JoinedSource(drawn, theirs, self.voice.joining)
+
+    def _check_rollouts(self, stage: Stage) -> None:
+        if stage.rollouts is not None and (self.voice.joining or self.said.packed):
+            what = "packed rows" if self.said.packed else "two tokenisers"
+            raise RecipeError(
+                f"rollouts with {what}",
+                "responses are written and scored one row a sequence, in one vocabulary",
+                "Leave one of the two out.",
+            )
+
+    def observe(self, stage: Stage, source: Source, student: TappedModel, step: int) -> None:
+        """An adaptive schedule is told how the student does on validation rows."""
+        if not isinstance(stage.rollouts, DistillmRollouts):
+            return
+        assert isinstance(source, AdaptiveRollouts)
+        if step % stage.rollouts.distillm.validate_every == 0:
+            source.observe(self.nats(student, np.arange(min(_CHECKED, len(self.validation)))))
 
     def _pack(self) -> int | None:
         return self.said.max_length if self.said.packed else None

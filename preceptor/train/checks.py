@@ -75,12 +75,17 @@ class Untouched:
                 )
 
 
-def check_no_divergence_below_zero(losses: Losses, objective: Sum) -> None:
-    """Raise `TeacherFailure` where a term that reads probabilities is negative."""
+def check_no_divergence_below_zero(losses: Losses, objective: Sum, teacher: Teacher) -> None:
+    """Raise `TeacherFailure` where a term that reads probabilities is negative.
+
+    An estimate from draws may be.
+    """
+    if "draws" in teacher.offers().kinds:
+        return
     reading = {
         label
         for label, member in zip(objective.labels(), objective.members, strict=True)
-        if member.needs().kinds
+        if member.needs().kinds and not member.part.signed
     }
     for name, value in losses.terms.items():
         bare = group(name.rpartition("/")[2])

@@ -50,7 +50,7 @@ def train(
                 metrics.add(line(losses))
             if before is not None:
                 before.check()
-                check_no_divergence_below_zero(losses, training.objective)
+                check_no_divergence_below_zero(losses, training.objective, training.teacher)
                 before = None
             watch(losses)
             known = _tell(training, known)

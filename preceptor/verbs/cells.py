@@ -35,13 +35,14 @@ class Stretch:
     """A stage with everything said: who teaches is made from the students as they then are.
 
     The source is made with both, since students may write what they learn from; without either
-    where only its length is asked.
+    where only its length is asked. `observe` sees source and student after each step.
     """
 
     objective: Objective[Any]
     plan: Plan
     source: Callable[[Sequence[TappedModel], Teacher | None], Source]
     teacher: Callable[[Sequence[TappedModel]], Teacher]
+    observe: Callable[[Source, TappedModel, int], None] | None = None
 
 
 @final
@@ -152,13 +153,27 @@ def _trained(
             seed=cell.seed,
             aux=aux,
         )
-        notices += train(training, cell.folder / f"stage-{index}", keeping, watch)
+        seen = _watching(stretch, training, watch)
+        notices += train(training, cell.folder / f"stage-{index}", keeping, seen)
         seconds += training.seconds
         students = training.students()
         kept = stretch.plan.keep_auxiliary
         aux = [trainee.member.aux for trainee in training.trainees] if kept else ()
     assert training is not None, "a cell has at least one stage"
     return students, training, notices, seconds
+
+
+def _watching(
+    stretch: Stretch, training: Training, watch: Callable[[Losses], None]
+) -> Callable[[Losses], None]:
+    if (observe := stretch.observe) is None:
+        return watch
+
+    def seen(losses: Losses) -> None:
+        watch(losses)
+        observe(training.source, training.trainees[0].member.student, losses.step)
+
+    return seen
 
 
 def _keep(

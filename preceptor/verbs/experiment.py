@@ -216,7 +216,11 @@ class Experiment:
             taught = None if teacher is None else Taught(students, teacher)
             return self.subject.source(stage, plan, seed, taught)
 
-        return Stretch(stage.objective, plan, source, teacher)
+        def observe(source: Source, student: TappedModel, step: int) -> None:
+            self.subject.observe(stage, source, student, step)
+
+        watched = None if stage.rollouts is None else observe
+        return Stretch(stage.objective, plan, source, teacher, watched)
 
     def plain(self, arm: str, seed: int, lr: float | None = None, member: int = 0) -> Cell:
         """An arm without a teacher: the control, label smoothing, or the longer run."""

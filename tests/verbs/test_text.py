@@ -1,5 +1,6 @@
 """Language models through a whole run: from a file of rows to a report."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from preceptor.recipe.load import recipe_of
 from preceptor.verbs.check import check
 from preceptor.verbs.distill import distill
 from tests.verbs.small import contents, ran
-from tests.verbs.text import sums, written_recipe
+from tests.verbs.text import ADAM, sums, written_recipe
 
 
 def test_a_run_ends_with_a_report_and_a_student_that_transformers_loads(tmp_path: Path) -> None:
@@ -92,3 +93,38 @@ def test_a_check_says_who_reads_what_and_how_long_it_takes(tmp_path: Path) -> No
     assert "probabilities at temperature 1 from the teacher (model)" in words
     assert "rows" in words
     assert "ms a step" in words
+
+
+ROLLOUTS = {
+    "gkd": ({"gkd": {"share": 0.5, "most": 4}}, [{"gkd": {}}]),
+    "gkd with the teacher": (
+        {"gkd": {"share": 0.4, "teacher_share": 0.4, "most": 4}},
+        [{"reverse_kl": {}}],
+    ),
+    "distillm": ({"distillm": {"most": 4, "validate_every": 2}}, [{"skew_kl": {}}]),
+    "distillm2": ({"distillm2": {"teacher": "teacher", "most": 4}}, [{"distillm2": {}}]),
+    "minillm": ({"minillm": {"most": 4, "passes": 2}}, [{"minillm": {}}]),
+}
+
+
+@pytest.mark.parametrize("kind", ROLLOUTS)
+def test_what_the_student_writes_is_learned_from_and_a_resumed_run_writes_the_same(
+    tmp_path: Path, kind: str
+) -> None:
+    rollouts, objective = ROLLOUTS[kind]
+    recipe = written_recipe(sums(tmp_path / "sums.jsonl"), control={"arms": []})
+    recipe["stages"] = [
+        {
+            "objective": objective,
+            "rollouts": rollouts,
+            "plan": {"steps": 6, "batch": 8, "optimizer": ADAM},
+        }
+    ]
+    ran(recipe, tmp_path / "whole")
+    ran(recipe, tmp_path / "cut")
+    cell = tmp_path / "cut/arms/distilled/seed-0"
+    for left in ("done.json", "stage-0/checkpoints/step-00000006"):
+        path = cell / left
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    ran(recipe, tmp_path / "cut")
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")

@@ -1,0 +1,98 @@
+"""A recipe's rollouts as the source of a stage's batches."""
+
+from collections.abc import Collection
+
+from preceptor.data.source import Source
+from preceptor.data.text import TextSet
+from preceptor.data.text_source import TextSource
+from preceptor.errors import RecipeError
+from preceptor.models.sampling import Sampling
+from preceptor.models.tapped import TappedModel
+from preceptor.recipe.rollouts import (
+    AnyRollouts,
+    Distillm2Rollouts,
+    DistillmRollouts,
+    GkdRollouts,
+)
+from preceptor.recipe.subject import Taught
+from preceptor.synthesis.adaptive import AdaptiveRollouts
+from preceptor.synthesis.pairs import Pairs
+from preceptor.synthesis.policy import PolicyRollouts
+from preceptor.synthesis.returns import Returns
+from preceptor.synthesis.rollouts import Rollouts
+from preceptor.synthesis.writers import Local, Mixed
+from preceptor.train.plan import Plan
+
+
+def rollouts(
+    said: AnyRollouts,
+    texts: TextSet,
+    plan: Plan,
+    seed: int,
+    taught: Taught,
+    ends: Collection[int],
+) -> Source:
+    """The source of a stage whose student, or teacher, writes what is learned from.
+
+    Raises:
+        RecipeError: a teacher is to write that is no one model.
+    """
+    drawn, pad = TextSource(texts, batch=plan.batch, seed=seed), texts.rendering.pad
+    student = taught.students[0]
+    steps = plan.steps or plan.epochs * drawn.steps_per_epoch
+
+    def writes(model: TappedModel, sampling: Sampling) -> Local:
+        return Local(model, sampling, ends, pad)
+
+    if isinstance(said, GkdRollouts):
+        fields = said.gkd
+        helped = fields.teacher_share > 0
+        return Rollouts(
+            drawn,
+            writes(student, fields.sampling()),
+            share=fields.share,
+            teacher=writes(_model(taught), fields.sampling()) if helped else None,
+            teacher_share=fields.teacher_share,
+            steps=steps,
+            seed=seed,
+        )
+    if isinstance(said, DistillmRollouts):
+        adaptive = said.distillm
+        return AdaptiveRollouts(
+            drawn,
+            writes(student, adaptive.sampling()),
+            steps=steps,
+            rise=adaptive.rise,
+            tolerance=adaptive.tolerance,
+            capacity=adaptive.capacity,
+            seed=seed,
+        )
+    if isinstance(said, Distillm2Rollouts):
+        pairs = said.distillm2
+        teacher = None
+        if pairs.teacher == "teacher":
+            teacher = writes(_model(taught), pairs.sampling())
+        return Pairs(drawn, writes(student, pairs.sampling()), teacher, seed=seed)
+    policy = said.minillm
+    mixed = Mixed(student, _model(taught), ends, policy.teacher_share, policy.most, pad)
+    beside = TextSource(texts, batch=plan.batch, seed=seed + 1) if policy.pretraining else None
+    return PolicyRollouts(
+        drawn,
+        mixed,
+        returns=Returns(discount=policy.discount, scale=policy.scale, clip=policy.clip),
+        batches=policy.batches,
+        passes=policy.passes,
+        pretraining=beside,
+        seed=seed,
+    )
+
+
+def _model(taught: Taught) -> TappedModel:
+    model = getattr(taught.teacher, "model", None)
+    if not isinstance(model, TappedModel):
+        raise RecipeError(
+            f"the teacher {type(taught.teacher).__name__} was asked to write",
+            "it is no one model in this process",
+            "Use a live teacher, or let the student and the data write.",
+        )
+    return model
