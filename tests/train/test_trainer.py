@@ -1,10 +1,14 @@
 """transformers' Trainer and `fit`, on the same batches: the same losses and the same weights."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import TrainerCallback, TrainingArguments
 
@@ -70,7 +74,13 @@ class InOrder(DistillationTrainer):
 
 
 def trainer_of(
-    student: TappedModel, folder: Path, *, collate: Any = as_ours, accumulate: int = 1, **said: Any
+    student: TappedModel,
+    folder: Path,
+    *,
+    collate: Any = as_ours,
+    accumulate: int = 1,
+    processes: int = 1,
+    **said: Any,
 ) -> tuple[DistillationTrainer, Seen]:
     seen = Seen()
     optimizer = torch.optim.SGD(
@@ -78,7 +88,7 @@ def trainer_of(
     )
     arguments = TrainingArguments(
         output_dir=str(folder),
-        per_device_train_batch_size=8 // accumulate,
+        per_device_train_batch_size=8 // accumulate // processes,
         gradient_accumulation_steps=accumulate,
         max_steps=STEPS,
         max_grad_norm=0.7,
@@ -121,6 +131,28 @@ def test_the_numbers_are_those_of_fit(tmp_path: Path, collate: Any, accumulate: 
 
 
 MAPS = "model.layers.0.self_attn:output[1]"
+
+
+def test_two_processes_give_the_numbers_of_fit_on_one(tmp_path: Path) -> None:
+    one = language_model(1)
+    by_fit(one)
+    script = Path(__file__).with_name("trainer_ranks.py")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script), str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    other = load_file(tmp_path / "student.safetensors")
+    for name, tensor in one.module.named_parameters():
+        torch.testing.assert_close(other[name], tensor.detach(), rtol=1e-5, atol=1e-6)
+
+
 CASES: dict[str, Objective] = {
     "layers": CE() + AttentionMaps(layers=((MAPS, MAPS),)),
     "a moving weight": CE() + Ramp(0.0, 1.0) * KD(),
