@@ -105,11 +105,11 @@ class Served(Teacher):
     def _explained(self, error: ServerRefusal) -> PreceptorError:
         if "logprobs" not in error.why:
             return error
-        return NeedsError(
-            f"the server was asked for {self.k} probabilities a token",
-            error.why,
-            f"Start it with --max-logprobs {self.k}, or set k to what it allows (vLLM: 20).",
-        )
+        if "max" in error.why:
+            do = f"Start it with --max-logprobs {self.k}, or set k to what it allows (vLLM: 20)."
+        else:
+            do = "Use a vLLM server (or SGLang with api: sglang); `transformers serve` gives none."
+        return NeedsError(f"the server was asked for {self.k} probabilities a token", error.why, do)
 
 
 @final
