@@ -5,6 +5,7 @@ from typing import Any, final
 from jaxtyping import Int
 from torch import Tensor
 
+from preceptor.data.collate import WRITERS, Origin
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
 from preceptor.data.two_tokenisers import TwoTokenisers
@@ -15,6 +16,9 @@ from preceptor.types import Batch
 @final
 class JoinedSource(Source):
     """The batches of a student's source, joined with the same rows as the teacher reads them.
+
+    A response that somebody wrote (a rollout) is translated: the teacher reads the written bytes
+    in its own tokens, behind its own prompt.
 
     Args:
         student: draws the rows; its order and its state are this source's.
@@ -51,8 +55,11 @@ class JoinedSource(Source):
         return self._joined(self.inner.take(rank, world))
 
     def sample(self, count: int = 2) -> Batch:
-        """A few examples; the stream stays in place."""
-        return self._joined(self.inner.sample(count))
+        """A few examples; the stream stays in place, and the coverage does not count them."""
+        held = self.joining.coverage
+        batch = self._joined(self.inner.sample(count))
+        self.joining.coverage = held
+        return batch
 
     def state(self) -> dict[str, Any]:
         """The student's source's."""
@@ -63,4 +70,18 @@ class JoinedSource(Source):
         self.inner.load_state(state)
 
     def _joined(self, batch: Batch) -> Batch:
-        return self.joining.join(batch, self._teacher.batch(batch.ids))
+        writers: list[Origin] = [_writer(batch, row) for row in range(len(batch))]
+        responses = [
+            [] if writer == "data" else self.joining.translated(batch, row)
+            for row, writer in enumerate(writers)
+        ]
+        return self.joining.join(batch, self._teacher.compose(batch.ids, responses, writers))
+
+
+def _writer(batch: Batch, row: int) -> Origin:
+    """Who wrote a row's response."""
+    for writer in WRITERS:
+        mask = batch.masks.get(f"{writer}_written")
+        if mask is not None and bool(mask[row].any()):
+            return writer
+    return "data"

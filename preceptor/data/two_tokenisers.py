@@ -82,6 +82,7 @@ class TwoTokenisers:
         places = torch.full(shape, -1)
         own, others = torch.full(shape, -1), torch.full(wide, -1)
         for row in range(len(student)):
+            # From the last on: what was cut off was cut at the beginning.
             for mine, theirs in zip(_runs(student, row), _runs(teacher, row), strict=False):
                 self._join_response(student, teacher, row, mine, theirs, (places, own, others))
         fields = student.fields()
@@ -114,6 +115,27 @@ class TwoTokenisers:
             own[row, begins : mine.start + b] = begins
             others[row, theirs.start + c : theirs.start + d] = begins
 
+    def translated(self, batch: Batch, row: int) -> list[int]:
+        """The teacher's own tokens of a row's last response in the student's: of a rollout, say.
+
+        Bytes that are no text are read as U+FFFD. A special token of the student becomes the
+        teacher's counterpart, or nothing where there is none.
+        """
+        theirs = {mark: i for i, mark in self.teacher.marks.items()}
+        last = next(_runs(batch, row), slice(0, 0))
+        found: list[int] = []
+        plain: list[int] = []
+        for i in [*batch.labels[row, last].tolist(), None]:
+            mark = None if i is None else self.student.marks.get(i)
+            if i is not None and mark is None:
+                plain.append(i)
+                continue
+            text = self.student.tokens(plain).text()
+            found += self.teacher.tokenizer.encode(text, add_special_tokens=False) if text else []
+            found += [theirs[mark]] if mark is not None else []
+            plain = []
+        return found
+
     def aligned(self, student: Int[Tensor, " n"], teacher: Int[Tensor, " m"]) -> Alignment:
         """The chunks of one response, from each side's tokens."""
         sure = self.boundaries == "certain"
@@ -126,8 +148,8 @@ class TwoTokenisers:
 
 
 def _runs(batch: Batch, row: int) -> Iterator[slice]:
-    """The responses of a row: stretches of scored positions."""
+    """The responses of a row, the last one first: stretches of scored positions."""
     scored = torch.nn.functional.pad(batch.mask("all")[row].to(torch.int8), (1, 1)).diff()
     starts, stops = (scored == 1).nonzero().flatten(), (scored == -1).nonzero().flatten()
-    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+    for start, stop in reversed(list(zip(starts.tolist(), stops.tolist(), strict=True))):
         yield slice(start, stop)
