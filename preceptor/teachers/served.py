@@ -4,13 +4,13 @@ Dimension key: b rows, t positions of the student, s of the teacher, k entries.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import final
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from preceptor.data.client import Client
@@ -70,10 +70,10 @@ class Served(Teacher):
         for each, entries in zip(asked, self._told(asked), strict=True):
             if each.keys[-1] in places:
                 raise _nothing_after(each)
-            for (row, place), told in zip(each.keys, entries, strict=False):
-                for entry, (value, token) in enumerate(told):
-                    ids[row, place, entry], log_p[row, place, entry] = token, value
-                log_tail[row, place] = self._log_tail(told)
+            rows, where = zip(*each.keys[:-1], strict=True)
+            values, tokens = _filled(entries, shape[-1])
+            ids[rows, where], log_p[rows, where] = tokens, values
+            log_tail[rows, where] = torch.tensor([self._log_tail(told) for told in entries])
         return Signal(_placed(TopK(ids, log_p, log_tail, 1.0, self.classes), batch))
 
     def _told(self, sequences: "list[_Sequence]") -> list[list[Entries]]:
@@ -134,6 +134,14 @@ def _sequences(inputs: Mapping[str, Tensor]) -> Iterator[_Sequence]:
         for start, stop in pairwise(edges):
             some = places[start:stop]
             yield _Sequence(ids[row, some].tolist(), [(row, place) for place in some.tolist()])
+
+
+def _filled(entries: Sequence[Entries], k: int) -> tuple[Float[Tensor, "t k"], Int[Tensor, "t k"]]:
+    """Log-probabilities and ids; -inf and -1 where a position has fewer than k."""
+    nothing = (-math.inf, -1)
+    whole = [[*told, *[nothing] * (k - len(told))] for told in entries]
+    values = torch.tensor([[value for value, _ in told] for told in whole])
+    return values, torch.tensor([[token for _, token in told] for told in whole])
 
 
 def _wanted(batch: Batch) -> set[tuple[int, int]]:
