@@ -5,7 +5,7 @@ Dimension key: none; the worlds bring their own shapes.
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,15 +15,27 @@ from torch import Tensor, nn
 
 from preceptor.objectives.base import Objective, Sum
 from preceptor.objectives.reduction import count, total
+from preceptor.testing.givers import (
+    check_draws_are_unbiased,
+    check_probabilities_suffice,
+    check_top_k_is_the_whole,
+)
+from preceptor.testing.probing import (
+    counted,
+    gradients,
+    loss_of,
+    masked_filled,
+    same,
+    visible,
+    with_leaves,
+)
 from preceptor.testing.world import (
-    World,
     build_auxiliary,
     each,
     example_world,
-    head_of,
     worlds,
 )
-from preceptor.types import Batch, Dense, Head, Mixture, Outputs, Progress, Signal, Term
+from preceptor.types import Batch, Progress
 
 
 def check_values_are_finite_float32(objective: Objective[Any], **options: Any) -> None:
@@ -60,7 +72,7 @@ def check_terms_are_well_formed(objective: Objective[Any], **options: Any) -> No
 def check_gradient_reaches_the_student(objective: Objective[Any], **options: Any) -> None:
     """Some of the student's tensors, and every trained auxiliary parameter, get a gradient."""
     for world in worlds(objective, **options):
-        found = _gradients(world)
+        found = gradients(world)
         bad = sorted(n for n, g in found.items() if g is not None and not g.isfinite().all())
         assert not bad, f"{objective.name}: the gradient of {', '.join(bad)} is not finite"
         moved = [
@@ -78,9 +90,9 @@ def check_gradient_never_reaches_the_teacher(objective: Objective[Any], **option
     """Even where the teacher's tensors ask for a gradient, they get none."""
     for world in worlds(objective, **options):
         leaves: dict[str, Tensor] = {}
-        teacher = _with_leaves(world.teacher, "teacher", leaves)
-        student = _with_leaves(world.student, "student", {})
-        loss = _loss(replace(world, student=student, teacher=teacher))
+        teacher = with_leaves(world.teacher, "teacher", leaves)
+        student = with_leaves(world.student, "student", {})
+        loss = loss_of(replace(world, student=student, teacher=teacher))
         if not leaves or not loss.requires_grad:
             continue
         grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
@@ -96,21 +108,21 @@ def check_masked_positions_change_nothing(objective: Objective[Any], **options: 
     for world in worlds(objective, **options):
         hidden = ~world.batch.mask("all")
         assert hidden.any()
-        before, grads = world.totals(), _gradients(world)
+        before, grads = world.totals(), gradients(world)
         own = grads["student logits"]
         assert own is None or not own[hidden].any(), (
             f"{objective.name}: a gradient reaches the logits of a masked position"
         )
         for filling in (7.0, torch.nan):
-            after = _masked_filled(world, hidden, filling)
+            after = masked_filled(world, hidden, filling)
             what = f"{filling:g} at the masked positions"
-            _same(objective, what, before, after.totals())
-            others = {name: _visible(g, name, hidden) for name, g in grads.items()}
-            found = {name: _visible(g, name, hidden) for name, g in _gradients(after).items()}
+            same(objective, what, before, after.totals())
+            others = {name: visible(g, name, hidden) for name, g in grads.items()}
+            found = {name: visible(g, name, hidden) for name, g in gradients(after).items()}
             words = "gradients"
             if filling != filling:
                 words += "; 0 * NaN is NaN: zero both sides' masked rows before a module reads them"
-            _same(objective, f"{what} ({words})", others, found)
+            same(objective, f"{what} ({words})", others, found)
 
 
 def check_unlabelled_labels_are_never_read(objective: Objective[Any], **options: Any) -> None:
@@ -122,7 +134,7 @@ def check_unlabelled_labels_are_never_read(objective: Objective[Any], **options:
         labelled = world.batch.labels >= 0
         invented = torch.where(labelled, world.batch.labels, 1)
         after = world.relabelled(labels=invented, labelled=labelled).totals()
-        _same(objective, "a label where `labelled` is False", before, after)
+        same(objective, "a label where `labelled` is False", before, after)
 
 
 def check_two_halves_add_up(objective: Objective[Any], **options: Any) -> None:
@@ -134,7 +146,7 @@ def check_two_halves_add_up(objective: Objective[Any], **options: Any) -> None:
         parts = [world.rows(range(half)), world.rows(range(half, len(world.batch)))]
         sums = [part.totals() for part in parts]
         added = {name: sums[0][name] + sums[1][name] for name in sums[0]}
-        _same(objective, "two half batches in place of one", world.totals(), added)
+        same(objective, "two half batches in place of one", world.totals(), added)
         for name, term in world.terms().items():
             counts = [count(term.over, term.per, part.batch) for part in (world, *parts)]
             assert counts[0] == counts[1] + counts[2], f"{objective.name}: {name} counts {counts}"
@@ -174,7 +186,7 @@ def check_sequences_are_positions(objective: Objective[Any], **options: Any) -> 
             teacher=each(world.teacher, lambda tensor: tensor.flatten(0, 1)),
             batch=Batch(inputs.repeat_interleave(3, dim=0), **flat),
         )
-        _same(objective, "positions in one row", world.totals(), one_by_one.totals())
+        same(objective, "positions in one row", world.totals(), one_by_one.totals())
 
 
 def check_slices_equal_the_whole(objective: Objective[Any], **options: Any) -> None:
@@ -184,16 +196,16 @@ def check_slices_equal_the_whole(objective: Objective[Any], **options: Any) -> N
             continue
         rows = range(2, 6)
         part = world.rows(rows)
-        whole = {n: _counted(t, world.batch)[list(rows)] for n, t in world.terms().items()}
-        found = {n: _counted(t, part.batch) for n, t in part.terms().items()}
-        _same(objective, "a slice of the batch (its values)", whole, found)
+        whole = {n: counted(t, world.batch)[list(rows)] for n, t in world.terms().items()}
+        found = {n: counted(t, part.batch) for n, t in part.terms().items()}
+        same(objective, "a slice of the batch (its values)", whole, found)
 
 
 def check_order_changes_nothing(objective: Objective[Any], **options: Any) -> None:
     """The examples in another order give the same totals."""
     for world in worlds(objective, **options):
         other = world.rows([5, 2, 7, 0, 3, 6, 1, 4])
-        _same(objective, "another order of the examples", world.totals(), other.totals())
+        same(objective, "another order of the examples", world.totals(), other.totals())
 
 
 def check_aux_survives_saving(objective: Objective[Any], **options: Any) -> None:
@@ -206,7 +218,7 @@ def check_aux_survives_saving(objective: Objective[Any], **options: Any) -> None
     fresh = build_auxiliary(world.objective, world.context, seed=options.get("seed", 0) + 1)
     fresh.load_state_dict(load(written), strict=True)
     again = replace(world, aux=fresh)
-    _same(objective, "aux saved and loaded", world.totals(), again.totals())
+    same(objective, "aux saved and loaded", world.totals(), again.totals())
 
 
 def check_half_precision_gives_float32(objective: Objective[Any], **options: Any) -> None:
@@ -233,37 +245,42 @@ def check_half_precision_gives_float32(objective: Objective[Any], **options: Any
                     f"{objective.name}: {name!r} is {term.values.dtype} for {dtype} input"
                 )
             sums = {name: total(term, world.batch) for name, term in terms.items()}
-            _same(objective, f"{dtype}", high.totals(), sums, tolerance=1e-2)
+            same(objective, f"{dtype}", high.totals(), sums, tolerance=1e-2)
 
 
-def check_probabilities_suffice(objective: Objective[Any], **options: Any) -> None:
-    """Who says that probabilities suffice takes those of a mixture, and those at one temperature.
+def check_positions_do_not_meet(objective: Objective[Any], **options: Any) -> None:
+    """One position's value has no gradient in what the student shows at another.
 
-    Raw logits and probabilities answer alike; a mixture of one member is that member.
+    Shapes do not tell, and neither do values: what is compared may be cut off from its value.
     """
     for world in worlds(objective, **options):
-        needs = world.objective.needs()
-        if not needs.kinds or "logits" in needs.kinds:
+        if world.objective.needs().scope != "position":
             continue
-        assert needs.temperatures, f"{objective.name}: needs() names no temperature"
-        dense = world.teacher.distribution
-        assert isinstance(dense, Dense)
-        givers: list[Dense | Mixture] = [Mixture((dense,), torch.ones(1, *dense.logits.shape[:-1]))]
-        if len(needs.temperatures) == 1:
-            (only,) = needs.temperatures
-            givers.append(Dense(only * dense.log_probs(only), temperature=only))
-        for giver in givers:
-            other = replace(
-                world, teacher=Signal(giver, world.teacher.taps, head_of(world.teacher))
+        leaves: dict[str, Tensor] = {}
+        seen = replace(world, student=with_leaves(world.student, "student", leaves))
+        for name, term in seen.terms().items():
+            place = int(world.batch.mask(term.over).flatten().nonzero()[0])
+            value = term.values.flatten()[place]
+            if not value.requires_grad:
+                continue
+            shown = {n: leaf for n, leaf in leaves.items() if "head" not in n}
+            grads = torch.autograd.grad(
+                value, list(shown.values()), allow_unused=True, retain_graph=True
             )
-            _same(objective, "the same probabilities otherwise", world.totals(), other.totals())
+            for leaf, grad in zip(shown, grads, strict=True):
+                rows = None if grad is None else grad.reshape(term.values.numel(), -1)
+                reached = [] if rows is None else rows.any(dim=-1).nonzero().flatten().tolist()
+                assert set(reached) <= {place}, (
+                    f"{objective.name}: the gradient of {name!r} at one position reaches the "
+                    f"{leaf} of another; say so by scope, or compare positions one by one"
+                )
 
 
 def check_remembered_rows_are_detached(objective: Objective[Any], **options: Any) -> None:
     """What terms hand to `advance` has no graph and one row an example, and `advance` takes it."""
     world = example_world(objective, **options)
     remembered: dict[str, Tensor] = {}
-    student = _with_leaves(world.student, "student", {})
+    student = with_leaves(world.student, "student", {})
     terms = replace(world, student=student).terms()
     for name, term in terms.items():
         for key, rows in term.remember.items():
@@ -305,91 +322,10 @@ OBJECTIVE_CHECKS: tuple[Check, ...] = (
     check_order_changes_nothing,
     check_aux_survives_saving,
     check_half_precision_gives_float32,
+    check_positions_do_not_meet,
     check_probabilities_suffice,
+    check_top_k_is_the_whole,
+    check_draws_are_unbiased,
     check_remembered_rows_are_detached,
     check_the_paper_is_named,
 )
-
-
-def _with_leaves(shown: Any, who: str, leaves: dict[str, Tensor]) -> Any:
-    """An answer whose tensors ask for a gradient; they are put into `leaves` by name."""
-
-    def leaf(name: str, tensor: Tensor) -> Tensor:
-        leaves[f"{who} {name}"] = tensor.detach().clone().requires_grad_()
-        return leaves[f"{who} {name}"]
-
-    taps = {name: leaf(f"tap {name}", tap) for name, tap in shown.taps.items()}
-    head = head_of(shown)
-    if head is not None:
-        bias = None if head.bias is None else leaf("head bias", head.bias)
-        head = Head(leaf("head weight", head.weight), bias)
-    if isinstance(shown, Outputs):
-        return Outputs(leaf("logits", shown.logits), taps, head)
-    dense = Dense(leaf("logits", shown.logits)) if shown.has_distribution() else None
-    return Signal(dense, taps, head)
-
-
-def _loss(world: World) -> Tensor:
-    return torch.stack(list(world.totals().values())).sum()
-
-
-def _gradients(world: World) -> dict[str, Tensor | None]:
-    """The loss's gradient in each of the student's tensors and each auxiliary parameter."""
-    leaves: dict[str, Tensor] = {}
-    student = _with_leaves(world.student, "student", leaves)
-    leaves |= {f"aux {n}": p for n, p in world.aux.named_parameters() if p.requires_grad}
-    loss = _loss(replace(world, student=student))
-    assert loss.requires_grad, f"{world.objective.name}: its terms have no gradient at all"
-    grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    return dict(zip(leaves, grads, strict=True))
-
-
-def _masked_filled(world: World, hidden: Tensor, filling: float) -> World:
-    """Another world where masked positions hold `filling` and another label."""
-    logits_only = hidden.ndim > 1
-
-    def fill(tensor: Tensor) -> Tensor:
-        place = hidden if logits_only else hidden.nonzero().squeeze(1)
-        changed = tensor.clone()
-        changed[place] = filling
-        return changed
-
-    fields = world.batch.fields()
-    labels = fields["labels"]
-    if labels is not None:
-        labels = torch.where(hidden, (labels + 1).clamp_min(0) % 2, labels)
-    changed = replace(world, student=each(world.student, fill), teacher=each(world.teacher, fill))
-    return changed.relabelled(labels=labels)
-
-
-def _visible(grad: Tensor | None, name: str, hidden: Tensor) -> Tensor:
-    """A gradient without the rows of masked positions; parameters as they are."""
-    if grad is None:
-        return torch.zeros(())
-    shared = name.startswith("aux ") or "head" in name
-    return grad if shared else grad[~hidden]
-
-
-def _counted(term: Term, batch: Batch) -> Tensor:
-    """A term's values, zero where they do not count."""
-    mask = batch.mask(term.over)
-    if term.per == "example":
-        mask = mask.reshape(len(batch), -1).any(dim=-1)
-    return torch.where(mask, term.values, 0.0)
-
-
-def _same(
-    objective: Objective[Any],
-    what: str,
-    before: Mapping[str, Tensor],
-    after: Mapping[str, Tensor],
-    tolerance: float = 1e-4,
-) -> None:
-    assert set(before) == set(after), f"{objective.name}: {what} changes which terms there are"
-    for name, old in before.items():
-        new = after[name]
-        if torch.allclose(new, old, rtol=tolerance, atol=tolerance / 10):
-            continue
-        far = (new - old).abs().max().item()
-        words = f"by up to {far:g}" if old.ndim else f"from {old.item():g} to {new.item():g}"
-        raise AssertionError(f"{objective.name}: {what} changes {name!r} {words}")

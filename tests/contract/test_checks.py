@@ -15,6 +15,8 @@ from preceptor.objectives.base import LayerKind, Layers, Objective, pair_needs
 from preceptor.objectives.ce import CE
 from preceptor.objectives.kd import KD
 from preceptor.objectives.schedules import Ramp
+from preceptor.ops.divergences import kl_between_logs
+from preceptor.ops.pairing import forward_kl_to, paired
 from preceptor.testing import (
     OBJECTIVE_CHECKS,
     Check,
@@ -124,6 +126,46 @@ class _RawLogitsInSecret(_Offender):
         return Needs(kinds=frozenset({"probabilities"}), temperatures=frozenset({4.0}))
 
 
+class _Bins(_Offender):
+    """What reads a teacher's bins at T = 1."""
+
+    def needs(self) -> Needs:
+        return Needs(kinds=frozenset({"bins"}), temperatures=frozenset({1.0}), linear=False)
+
+
+class _WholeInSecret(_Bins):
+    def values(self, s: Tensor, teacher: Signal, batch: Batch) -> Tensor:
+        p = teacher.whole.log_probs(1.0).detach()
+        return kl_between_logs(p, torch.log_softmax(s, dim=-1))
+
+
+class _Renormalising(_Bins):
+    """DistillKit's and axolotl's default: the k largest are made to add up to 1, and q is not."""
+
+    def values(self, s: Tensor, teacher: Signal, batch: Batch) -> Tensor:
+        both = paired(teacher.distribution, s, 1.0)
+        if not both.rest:
+            return kl_between_logs(both.teacher, both.student)
+        p = torch.log_softmax(both.teacher[..., :-1], dim=-1)
+        return kl_between_logs(p, both.student[..., :-1])
+
+
+class _SayingLinear(_Bins):
+    """The square of an unbiased estimate is biased."""
+
+    def needs(self) -> Needs:
+        return Needs(kinds=frozenset({"bins"}), temperatures=frozenset({1.0}))
+
+    def values(self, s: Tensor, teacher: Signal, batch: Batch) -> Tensor:
+        return forward_kl_to(teacher.distribution, s, 1.0).square()
+
+
+class _MeetingInTheGradient(_Offender):
+    def values(self, s: Tensor, teacher: Signal, batch: Batch) -> Tensor:
+        everywhere = s.flatten(0, -2)[batch.mask("all").flatten()].sum()
+        return super().values(s, teacher, batch) + (everywhere - everywhere.detach())
+
+
 class _Remembering(_Offender):
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
         values = self.values(student.logits.float(), teacher, batch)
@@ -182,6 +224,10 @@ OFFENDERS: tuple[tuple[type[_Offender], str, str], ...] = (
     (_KeepingAList, "aux_survives_saving", "saved and loaded"),
     (_LowPrecision, "half_precision_gives_float32", "bfloat16"),
     (_RawLogitsInSecret, "probabilities_suffice", "does not name"),
+    (_WholeInSecret, "top_k_is_the_whole", "does not name"),
+    (_Renormalising, "top_k_is_the_whole", "top-2"),
+    (_SayingLinear, "draws_are_unbiased", "draws"),
+    (_MeetingInTheGradient, "positions_do_not_meet", "reaches the student logits"),
     (_Remembering, "remembered_rows_are_detached", "detach"),
     (_Offender, "the_paper_is_named", "docstring"),
 )
