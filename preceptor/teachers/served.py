@@ -123,7 +123,10 @@ class _Sequence:
 
 def _sequences(inputs: Mapping[str, Tensor]) -> Iterator[_Sequence]:
     """The batch's sequences without padding; a row of several (packed) is taken apart."""
-    ids, real = inputs["input_ids"].cpu(), inputs["attention_mask"].cpu() != 0
+    ids = inputs["input_ids"].cpu()
+    # Packed rows have no mask: their padding is a sequence of its own, which nobody asks about.
+    shown = inputs.get("attention_mask")
+    real = torch.ones_like(ids, dtype=torch.bool) if shown is None else shown.cpu() != 0
     starts = inputs["position_ids"].cpu() == 0 if "position_ids" in inputs else None
     for row in range(len(ids)):
         places = real[row].nonzero().squeeze(1)

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from preceptor import CE, KD, Plan, fit
 from preceptor.data.client import Client
 from preceptor.data.endpoint import Endpoint
+from preceptor.data.packing import packed
 from preceptor.data.source import Source
 from preceptor.errors import (
     ModelError,
@@ -150,18 +151,17 @@ def test_padding_is_never_sent_and_moves_nothing(side: str) -> None:
 
 
 def test_packed_sequences_are_asked_for_apart() -> None:
-    ids = some_ids(1, 9)
-    positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]])
-    labels = torch.full_like(ids, -1)
-    labels[0, [0, 1, 2, 4, 5, 6, 7]] = ids[0, [1, 2, 3, 5, 6, 7, 8]]
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "position_ids": positions}
-    packed = Batch(inputs, labels=labels, mask=labels >= 0)
+    ids, real = some_ids(3, 8), torch.ones(3, 8, dtype=torch.int64)
+    real[0, 5:], real[2, 6:] = 0, 0
+    apart = batch_of(ids, real)
+    together = packed(apart, [[0, 2], [1]], length=16)
     with asking() as (teacher, server):
-        told = scored(teacher.signal(packed), packed)
-        assert sorted(len(r.payload["prompt"]) for r in server.asked) == [4, 5]
-        parts = [batch_of(ids[:, :4], prompt=1), batch_of(ids[:, 4:], prompt=1)]
-        apart = [scored(teacher.signal(part), part) for part in parts]
-    assert torch.equal(told.log_p, torch.cat([part.log_p for part in apart]))
+        told = scored(teacher.signal(together), together)
+        assert sorted(len(r.payload["prompt"]) for r in server.asked) == [5, 6, 8]
+        expected = teacher.signal(apart).distribution
+    assert isinstance(expected, TopK)
+    rows = [expected.log_p[row][apart.mask("all")[row]] for row in (0, 2, 1)]
+    assert torch.equal(told.log_p, torch.cat(rows))
 
 
 def test_rows_that_score_nothing_are_not_asked_for() -> None:
