@@ -39,7 +39,9 @@ def shrunk(config: Mapping[str, Any], vocabulary: int = 64) -> dict[str, Any]:
     >>> shrunk({"model_type": "qwen3", "hidden_size": 4096, "rms_norm_eps": 1e-6})
     {'model_type': 'qwen3', 'hidden_size': 32, 'rms_norm_eps': 1e-06, 'vocab_size': 64}
     """
-    tiny = {key: _SIZES.get(key, value) for key, value in config.items() if key not in _NUMBERED}
+    tiny: dict[str, Any] = {
+        key: _SIZES.get(key, value) for key, value in config.items() if key not in _NUMBERED
+    }
     tiny["vocab_size"] = vocabulary
     if "num_key_value_heads" in config:
         heads = config.get("num_attention_heads", config["num_key_value_heads"])
