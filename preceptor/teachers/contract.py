@@ -7,7 +7,7 @@ from torch import Tensor
 
 from preceptor.errors import NeedsError
 from preceptor.teachers.base import Teacher
-from preceptor.types import Batch, Needs, Signal, map_tensors
+from preceptor.types import Batch, Distribution, Needs, Sampled, Signal, TopK, map_tensors
 
 _NO_TAP = "a module of this name does not exist"
 
@@ -46,6 +46,9 @@ def _check_distribution(offers: Needs, signal: Signal, batch: Batch) -> None:
     if not offers.kinds:
         _must(_refuses(lambda: signal.distribution), "it holds a distribution it does not offer")
         return
+    if "probabilities" not in offers.kinds:
+        _check_part(offers, signal.distribution, shape)
+        return
     for temperature in _temperatures(offers):
         log_probs = signal.whole.log_probs(temperature)
         _must(log_probs.shape[:-1] == shape, "log-probabilities are not [*n, v]")
@@ -61,6 +64,22 @@ def _check_distribution(offers: Needs, signal: Signal, batch: Batch) -> None:
             _refuses(lambda: signal.whole.log_probs(other)),
             f"it answers at temperature {other:g}, which it does not offer",
         )
+
+
+def _check_part(offers: Needs, given: Distribution, shape: torch.Size) -> None:
+    """Bins, or draws: what is offered where not every class is known."""
+    if "bins" in offers.kinds:
+        _must(isinstance(given, TopK), "it offers bins and holds something else")
+    if "draws" in offers.kinds:
+        _must(isinstance(given, Sampled), "it offers draws and holds something else")
+    assert isinstance(given, TopK | Sampled)
+    _must(given.ids.shape[:-1] == shape, "its ids are not [*n, k]")
+    _must({given.temperature} == offers.temperatures, "it answers at another temperature")
+    if isinstance(given, Sampled):
+        _must(bool((given.counts.sum(dim=-1) > 0).all()), "a position has no draws")
+        return
+    sums = given.log_p.exp().sum(dim=-1) + given.log_tail.exp()
+    _must(torch.allclose(sums, torch.ones_like(sums), atol=1e-4), "its bins do not add up to 1")
 
 
 def _check_shown(offers: Needs, signal: Signal) -> None:
@@ -104,7 +123,9 @@ def _check_state(teacher: Teacher, batches: Sequence[Batch]) -> None:
 def _tensors(offers: Needs, signal: Signal) -> dict[str, Tensor]:
     """Everything that a signal holds, by name; of per-example tensors the first axis is b."""
     found = {f"the tap {name!r}": tap for name, tap in signal.taps.items()}
-    if offers.kinds:
+    if isinstance(given := signal.distribution if offers.kinds else None, TopK | Sampled):
+        found |= {f"the {n}": t for n, t in vars(given).items() if isinstance(t, Tensor)}
+    elif offers.kinds:
         for temperature in _temperatures(offers):
             name = f"log p at temperature {temperature:g}"
             found[name] = signal.whole.log_probs(temperature)

@@ -63,6 +63,13 @@ class Passages:
         labels = batch.labels.cpu()[scored].numpy()
         return cls(index, row[first], counts, _hashes(labels, offset, first))
 
+    @classmethod
+    def stored(
+        cls, rows: NDArray[np.int64], counts: NDArray[np.int64], hashes: NDArray[np.uint32]
+    ) -> "Passages":
+        """Passages that lie one after another in no batch."""
+        return cls(torch.arange(int(counts.sum())), rows, counts, hashes)
+
     @property
     def offsets(self) -> NDArray[np.int64]:
         """Each position's place in its passage [n]."""

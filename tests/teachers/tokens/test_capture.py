@@ -30,7 +30,7 @@ from preceptor.teachers.tokens.cached import CachedTokens
 from preceptor.teachers.tokens.capture import write_tokens
 from preceptor.teachers.tokens.codecs import DenseCodec, SampledCodec, TopKCodec
 from preceptor.teachers.tokens.store import TokenStore
-from preceptor.types import Batch, Needs, Signal
+from preceptor.types import Batch, Signal
 from tests.teachers.tokens.prose import IDENTITY, VOCABULARY, Reader, batch_of, batches, example
 
 KEPT: dict[str, Any] = {
@@ -187,8 +187,8 @@ def test_logits_too_large_for_the_precision_are_refused(tmp_path: Path) -> None:
 
 
 def test_one_number_for_two_texts_is_refused(tmp_path: Path) -> None:
+    other = [batch_of([3]), collated([replace(example(4), row=3)], pad=0)]
     with pytest.raises(DataError, match="row 3 came with other tokens"):
-        other = [batch_of([3]), collated([replace(example(4), row=3)], pad=0)]
         write_tokens(tmp_path, Reader(), other, **KEPT)
 
 
@@ -211,8 +211,8 @@ def test_more_than_the_teacher_gives_is_refused(tmp_path: Path) -> None:
     write_tokens(tmp_path / "a", Reader(), batches(8), **KEPT)
     teacher = CachedTokens(TokenStore.open(tmp_path / "a"))
     for number, codec in enumerate((TopKCodec(k=10), SampledCodec(), DenseCodec())):
+        kept = {**KEPT, "codec": codec}
         with pytest.raises(NeedsError):
-            kept = {**KEPT, "codec": codec}
             write_tokens(tmp_path / f"b{number}", teacher, batches(8), **kept)
 
 
