@@ -69,7 +69,8 @@ def run(training: Training) -> Iterator[Losses]:
         training.step += 1
         means = {name: value for name, (value, _) in terms.items()}
         for index, trainee in enumerate(training.trainees):
-            objective.advance(trainee.member.aux, step.remembered(index), means, progress)
+            own = _own(means, index)
+            objective.advance(trainee.member.aux, step.remembered(index), own, progress)
         if step.learns:
             training.teacher.learn(training.trainees[0].member.student, step.seen)
         yield Losses(
@@ -83,6 +84,13 @@ def run(training: Training) -> Iterator[Losses]:
             lr=lr,
             examples=len(batch) * world,
         )
+
+
+def _own(means: dict[str, float], index: int) -> dict[str, float]:
+    """One member's losses, by the names that its objective gave."""
+    apart = [name.rpartition("/") for name in means]
+    member = str(index) if index else ""
+    return {name: means[who + slash + name] for who, slash, name in apart if who == member}
 
 
 def _merged(each: list[dict[str, float]]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from preceptor.objectives.ce import CE
 from preceptor.objectives.crd import CRD
 from preceptor.objectives.kd import KD
 from preceptor.objectives.schedules import Auto
+from preceptor.objectives.taid import TAID
 from preceptor.teachers.ema import EMA
 from preceptor.train import checkpoint
 from preceptor.train.fit import run
@@ -21,9 +22,9 @@ from tests.train.tiny import SGD, mlp, training, weights
 
 
 def everything(optimizer: OptimizerPlan = SGD) -> Training:
-    """A training with all that a checkpoint must hold: dropout, memory, averages, found weights."""
+    """All that a checkpoint must hold: dropout, a memory, averages, found weights, a moving target."""
     student = mlp(1, dropout=0.3)
-    objective = CE() + KD() + Auto(0.2) * CRD(layers=(("1", "1"),), negatives=16)
+    objective = CE() + KD() + Auto(0.2) * CRD(layers=(("1", "1"),), negatives=16) + TAID()
     plan = Plan(steps=12, batch=12, optimizer=optimizer, ema=0.9)
     torch.manual_seed(7)
     return training(objective, student=student, teacher=EMA(student), plan=plan)
