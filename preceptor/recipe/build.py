@@ -5,9 +5,11 @@ Below here there is no dict of options and no lookup by name.
 
 from collections.abc import Callable, Sequence
 
+from preceptor.data.client import Client
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.data import TextData
 from preceptor.recipe.image_subject import ImageSubject
+from preceptor.recipe.language_teachers import BaseTeacher, ServedTeacher
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.schema import Recipe
 from preceptor.recipe.subject import Subject
@@ -24,12 +26,14 @@ from preceptor.recipe.teachers import (
     SnapshotsTeacher,
 )
 from preceptor.recipe.text_subject import TextSubject
+from preceptor.teachers.adapter_base import AdapterBase
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.ema import EMA
 from preceptor.teachers.ensemble import Ensemble
 from preceptor.teachers.nobody import Nobody
 from preceptor.teachers.past_predictions import PastPredictions
 from preceptor.teachers.peers import Peers
+from preceptor.teachers.served import Served
 from preceptor.teachers.snapshots import Snapshots
 from preceptor.types import Kind, Needs
 
@@ -99,6 +103,10 @@ def teacher(
         return PastPredictions(subject.num_examples, subject.num_classes, momentum)
     if isinstance(said, PeersTeacher):
         return Peers()
+    if isinstance(said, ServedTeacher):
+        return Served(Client(said.served.endpoint()), subject.num_classes, said.served.top_k)
+    if isinstance(said, BaseTeacher):
+        return AdapterBase(students[0])
     # A cache is opened, and generations are trained one by one, in the run's folder: `verbs`.
     assert isinstance(said, NobodyTeacher)
     return Nobody()
@@ -119,12 +127,19 @@ def offers(said: AnyTeacher) -> Needs:
         teacher_taps=frozenset({"*"}),
         teacher_head=True,
     )
-    if isinstance(said, LiveTeacher | EmaTeacher | BornAgainTeacher):
+    if isinstance(said, LiveTeacher | EmaTeacher | BornAgainTeacher | BaseTeacher):
         return live
     if isinstance(said, SnapshotsTeacher):
         return live if said.snapshots.last == 1 else any_temperature
     if isinstance(said, CachedTeacher):
-        return Needs(kinds=frozenset({"logits", "probabilities"}))
+        keep = said.cached.keep
+        return (
+            Needs(kinds=frozenset({"logits", "probabilities"}))
+            if keep is None
+            else (keep.codec().offers())
+        )
+    if isinstance(said, ServedTeacher):
+        return Needs(kinds=frozenset({"bins"}), temperatures=frozenset({1.0}))
     if isinstance(said, EnsembleTeacher):
         kinds: set[Kind] = {"probabilities"}
         if said.ensemble.combine == "logits":

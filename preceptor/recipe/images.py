@@ -18,6 +18,7 @@ from preceptor.models.load import load_model
 from preceptor.models.save import load_weights, saved_spec
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.models import AnyModel
+from preceptor.recipe.data import AnyData
 from preceptor.recipe.schema import Data, Splits, Student
 from preceptor.train.plan import Plan
 
@@ -25,8 +26,9 @@ DATA_SEED = 0
 """What is held out belongs to the data: it is the same for every run and every seed."""
 
 
-def image_data(said: Data) -> ImageData:
+def image_data(said: AnyData) -> ImageData:
     """The three sets of images that a recipe names."""
+    assert isinstance(said, Data), "text is loaded elsewhere"
     source = said.source
     train, test = (source.train, source.test) if isinstance(source, Splits) else (source, None)
     return load_images(

@@ -119,13 +119,39 @@ class MinillmRollouts(Section):
     minillm: MinillmFields
 
 
+class SequenceFields(Writing):
+    """The teacher answers every prompt once, before training; its answers are the responses.
+
+    Sequence-level distillation: it needs nothing of the teacher but its text, which any server
+    gives. The objective is then `ce`.
+
+    Args:
+        folder: where answers are kept as they come; what is there is never asked for again.
+        samples: answers to each prompt.
+        api: of a server: "chat", where it renders the prompt itself, or "text".
+        right: keep only answers that `data.verify` finds right.
+    """
+
+    folder: str
+    samples: Count = 1
+    api: Literal["chat", "text"] = "chat"
+    right: bool = False
+
+
+class SequenceRollouts(Section):
+    """The teacher answers every prompt once, before training."""
+
+    sequence_kd: SequenceFields
+
+
 AnyRollouts = Annotated[
     Annotated[GkdRollouts, Tag("<gkd>")]
     | Annotated[DistillmRollouts, Tag("<distillm>")]
     | Annotated[Distillm2Rollouts, Tag("<distillm2>")]
-    | Annotated[MinillmRollouts, Tag("<minillm>")],
+    | Annotated[MinillmRollouts, Tag("<minillm>")]
+    | Annotated[SequenceRollouts, Tag("<sequence_kd>")],
     Discriminator(
-        which("gkd", "distillm", "distillm2", "minillm"),
+        which("gkd", "distillm", "distillm2", "minillm", "sequence_kd"),
         custom_error_type="which",
         custom_error_message="names not exactly one kind",
     ),

@@ -18,7 +18,13 @@ from preceptor.recipe.models import AnyModel
 from preceptor.recipe.problems import invalid
 from preceptor.recipe.rollouts import AnyRollouts
 from preceptor.recipe.section import Section
-from preceptor.recipe.teachers import AnyPlan, AnyTeacher, NobodyTeacher, PeersTeacher
+from preceptor.recipe.teachers import (
+    AnyPlan,
+    AnyTeacher,
+    CachedTeacher,
+    NobodyTeacher,
+    PeersTeacher,
+)
 
 Arm = Literal["control", "smoothing", "longer"]
 Measure = Literal["accuracy", "calibration", "fidelity", "cost"]
@@ -82,6 +88,13 @@ class Stage(Section):
     teacher: AnyTeacher | None = None
     data: AnyData | None = None
     rollouts: AnyRollouts | None = None
+
+    @model_validator(mode="after")
+    def _rollouts_take_steps(self) -> "Stage":
+        if self.rollouts is not None and not self.plan.steps:
+            why = "how many rows an epoch has is known only once they are written"
+            raise invalid(str(self.plan.epochs), why, "Say plan.steps.", ("plan", "epochs"))
+        return self
 
 
 class Variant(Section):
@@ -189,6 +202,26 @@ class Recipe(Section):
                     at = (*place, "stages", index, "teacher")
                     raise invalid("", why, "Name the peers in `teacher`.", at)
         return self
+
+    @model_validator(mode="after")
+    def _caches_say_what_they_keep(self) -> "Recipe":
+        texts = isinstance(self.data, TextData)
+        for place, said in self._teachers():
+            if isinstance(said, CachedTeacher) and (said.cached.keep is not None) != texts:
+                why = "a cache of text says what is kept of each token, one of images keeps logits"
+                do = "Add keep: {top_k: 50}." if texts else "Leave `keep` out."
+                raise invalid("", why, do, (*place, "cached", "keep"))
+        return self
+
+    def _teachers(self) -> list[tuple[tuple[str | int, ...], AnyTeacher]]:
+        found: list[tuple[tuple[str | int, ...], AnyTeacher]] = [(("teacher",), self.teacher)]
+        for index, stage in enumerate(self.stages):
+            if stage.teacher is not None:
+                found.append((("stages", index, "teacher"), stage.teacher))
+        for name, variant in self.variants.items():
+            if variant.teacher is not None:
+                found.append((("variants", name, "teacher"), variant.teacher))
+        return found
 
     @model_validator(mode="after")
     def _variants_can_be_compared(self) -> "Recipe":

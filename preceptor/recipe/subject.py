@@ -135,7 +135,12 @@ class Subject(ABC):
 
 
 class Taught:
-    """What a source of student-written examples needs: the student as it is, and its teacher."""
+    """What a source of written examples needs: the students as they are, and their teacher.
 
-    def __init__(self, students: Sequence[TappedModel], teacher: Teacher) -> None:
-        self.students, self.teacher = students, teacher
+    In a rehearsal the teacher has not been trained, and nothing of it is kept.
+    """
+
+    def __init__(
+        self, students: Sequence[TappedModel], teacher: Teacher, *, rehearsal: bool = False
+    ) -> None:
+        self.students, self.teacher, self.rehearsal = students, teacher, rehearsal

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from preceptor.fields import Count, NonNegative
+from preceptor.recipe.language_teachers import BaseTeacher, Keep, Nothing, ServedTeacher
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.problems import invalid
 from preceptor.recipe.section import Section, parsed, which
@@ -67,10 +68,6 @@ class LiveTeacher(Section):
             why = "this teacher would be random: it has no weights and is not trained"
             raise invalid("", why, "Add train: {...}, load: FOLDER, or pretrained: true.")
         return self
-
-
-class Nothing(Section):
-    """No fields."""
 
 
 class NobodyTeacher(Section):
@@ -210,10 +207,12 @@ class CachedFields(Section):
     Args:
         teacher: whose.
         folder: where they are kept.
+        keep: of a language model's answers, what is kept; images' logits are kept whole.
     """
 
     teacher: "AnyTeacher"
     folder: str
+    keep: Keep | None = None
 
     @model_validator(mode="after")
     def _stands_still(self) -> "CachedFields":
@@ -237,6 +236,8 @@ TEACHER_KEYS = (
     "peers",
     "past_predictions",
     "cached",
+    "served",
+    "base",
 )
 
 AnyTeacher = Annotated[
@@ -248,7 +249,9 @@ AnyTeacher = Annotated[
     | Annotated[BornAgainTeacher, Tag("<born_again>")]
     | Annotated[PeersTeacher, Tag("<peers>")]
     | Annotated[PastPredictionsTeacher, Tag("<past_predictions>")]
-    | Annotated[CachedTeacher, Tag("<cached>")],
+    | Annotated[CachedTeacher, Tag("<cached>")]
+    | Annotated[ServedTeacher, Tag("<served>")]
+    | Annotated[BaseTeacher, Tag("<base>")],
     Discriminator(
         which(*TEACHER_KEYS),
         custom_error_type="which",
@@ -270,7 +273,7 @@ def _require_still(teacher: Section, path: tuple[str | int, ...]) -> None:
     if isinstance(teacher, EnsembleTeacher):
         for index, member in enumerate(teacher.ensemble.members):
             _require_still(member, (*path, "ensemble", "members", index))
-    elif not isinstance(teacher, LiveTeacher):
+    elif not isinstance(teacher, LiveTeacher | ServedTeacher):
         why = "only a teacher that stands still can be written to disk once"
         raise invalid(kind_of(teacher), why, "Cache a model, or an ensemble of models.", path)
 

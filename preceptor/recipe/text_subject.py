@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from preceptor.data.chat import Rendering
 from preceptor.data.joined_source import JoinedSource
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
@@ -22,20 +21,24 @@ from preceptor.models.generate import generate
 from preceptor.models.load import load_model, save_model
 from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
+from preceptor.recipe.answered import answered
 from preceptor.recipe.data import TextData
 from preceptor.recipe.models import AnyModel
-from preceptor.recipe.rollouts import DistillmRollouts
+from preceptor.recipe.rollouts import DistillmRollouts, SequenceFields, SequenceRollouts
 from preceptor.recipe.schema import Stage, Student
 from preceptor.recipe.subject import Answers, Subject, Taught
+from preceptor.recipe.teachers import CachedFields
 from preceptor.recipe.texts import (
+    DATA_SEED,
     language_model,
     parts_of,
     rendering_of,
     require_tokens,
     tokenizer_of,
 )
+from preceptor.recipe.token_stores import cached_tokens
 from preceptor.recipe.voice import Voice
-from preceptor.recipe.writing import rollouts
+from preceptor.recipe.writing import ends_of, rollouts
 from preceptor.synthesis.adaptive import AdaptiveRollouts
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.live import Live
@@ -123,23 +126,32 @@ class TextSubject(Subject):
 
     def source(self, stage: Stage, plan: Plan, seed: int, taught: Taught | None = None) -> Source:
         """The training rows, mixed with what the student writes where the stage says so."""
-        self._check_rollouts(stage)
+        self._check_packed(stage)
+        drawn: Source = TextSource(self.train, batch=plan.batch, seed=seed, pack=self._pack())
         if stage.rollouts is not None and taught is not None:
-            ends = _ends(self.rendering)
-            return rollouts(stage.rollouts, self.train, plan, seed, taught, ends)
-        drawn = TextSource(self.train, batch=plan.batch, seed=seed, pack=self._pack())
+            if not isinstance(stage.rollouts, SequenceRollouts):
+                drawn = rollouts(stage.rollouts, self.train, plan, seed, taught)
+            elif not taught.rehearsal:
+                return self._answered(stage.rollouts.sequence_kd, plan, seed, taught)
         if self.voice.joining is None:
             return drawn
         assert self.voice.foreign is not None
         theirs = TextSet(self.parts.train, self.voice.foreign, name="training")
         return JoinedSource(drawn, theirs, self.voice.joining)
 
-    def _check_rollouts(self, stage: Stage) -> None:
-        if stage.rollouts is not None and (self.voice.joining or self.said.packed):
-            what = "packed rows" if self.said.packed else "two tokenisers"
+    def _answered(self, said: SequenceFields, plan: Plan, seed: int, taught: Taught) -> TextSource:
+        """The teacher's answers, which are the same for every seed of the student."""
+        reading = self.voice.reading or self.rendering
+        rows = answered(said, self.parts.train, reading, self.said.verify, taught, DATA_SEED)
+        texts = TextSet(rows, self.rendering, self.voice.rendering, name="written")
+        return TextSource(texts, batch=plan.batch, seed=seed, pack=self._pack())
+
+    def _check_packed(self, stage: Stage) -> None:
+        written = stage.rollouts is not None and not isinstance(stage.rollouts, SequenceRollouts)
+        if self.said.packed and (self.voice.joining is not None or written):
             raise RecipeError(
-                f"rollouts with {what}",
-                "responses are written and scored one row a sequence, in one vocabulary",
+                f"data.packed with {'rollouts' if written else 'two tokenisers'}",
+                "responses are written, and aligned, one row a sequence",
                 "Leave one of the two out.",
             )
 
@@ -172,8 +184,10 @@ class TextSubject(Subject):
         return 0
 
     def cached(self, folder: Path, teacher: Teacher, said: Any) -> Teacher:
-        """Not here yet."""
-        raise NotImplementedError
+        """The answers to every scored token of the training rows."""
+        assert isinstance(said, CachedFields)
+        assert said.keep is not None
+        return cached_tokens(folder, teacher, self.train, self.tokenizer, said.keep)
 
     def check_teacher(self, teacher: Teacher) -> None:
         """It predicts held-out tokens better than one who knows nothing but how many there are."""
@@ -270,7 +284,7 @@ class TextSubject(Subject):
                 texts.prompts(rows),
                 Sampling(max_new=verify.most, temperature=0.0),
                 seeds=rows.tolist(),
-                ends=_ends(texts.rendering),
+                ends=ends_of(texts.rendering),
                 pad=texts.rendering.pad,
             )
             for row, ids, end in zip(rows, written.ids, written.ended, strict=True):
@@ -289,13 +303,6 @@ class TextSubject(Subject):
                 "Name the column (columns: {answer: ...}), or leave `verify` out.",
             )
         return reference
-
-
-def _ends(rendering: Rendering) -> set[int]:
-    ends = {rendering.tokenizer.eos_token_id}
-    if rendering.chats:
-        ends.add(rendering.end)
-    return {end for end in ends if end is not None}
 
 
 def _shows(model: TappedModel | Teacher) -> Callable[[Batch], Distribution]:

@@ -1,7 +1,6 @@
 """A recipe's rollouts as the source of a stage's batches."""
 
-from collections.abc import Collection
-
+from preceptor.data.chat import Rendering
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
 from preceptor.data.text_source import TextSource
@@ -13,6 +12,7 @@ from preceptor.recipe.rollouts import (
     Distillm2Rollouts,
     DistillmRollouts,
     GkdRollouts,
+    MinillmRollouts,
 )
 from preceptor.recipe.subject import Taught
 from preceptor.synthesis.adaptive import AdaptiveRollouts
@@ -30,7 +30,6 @@ def rollouts(
     plan: Plan,
     seed: int,
     taught: Taught,
-    ends: Collection[int],
 ) -> Source:
     """The source of a stage whose student, or teacher, writes what is learned from.
 
@@ -38,6 +37,7 @@ def rollouts(
         RecipeError: a teacher is to write that is no one model.
     """
     drawn, pad = TextSource(texts, batch=plan.batch, seed=seed), texts.rendering.pad
+    ends = ends_of(texts.rendering)
     student = taught.students[0]
     steps = plan.steps or plan.epochs * drawn.steps_per_epoch
 
@@ -51,7 +51,7 @@ def rollouts(
             drawn,
             writes(student, fields.sampling()),
             share=fields.share,
-            teacher=writes(_model(taught), fields.sampling()) if helped else None,
+            teacher=writes(writing_model(taught), fields.sampling()) if helped else None,
             teacher_share=fields.teacher_share,
             steps=steps,
             seed=seed,
@@ -71,10 +71,11 @@ def rollouts(
         pairs = said.distillm2
         teacher = None
         if pairs.teacher == "teacher":
-            teacher = writes(_model(taught), pairs.sampling())
+            teacher = writes(writing_model(taught), pairs.sampling())
         return Pairs(drawn, writes(student, pairs.sampling()), teacher, seed=seed)
+    assert isinstance(said, MinillmRollouts), "sequence_kd writes before training"
     policy = said.minillm
-    mixed = Mixed(student, _model(taught), ends, policy.teacher_share, policy.most, pad)
+    mixed = Mixed(student, writing_model(taught), ends, policy.teacher_share, policy.most, pad)
     beside = TextSource(texts, batch=plan.batch, seed=seed + 1) if policy.pretraining else None
     return PolicyRollouts(
         drawn,
@@ -87,7 +88,8 @@ def rollouts(
     )
 
 
-def _model(taught: Taught) -> TappedModel:
+def writing_model(taught: Taught) -> TappedModel:
+    """The teacher as one model that can write."""
     model = getattr(taught.teacher, "model", None)
     if not isinstance(model, TappedModel):
         raise RecipeError(
@@ -96,3 +98,9 @@ def _model(taught: Taught) -> TappedModel:
             "Use a live teacher, or let the student and the data write.",
         )
     return model
+
+
+def ends_of(rendering: Rendering) -> frozenset[int]:
+    """The tokens that end a response."""
+    ends = {rendering.tokenizer.eos_token_id, rendering.end}
+    return frozenset(end for end in ends if end is not None)

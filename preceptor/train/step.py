@@ -92,7 +92,9 @@ class Step:
         if isinstance(training.teacher, Peers):
             yield from self._scored_cohort(micro, last)
             return
-        signal = training.teacher.signal(micro)
+        # A server or a large model is not asked for what nobody reads.
+        asked = self.objective.needs().reads_teacher() or self.learns
+        signal = training.teacher.signal(micro) if asked else Signal()
         for index, trainee in enumerate(training.trainees):
 
             def then(outputs: Outputs, aux: nn.ModuleList, index: int = index) -> Scored:

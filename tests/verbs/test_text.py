@@ -128,3 +128,70 @@ def test_what_the_student_writes_is_learned_from_and_a_resumed_run_writes_the_sa
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     ran(recipe, tmp_path / "cut")
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def _cached(folder: Path, keep: dict[str, Any]) -> dict[str, Any]:
+    live = written_recipe(Path("none"))["teacher"]
+    return {"cached": {"teacher": live, "folder": str(folder), "keep": keep}}
+
+
+@pytest.mark.parametrize("keep", [{"top_k": 40}, {"dense": "float32"}])
+def test_a_cache_of_everything_teaches_as_the_live_teacher_does(
+    tmp_path: Path, keep: dict[str, Any]
+) -> None:
+    source = sums(tmp_path / "sums.jsonl")
+    live = ran(written_recipe(source, control={"arms": []}), tmp_path / "live")
+    teacher = _cached(tmp_path / "tokens", keep)
+    recipe = written_recipe(source, teacher=teacher, control={"arms": []})
+    read = ran(recipe, tmp_path / "cached")
+    both = [each.arm("distilled").measures["token_nll"] for each in (live, read)]
+    assert isinstance(both[0], Value)
+    assert isinstance(both[1], Value)
+    assert both[0].estimate == pytest.approx(both[1].estimate, rel=2e-3)
+
+
+def test_draws_refuse_what_they_would_bias_and_a_top_k_another_temperature(tmp_path: Path) -> None:
+    source = sums(tmp_path / "sums.jsonl")
+    for keep, objective, words in (
+        ({"sampled": 20}, [{"reverse_kl": {}}], "draws"),
+        ({"top_k": 5}, [{"kd": {"temperature": 2}}], "temperature 2"),
+        ({"top_k": 5}, [{"dkd": {}}], "probabilities of every class"),
+    ):
+        recipe = written_recipe(source, teacher=_cached(tmp_path / "tokens", keep))
+        recipe["stages"][0]["objective"] = objective
+        with pytest.raises(PreceptorError, match=words):
+            check(recipe_of(recipe))
+
+
+def test_a_cache_of_other_data_is_refused_in_words(tmp_path: Path) -> None:
+    first, second = sums(tmp_path / "a.jsonl"), sums(tmp_path / "b.jsonl", rows=100)
+    keep = {"sampled": 8}
+    teacher = _cached(tmp_path / "tokens", keep)
+    ran(written_recipe(first, teacher=teacher, control={"arms": []}), tmp_path / "first")
+    recipe = written_recipe(second, teacher=teacher, control={"arms": []})
+    with pytest.raises(PreceptorError, match="rows that the cache was written for|another"):
+        ran(recipe, tmp_path / "second")
+
+
+def test_text_that_the_teacher_wrote_is_learned_from_and_asked_for_once(tmp_path: Path) -> None:
+    recipe = written_recipe(sums(tmp_path / "sums.jsonl"), control={"arms": ["control"]})
+    recipe["stages"][0] |= {
+        "objective": [{"ce": {}}],
+        "rollouts": {"sequence_kd": {"folder": str(tmp_path / "written"), "most": 6}},
+    }
+    ran(recipe, tmp_path / "run")
+    kept = (tmp_path / "written/answers-0.jsonl").read_bytes()
+    ran(recipe, tmp_path / "again")
+    assert (tmp_path / "written/answers-0.jsonl").read_bytes() == kept
+    assert (tmp_path / "written/data.jsonl").read_text().count("\n") > 10
+
+
+def test_a_student_with_adapters_learns_from_its_own_base(tmp_path: Path) -> None:
+    recipe = written_recipe(sums(tmp_path / "sums.jsonl"), control={"arms": []})
+    recipe["student"]["model"]["lora"] = {"rank": 2, "alpha": 4, "targets": ["q_proj", "v_proj"]}
+    recipe["teacher"] = {"base": {}}
+    report = ran(recipe, tmp_path / "run")
+    assert {arm.name for arm in report.arms} == {"distilled"}
+    student = tmp_path / "run/arms/distilled/seed-0/student"
+    assert (student / "adapter/adapter_model.safetensors").exists()
+    AutoModelForCausalLM.from_pretrained(student)
