@@ -17,8 +17,8 @@ from preceptor.errors import DataError, ModelError, RecipeError
 from preceptor.models.load import load_model
 from preceptor.models.save import load_weights, saved_spec
 from preceptor.models.tapped import TappedModel
-from preceptor.recipe.models import AnyModel
 from preceptor.recipe.data import AnyData
+from preceptor.recipe.models import AnyModel
 from preceptor.recipe.schema import Data, Splits, Student
 from preceptor.train.plan import Plan
 

@@ -40,5 +40,6 @@ def rehearsed(experiment: Experiment, stage: Stage, students: Sequence[TappedMod
         teacher: Teacher = Live(experiment.start(seed + 1)[0])
     else:
         teacher = build.teacher(said, experiment.subject, students, untrained)
-    source = experiment.subject.source(stage, stage.plan, seed, Taught(students, teacher, rehearsal=True))
+    taught = Taught(students, teacher, rehearsal=True)
+    source = experiment.subject.source(stage, stage.plan, seed, taught)
     return Training(students, teacher, stage.objective, source, stage.plan, seed=seed)
