@@ -85,18 +85,36 @@ def check(
 
 @app.command()
 def cache(
-    recipe: RecipeName,
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE|FOLDER", help="A recipe, or a cache of tokens.")
+    ],
     settings: Settings = None,
     seed: Seed = None,
     out: Out = None,
+    inspect: Annotated[
+        bool, typer.Option("--inspect", help="Say what a cache of tokens holds; write nothing.")
+    ] = False,
+    top_k: Annotated[
+        int,
+        typer.Option(min=0, help="Write a cache of tokens anew to --out, with only so many."),
+    ] = 0,
     debug: Debug = False,
 ) -> None:
-    """Write the teacher's signals to disk once."""
-    with _sentences(debug):
-        loaded = _recipe(recipe, settings, seed)
-        from preceptor.verbs.cache import cache
+    """Write the teacher's signals to disk once.
 
-        cache(loaded, out=out, show=True)
+    Or look at a cache of tokens (--inspect), or keep less of it (--top-k K --out FOLDER).
+    """
+    with _sentences(debug):
+        from preceptor.verbs.cache import cache, inspected, thinned
+
+        if inspect:
+            typer.echo(inspected(Path(recipe)))
+        elif top_k:
+            if out is None:
+                raise typer.BadParameter("say with --out where the smaller cache goes")
+            typer.echo(thinned(Path(recipe), out, top_k))
+        else:
+            cache(_recipe(recipe, settings, seed), out=out, show=True)
 
 
 @app.command()

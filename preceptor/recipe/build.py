@@ -33,8 +33,10 @@ from preceptor.teachers.ensemble import Ensemble
 from preceptor.teachers.nobody import Nobody
 from preceptor.teachers.past_predictions import PastPredictions
 from preceptor.teachers.peers import Peers
+from preceptor.teachers.routed import Routed
 from preceptor.teachers.served import Served
 from preceptor.teachers.snapshots import Snapshots
+from preceptor.teachers.tokens.cached import CachedTokens
 from preceptor.types import Kind, Needs
 
 
@@ -110,6 +112,12 @@ def teacher(
     # A cache is opened, and generations are trained one by one, in the run's folder: `verbs`.
     assert isinstance(said, NobodyTeacher)
     return Nobody()
+
+
+def routed(cache: Teacher, live: Teacher) -> Teacher:
+    """A cache for the rows of the data, the live teacher for what is written meanwhile."""
+    assert isinstance(cache, CachedTokens), "only text is written"
+    return Routed(cache, live)
 
 
 def stands_still(said: AnyTeacher) -> bool:

@@ -90,7 +90,8 @@ def rollouts(
 
 def writing_model(taught: Taught) -> TappedModel:
     """The teacher as one model that can write."""
-    model = getattr(taught.teacher, "model", None)
+    # Beside a cache stands the live teacher that wrote it.
+    model = getattr(getattr(taught.teacher, "live", taught.teacher), "model", None)
     if not isinstance(model, TappedModel):
         raise RecipeError(
             f"the teacher {type(taught.teacher).__name__} was asked to write",

@@ -159,11 +159,19 @@ class Experiment:
             return Live(self.subject.loaded(said.model, said.load))
         return Live(self.subject.model(said.model, TEACHER_SEED))
 
-    def teacher(self, said: AnyTeacher, students: Sequence[TappedModel], name: str) -> Teacher:
-        """Whoever answers these students."""
+    def teacher(
+        self,
+        said: AnyTeacher,
+        students: Sequence[TappedModel],
+        name: str,
+        *,
+        written: bool = False,
+    ) -> Teacher:
+        """Whoever answers these students; `written` says that they write some of the text."""
         if isinstance(said, CachedTeacher):
             live = self.teacher(said.cached.teacher, students, name)
-            return self.subject.cached(Path(said.cached.folder), live, said.cached)
+            read = self.subject.cached(Path(said.cached.folder), live, said.cached)
+            return build.routed(read, live) if written else read
         return build.teacher(said, self.subject, students, self.trained, name)
 
     def distilled(self, seed: int, lr: float | None = None) -> tuple[Cell, ...]:
@@ -210,7 +218,8 @@ class Experiment:
                 if not parent.done():
                     self.run(parent)
                 return Live(self.subject.saved(student_folder(parent)))
-            return self.teacher(said, students, name)
+            written = stage.rollouts is not None
+            return self.teacher(said, students, name, written=written)
 
         def source(students: Sequence[TappedModel], teacher: Teacher | None) -> Source:
             taught = None if teacher is None else Taught(students, teacher)

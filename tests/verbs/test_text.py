@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
 
+from preceptor.cli import app
 from preceptor.errors import PreceptorError
 from preceptor.evaluate.report import Value
 from preceptor.models.load import load
 from preceptor.recipe.load import recipe_of
 from preceptor.verbs.check import check
 from preceptor.verbs.distill import distill
-from tests.verbs.small import contents, ran
+from tests.verbs.small import contents, ran, written
 from tests.verbs.text import ADAM, sums, written_recipe
 
 
@@ -169,7 +171,7 @@ def test_a_cache_of_other_data_is_refused_in_words(tmp_path: Path) -> None:
     teacher = _cached(tmp_path / "tokens", keep)
     ran(written_recipe(first, teacher=teacher, control={"arms": []}), tmp_path / "first")
     recipe = written_recipe(second, teacher=teacher, control={"arms": []})
-    with pytest.raises(PreceptorError, match="rows that the cache was written for|another"):
+    with pytest.raises(PreceptorError, match=r"written for|another"):
         ran(recipe, tmp_path / "second")
 
 
@@ -195,3 +197,34 @@ def test_a_student_with_adapters_learns_from_its_own_base(tmp_path: Path) -> Non
     student = tmp_path / "run/arms/distilled/seed-0/student"
     assert (student / "adapter/adapter_model.safetensors").exists()
     AutoModelForCausalLM.from_pretrained(student)
+
+
+def test_a_cache_and_the_student_s_own_text_are_mixed(tmp_path: Path) -> None:
+    source = sums(tmp_path / "sums.jsonl")
+    stage = {
+        "objective": [{"gkd": {}}],
+        "rollouts": {"gkd": {"share": 0.5, "most": 4}},
+        "plan": {"steps": 6, "batch": 8, "optimizer": ADAM},
+    }
+    live = ran(written_recipe(source, stages=[stage], control={"arms": []}), tmp_path / "live")
+    teacher = _cached(tmp_path / "tokens", {"top_k": 40})
+    recipe = written_recipe(source, stages=[stage], teacher=teacher, control={"arms": []})
+    mixed = ran(recipe, tmp_path / "mixed")
+    both = [each.arm("distilled").measures["token_nll"] for each in (live, mixed)]
+    assert isinstance(both[0], Value)
+    assert isinstance(both[1], Value)
+    assert both[0].estimate == pytest.approx(both[1].estimate, rel=2e-3)
+
+
+def test_a_cache_is_written_looked_at_and_thinned_from_the_command_line(tmp_path: Path) -> None:
+    recipe = written_recipe(
+        sums(tmp_path / "sums.jsonl"), teacher=_cached(tmp_path / "tokens", {"top_k": 12})
+    )
+    file = written(recipe, tmp_path / "recipe.yaml")
+    run = CliRunner().invoke(app, ["cache", str(file), "--out", str(tmp_path / "run")])
+    assert run.exit_code == 0, run.output
+    shown = CliRunner().invoke(app, ["cache", str(tmp_path / "tokens"), "--inspect"])
+    assert "bytes a token" in shown.output
+    assert "% of the mass" in shown.output
+    thin = ["cache", str(tmp_path / "tokens"), "--top-k", "4", "--out", str(tmp_path / "few")]
+    assert "k=4" in CliRunner().invoke(app, thin).output
