@@ -22,7 +22,7 @@ from tests.train.tiny import SGD, mlp, training, weights
 
 
 def everything(optimizer: OptimizerPlan = SGD) -> Training:
-    """All that a checkpoint must hold: dropout, a memory, averages, found weights, a moving target."""
+    """All that a checkpoint holds: dropout, a memory, averages, found weights, a moving target."""
     student = mlp(1, dropout=0.3)
     objective = CE() + KD() + Auto(0.2) * CRD(layers=(("1", "1"),), negatives=16) + TAID()
     plan = Plan(steps=12, batch=12, optimizer=optimizer, ema=0.9)
