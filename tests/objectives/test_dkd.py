@@ -5,6 +5,7 @@ from torch.nn import functional as F
 from preceptor.objectives.dkd import DKD
 from preceptor.objectives.reduction import total
 from preceptor.types import Batch
+from tests.objectives.by_slices import assert_slices_are_the_whole
 from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 
 LABELS = torch.tensor([0, 3, 6, 2, 2, 5])
@@ -78,3 +79,7 @@ def test_the_label_is_the_target_and_not_the_teachers_favourite() -> None:
     at_label = loss_on(DKD(), student_logits=s, teacher_logits=t, labels=wrong)
     at_favourite = loss_on(DKD(), student_logits=s, teacher_logits=t, labels=favourite)
     assert abs(float(at_label) - float(at_favourite)) > 0.1
+
+
+def test_of_text_the_target_is_the_next_token_and_slices_are_the_whole() -> None:
+    assert_slices_are_the_whole(DKD(temperature=2.0))

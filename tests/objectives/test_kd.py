@@ -9,6 +9,7 @@ from preceptor.objectives.dkd import DKD
 from preceptor.objectives.grouped_kd import GroupedKD
 from preceptor.objectives.kd import KD
 from preceptor.objectives.logit_regression import LogitRegression
+from tests.objectives.by_slices import assert_slices_are_the_whole
 from tests.objectives.random_logits import gradient, loss_on, pair, terms_of
 
 
@@ -160,3 +161,8 @@ def test_probabilities_are_compared_and_not_their_squares() -> None:
     assert float(loss_on(KD(temperature=20.0), student_logits=s, teacher_logits=t)) > 1000 * float(
         theirs
     )
+
+
+@pytest.mark.parametrize("over", ["all", "teacher_written"])
+def test_slices_of_a_projection_are_the_whole(over: str) -> None:
+    assert_slices_are_the_whole(KD(over=over))
