@@ -55,6 +55,8 @@ class ServedFields(Section):
         at_once: calls in flight.
         timeout: seconds until an answer must be there.
         retries: how often a call is asked again.
+        local: a folder or hub name with the same weights, which `check --deep` compares with what
+            the server says; nothing else reads it.
     """
 
     url: str
@@ -65,6 +67,7 @@ class ServedFields(Section):
     at_once: Count = 8
     timeout: Positive = 600.0
     retries: Index = 6
+    local: str | None = None
 
     def endpoint(self) -> Endpoint:
         """As the client takes it."""

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import torch
 
+from preceptor.recipe.language_teachers import ServedTeacher
 from preceptor.recipe.schema import STUDENT, Recipe, Stage
-from preceptor.recipe.teachers import LiveTeacher
+from preceptor.recipe.teachers import CachedTeacher, LiveTeacher
 from preceptor.recipe.text_subject import TextSubject
 from preceptor.train import checkpoint
 from preceptor.train.fit import Losses, run
+from preceptor.train.processes import use_threads
 from preceptor.verbs.cells import Cell
 from preceptor.verbs.doctor import diagnosis
 from preceptor.verbs.experiment import Experiment
+from preceptor.verbs.gaps import cache_gap, server_gap
 from preceptor.verbs.rehearsal import rehearsed
 
 _STEPS = 8
@@ -29,6 +32,7 @@ def deep_check(recipe: Recipe, price: float = 0.0) -> list[str]:
 
     `price` is what an hour of this machine costs; 0 where nobody asks.
     """
+    use_threads(recipe.threads)
     with tempfile.TemporaryDirectory() as scratch:
         experiment = Experiment(recipe, Path(scratch), _unwatched)
         lines, disk = [f"data: {experiment.subject.describe()}", *_diagnosis(experiment)], 0
@@ -58,9 +62,19 @@ def _diagnosis(experiment: Experiment) -> list[str]:
         return []
     student = experiment.start(experiment.recipe.seed.first)[0]
     said = experiment.recipe.teacher
-    ready = isinstance(said, LiveTeacher) and said.train is None
-    teacher = experiment.teacher(said, [student], "teacher") if ready else None
-    return diagnosis(subject, student, teacher)
+    whole = said.cached.teacher if isinstance(said, CachedTeacher) else said
+    if isinstance(whole, ServedTeacher):
+        ready = True
+    else:
+        ready = isinstance(whole, LiveTeacher) and whole.train is None
+    teacher = experiment.teacher(whole, [student], "teacher") if ready else None
+    lines = diagnosis(subject, student, teacher)
+    if teacher is not None and isinstance(said, CachedTeacher) and said.cached.keep is not None:
+        lines.append(cache_gap(subject, teacher, said.cached.keep))
+    if isinstance(whole, ServedTeacher) and whole.served.local is not None:
+        assert teacher is not None
+        lines.append(server_gap(subject, teacher, whole.served.local))
+    return lines
 
 
 def _tried(experiment: Experiment, stage: Stage, scratch: Path) -> tuple[float, int, int]:

@@ -141,6 +141,8 @@ def _classes(signal: Signal) -> int | None:
 
 def _better(subject: TextSubject, student: TappedModel, teacher: Teacher) -> list[str]:
     rows = np.arange(min(64, len(subject.validation)))
+    if "probabilities" not in teacher.offers().kinds:
+        return []  # A server tells its largest probabilities alone.
     ours = subject.nats(student, rows)
     theirs = subject.nats(teacher, rows)
     line = (
