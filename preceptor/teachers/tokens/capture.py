@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from preceptor.errors import ModelError
-from preceptor.ops.projection import slice_length
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.tokens.codecs import AnyCodec
 from preceptor.teachers.tokens.manifest import Identity, Manifest
@@ -18,6 +17,9 @@ from preceptor.teachers.tokens.passages import Passages
 from preceptor.teachers.tokens.store import Columns, joined
 from preceptor.teachers.tokens.writer import SHARD_POSITIONS, Writer, Written
 from preceptor.types import Batch, Dense, Distribution, Mixture, Projected
+
+_MADE, _SEEN = 1 << 22, 1 << 20
+"""Logits made by one product, and looked through at once: these stay in a processor's cache."""
 
 
 def write_tokens(
@@ -73,11 +75,24 @@ def answers(
     rows = torch.from_numpy(np.repeat(passages.rows, passages.counts))
     offsets = torch.from_numpy(passages.offsets)
     parts: list[Columns] = []
-    for places in torch.arange(len(rows)).split(slice_length(identity.vocabulary)):
-        seen = given.at(passages.index[places].to(batch.labels.device))
-        _check_classes(seen, identity.vocabulary)
-        parts.append(codec.observed(seen, rows[places], offsets[places]))
+    made, some = (max(16, entries // identity.vocabulary) for entries in (_MADE, _SEEN))
+    for places in torch.arange(len(rows)).split(made):
+        slice_ = given.at(passages.index[places].to(batch.labels.device))
+        _check_classes(slice_, identity.vocabulary)
+        for start in range(0, len(places), some):
+            few = slice(start, start + some)
+            seen = _few(slice_, few)
+            parts.append(codec.observed(seen, rows[places[few]], offsets[places[few]]))
     return joined(parts)
+
+
+def _few(given: Distribution, which: slice) -> Distribution:
+    """Some positions of a slice; of logits without a copy."""
+    if isinstance(given, Dense):
+        return Dense(given.logits[which], given.temperature)
+    assert not isinstance(given, Projected), "a slice is dense"
+    index = given.weights[0] if isinstance(given, Mixture) else given.ids[..., 0]
+    return given.at(torch.arange(len(index), device=index.device)[which])
 
 
 def _check_classes(seen: Distribution, vocabulary: int) -> None:

@@ -1,6 +1,6 @@
 """The largest probabilities of a slice of positions, and draws from it: exact, and quick on a CPU.
 
-Dimension key: c positions of a slice, v classes, k entries, n draws, w classes of a block.
+Dimension key: c positions of a slice, v classes, k entries, n draws, w blocks.
 """
 
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ class Softened:
 
     masses: Float[Tensor, "c v"]
     values: Float[Tensor, "c v"]
+    maxima: Float[Tensor, "c w"]
     peaks: Float[Tensor, "c 1"]
 
     @classmethod
@@ -49,8 +50,9 @@ class Softened:
             values = values if temperature == 1 else values / temperature
         else:
             values = teacher.log_probs(temperature)
-        peaks = values.amax(dim=-1, keepdim=True)
-        return cls((values - peaks).exp_(), values, peaks)
+        maxima, left = _block_maxima(values)
+        peaks = torch.cat([maxima, left], dim=-1).amax(dim=-1, keepdim=True)
+        return cls((values - peaks).exp_(), values, maxima, peaks)
 
 
 def largest(teacher: Distribution, k: int, temperature: float) -> TopK:
@@ -68,7 +70,7 @@ def largest(teacher: Distribution, k: int, temperature: float) -> TopK:
         return _cut(teacher, k, temperature)
     soft = Softened.of(teacher, temperature)
     classes = soft.values.shape[-1]
-    ids = _largest_ids(soft.values, min(k, classes)).sort(dim=-1).values
+    ids = _largest_ids(soft, min(k, classes)).sort(dim=-1).values
     kept = soft.masses.gather(-1, ids)
     # What is left is summed itself: 1 - sum would lose all digits of a small tail.
     tail = soft.masses.scatter_(-1, ids, 0.0).sum(dim=-1)
@@ -129,25 +131,30 @@ def _counted(
     return Sampled(ids, counts, entropy, temperature, classes)
 
 
-def _largest_ids(values: Float[Tensor, "c v"], k: int) -> Int[Tensor, "c k"]:
-    """The k largest lie in the k blocks with the largest maxima: v / w + k w numbers are sorted."""
+def _block_maxima(values: Float[Tensor, "c v"]) -> tuple[Tensor, Tensor]:
+    """The largest of each block [c, w], and the classes that are in none, fewer than a block.
+
+    A block's classes lie w apart, so that maxima are taken of whole vectors.
+    """
     count, classes = values.shape
-    blocks = -(-classes // _BLOCK)
+    inside = classes - classes % _BLOCK
+    blocks = values[:, :inside].reshape(count, _BLOCK, inside // _BLOCK)
+    return blocks.amax(dim=1), values[:, inside:]
+
+
+def _largest_ids(soft: Softened, k: int) -> Int[Tensor, "c k"]:
+    """The k largest lie in the k blocks with the largest maxima, or in none of the blocks."""
+    values, blocks = soft.values, soft.maxima.shape[1]
     if blocks <= 2 * k:
         return values.topk(k, dim=-1, sorted=False).indices
-    pad = blocks * _BLOCK - classes
-    if pad:
-        values = torch.nn.functional.pad(values, (0, pad), value=-torch.inf)
-    # A block's classes lie `blocks` apart, so that maxima are taken of whole vectors.
-    maxima = values.view(count, _BLOCK, blocks).amax(dim=1)
-    chosen = maxima.topk(k, dim=-1, sorted=False).indices
+    chosen = soft.maxima.topk(k, dim=-1, sorted=False).indices
     steps = torch.arange(_BLOCK, device=values.device).view(1, _BLOCK, 1) * blocks
-    candidates = (chosen.unsqueeze(1) + steps).flatten(1)
+    left = torch.arange(blocks * _BLOCK, values.shape[1], device=values.device)
+    candidates = torch.cat(
+        [(chosen.unsqueeze(1) + steps).flatten(1), left.expand(len(values), -1)], dim=1
+    )
     best = values.gather(1, candidates).topk(k, dim=-1, sorted=False).indices
-    ids = candidates.gather(1, best)
-    if pad and bool((ids >= classes).any()):  # Fewer than k classes have any probability.
-        return values.topk(k, dim=-1, sorted=False).indices
-    return ids
+    return candidates.gather(1, best)
 
 
 def _cut(teacher: TopK, k: int, temperature: float) -> TopK:
