@@ -24,7 +24,7 @@ def llama(width: int, layers: int = 1) -> dict[str, Any]:
 
 def sums(file: Path, rows: int = 120) -> Path:
     """Additions with their answers, one JSON object a line."""
-    pairs = [(i * 7 % 10, i * 3 % 10) for i in range(rows)]
+    pairs = [(i % 10, (i // 10 + i * i) % 10) for i in range(rows)]
     lines = [{"prompt": f"{a}+{b}=", "completion": f"{a + b}", "answer": a + b} for a, b in pairs]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return file
