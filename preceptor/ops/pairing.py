@@ -58,8 +58,7 @@ def paired(teacher: Distribution, student: Float[Tensor, "*n v"], temperature: f
     check_temperature(teacher.temperature, temperature)
     _same_classes(teacher.classes, student.shape[-1])
     p = torch.cat([teacher.log_p, teacher.log_tail.unsqueeze(-1)], dim=-1)
-    q = _Binned.apply(student, teacher.ids.long(), temperature)
-    assert isinstance(q, Tensor)
+    q = _binned(student, teacher.ids, temperature)
     return Paired(at_least_float32(p).detach(), q, rest=True)
 
 
@@ -72,7 +71,7 @@ def forward_kl_to(
         return kl_between_logs(both.teacher, both.student)
     check_temperature(teacher.temperature, temperature)
     _same_classes(teacher.classes, student.shape[-1])
-    chosen = log_probs_at(student, teacher.ids.clamp_min(0).long(), temperature)
+    chosen = log_probs_at(student, teacher.ids, temperature)
     # What was never drawn adds 0, and not 0 * inf; a position without draws has no cross-entropy.
     counts = teacher.counts.to(chosen.dtype)
     crossed = counts * chosen.masked_fill(teacher.counts == 0, 0.0)
@@ -82,10 +81,16 @@ def forward_kl_to(
 def log_probs_at(
     logits: Float[Tensor, "*n v"], ids: Int[Tensor, "*n k"], temperature: float
 ) -> Float[Tensor, "*n k"]:
-    """log softmax(logits / T) of some classes alone, in float32 or better."""
-    scaled = at_least_float32(logits)
-    scaled = scaled if temperature == 1.0 else scaled / temperature
-    return scaled.gather(-1, ids) - scaled.logsumexp(dim=-1, keepdim=True)
+    """log softmax(logits / T) of some classes, none of them twice; -inf where an id is -1."""
+    return _binned(logits, ids, temperature)[..., :-1]
+
+
+def _binned(
+    logits: Float[Tensor, "*n v"], ids: Int[Tensor, "*n k"], temperature: float
+) -> Float[Tensor, "*n b"]:
+    found = _Binned.apply(logits, ids.long(), temperature)
+    assert isinstance(found, Tensor)
+    return found
 
 
 class _Binned(torch.autograd.Function):

@@ -210,10 +210,11 @@ def test_what_was_never_drawn_is_never_read() -> None:
 
 def test_log_probs_of_some_classes_are_those_of_all() -> None:
     _, s = pair(4, 7)
-    ids = torch.tensor([[0, 6], [1, 1], [5, 2], [3, 4]])
+    ids = torch.tensor([[0, 6], [1, 0], [5, 2], [3, 4]])
     for temperature in (1.0, 0.7):
         whole = torch.log_softmax(s / temperature, -1).gather(-1, ids)
         torch.testing.assert_close(log_probs_at(s, ids, temperature), whole)
+    assert (log_probs_at(s, torch.full((4, 1), -1), 1.0) == -INF).all()
 
 
 def test_a_biased_use_of_draws_is_refused() -> None:
