@@ -3,8 +3,8 @@
 Sizes and divergences are of two teachers: a small language model that has learnt the text at hand
 in a byte-pair vocabulary of up to 32,768, read on that text, and made distributions over 151,936
 classes that are as peaked as trained ones and whose ids lie anywhere. Capture is timed against
-the own forward pass of a teacher of GPT-2's size with all its logits, made a slice at a time; a step from the cache
-against a cross-entropy step through the same projection.
+the forward pass of a teacher of GPT-2's size with all its logits, made a slice at a time; a step
+from the cache against a cross-entropy step through the same projection.
 """
 
 import argparse
