@@ -207,7 +207,9 @@ def _require(objective: Sum, teacher: Teacher, args: TrainingArguments) -> None:
     found = [label for label, member in methods if isinstance(member.weight, Auto)]
     open_ = "auto" in objective.needs().student_taps
     refused = {
-        f"{', '.join(own)} trains modules of its own, which it would not optimise": bool(own),
+        f"{', '.join(own)} has modules of its own, which it would neither train nor move": bool(
+            own
+        ),
         f"{', '.join(found)} has a weight that the loop finds": bool(found),
         f"{', '.join(wide)} compares examples of all processes": bool(wide) and args.world_size > 1,
         "the teacher moves with the student, once a step": moves(teacher),

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from preceptor.errors import NeedsError, RecipeError
 from preceptor.needs import WORDS
 from preceptor.objectives.base import Weighted
-from preceptor.recipe import build
 from preceptor.recipe.load import load_recipe
 from preceptor.recipe.presence import require_present
-from preceptor.recipe.schema import STUDENT, Data, Recipe, Stage
-from preceptor.recipe.teachers import AnyTeacher, CachedTeacher, EnsembleTeacher, NobodyTeacher
+from preceptor.recipe.schema import Recipe, Stage
+from preceptor.recipe.teachers import kind_of
 from preceptor.types import Needs
+from preceptor.verbs.requirements import require_fit as require_fit
 
 
 def check(recipe: Recipe | str | Path, *, deep: bool = False, price: float = 0.0) -> str:
@@ -41,81 +40,9 @@ def check(recipe: Recipe | str | Path, *, deep: bool = False, price: float = 0.0
     return "\n".join(lines)
 
 
-def require_fit(recipe: Recipe) -> None:
-    """Raise where an objective needs what its teacher, data or plan cannot give."""
-    for arm, way in recipe.ways().items():
-        _require_fit(way, "" if arm == STUDENT else f"variants.{arm}.")
-
-
-def _require_fit(recipe: Recipe, place: str) -> None:
-    for index, stage in enumerate(recipe.stages):
-        said = stage.teacher or recipe.teacher
-        _require_whole(said, recipe)
-        _require_kept(index, recipe, place)
-        for part in stage.objective.parts():
-            where = f"{place}stages.{index}.objective: {part.name}"
-            needs = part.needs()
-            unmet = needs.unmet_by(build.offers(said))
-            if unmet:
-                raise NeedsError(
-                    f"{where} with the teacher {_kind(said)}",
-                    "; ".join(unmet),
-                    "Choose a teacher that gives it (a live one gives everything), or leave the "
-                    "method out.",
-                )
-            if needs.scope == "batch" and stage.plan.accumulate > 1:
-                raise RecipeError(
-                    f"{where} with plan.accumulate: {stage.plan.accumulate}",
-                    "it compares the examples of a batch with one another, which is never split",
-                    "Set accumulate to 1, and a smaller batch if memory is short.",
-                )
-
-
-def _require_whole(said: AnyTeacher, recipe: Recipe) -> None:
-    """Raise where a teacher made of others asks of them what they do not give."""
-    if isinstance(said, CachedTeacher):
-        _require_whole(said.cached.teacher, recipe)
-        if "logits" not in build.offers(said.cached.teacher).kinds:
-            raise NeedsError(
-                f"a cache of the teacher {_kind(said.cached.teacher)}",
-                "it keeps raw logits, and this teacher gives none",
-                "Average logits (combine: logits), or use the teacher without a cache.",
-            )
-        data = recipe.data
-        if isinstance(data, Data) and data.augment is not None and data.augment.views == 0:
-            raise RecipeError(
-                "a cached teacher with data.augment.views: 0",
-                "every epoch would show views that the cache does not hold",
-                "Set data.augment.views to how many are to be kept, 4 for example.",
-            )
-    if isinstance(said, EnsembleTeacher):
-        for index, member in enumerate(said.ensemble.members):
-            _require_whole(member, recipe)
-            if said.ensemble.combine not in build.offers(member).kinds:
-                raise NeedsError(
-                    f"member {index} of the ensemble, {_kind(member)}",
-                    f"the mean of {said.ensemble.combine} needs them from every member, "
-                    "and this one gives none",
-                    "Leave it out, or set combine to probabilities.",
-                )
-
-
-def _require_kept(index: int, recipe: Recipe, place: str) -> None:
-    """Raise where a stage hands on modules that the next one has no use for."""
-    if not recipe.stages[index].plan.keep_auxiliary:
-        return
-    own, *after = [[p.part for p in s.objective.parts()] for s in recipe.stages[index : index + 2]]
-    if after != [own]:
-        raise RecipeError(
-            f"{place}stages.{index}.plan.keep_auxiliary: true",
-            "the next stage has other methods" if after else "no stage comes after it",
-            "Give the next stage the same methods in the same order, or set it to false.",
-        )
-
-
 def _reads(part: Weighted, stage: Stage, recipe: Recipe) -> list[str]:
     needs = part.needs()
-    teacher = _kind(stage.teacher or recipe.teacher)
+    teacher = kind_of(stage.teacher or recipe.teacher)
     lines = [f"{part.name} (weight {_weight(part)}) reads"]
     for words in _from_teacher(needs):
         lines.append(f"  {words} from the teacher ({teacher})")
@@ -153,11 +80,6 @@ def _names(taps: frozenset[str]) -> str:
 def _weight(part: Weighted) -> str:
     weight = part.weight
     return f"{weight:g}" if isinstance(weight, int | float) else str(weight)
-
-
-def _kind(said: AnyTeacher) -> str:
-    """A teacher's key in the recipe."""
-    return "nobody" if isinstance(said, NobodyTeacher) else next(iter(type(said).model_fields))
 
 
 def _length(stage: Stage) -> str:

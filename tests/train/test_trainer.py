@@ -219,5 +219,5 @@ def test_what_needs_the_loop_itself_is_refused(tmp_path: Path) -> None:
         trainer_of(student, tmp_path, objective=CE() + Auto(0.5) * KD())
     with pytest.raises(RecipeError, match="name them"):
         trainer_of(student, tmp_path, objective=CE() + AttentionMaps())
-    with pytest.raises(RecipeError, match="trains modules of its own"):
+    with pytest.raises(RecipeError, match="has modules of its own"):
         trainer_of(student, tmp_path, objective=CE() + HiddenStates(layers=((MAPS, MAPS),)))

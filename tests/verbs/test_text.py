@@ -228,3 +228,15 @@ def test_a_cache_is_written_looked_at_and_thinned_from_the_command_line(tmp_path
     assert "% of the mass" in shown.output
     thin = ["cache", str(tmp_path / "tokens"), "--top-k", "4", "--out", str(tmp_path / "few")]
     assert "k=4" in CliRunner().invoke(app, thin).output
+
+
+def test_a_method_whose_text_nobody_writes_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    source = sums(tmp_path / "sums.jsonl")
+    for objective, words in (
+        ([{"minillm": {}}], "minillm reads the tensor 'advantage'"),
+        ([{"ce": {"over": "data_written"}}], "ce reads the mask 'data_written'"),
+    ):
+        recipe = written_recipe(source)
+        recipe["stages"][0]["objective"] = objective
+        with pytest.raises(PreceptorError, match=words):
+            check(recipe_of(recipe))

@@ -1,0 +1,107 @@
+"""Raise, before anything is loaded, where the parts of a recipe do not fit one another."""
+
+from preceptor.errors import NeedsError, RecipeError
+from preceptor.recipe import build
+from preceptor.recipe.rollouts import MinillmRollouts
+from preceptor.recipe.schema import STUDENT, Data, Recipe, Stage, TextData
+from preceptor.recipe.teachers import AnyTeacher, CachedTeacher, EnsembleTeacher, kind_of
+from preceptor.types import Needs
+
+
+def require_fit(recipe: Recipe) -> None:
+    """Raise where an objective needs what its teacher, data or plan cannot give."""
+    for arm, way in recipe.ways().items():
+        _require_fit(way, "" if arm == STUDENT else f"variants.{arm}.")
+
+
+def _require_fit(recipe: Recipe, place: str) -> None:
+    for index, stage in enumerate(recipe.stages):
+        said = stage.teacher or recipe.teacher
+        _require_whole(said, recipe)
+        _require_kept(index, recipe, place)
+        for part in stage.objective.parts():
+            where = f"{place}stages.{index}.objective: {part.name}"
+            needs = part.needs()
+            unmet = needs.unmet_by(build.offers(said))
+            if unmet:
+                raise NeedsError(
+                    f"{where} with the teacher {kind_of(said)}",
+                    "; ".join(unmet),
+                    "Choose a teacher that gives it (a live one gives everything), or leave the "
+                    "method out.",
+                )
+            _require_named(needs, where, stage, recipe)
+            if needs.scope == "batch" and stage.plan.accumulate > 1:
+                raise RecipeError(
+                    f"{where} with plan.accumulate: {stage.plan.accumulate}",
+                    "it compares the examples of a batch with one another, which is never split",
+                    "Set accumulate to 1, and a smaller batch if memory is short.",
+                )
+
+
+def _require_whole(said: AnyTeacher, recipe: Recipe) -> None:
+    """Raise where a teacher made of others asks of them what they do not give."""
+    if isinstance(said, CachedTeacher):
+        _require_whole(said.cached.teacher, recipe)
+        if said.cached.keep is not None:
+            return
+        if "logits" not in build.offers(said.cached.teacher).kinds:
+            raise NeedsError(
+                f"a cache of the teacher {kind_of(said.cached.teacher)}",
+                "it keeps raw logits, and this teacher gives none",
+                "Average logits (combine: logits), or use the teacher without a cache.",
+            )
+        data = recipe.data
+        if isinstance(data, Data) and data.augment is not None and data.augment.views == 0:
+            raise RecipeError(
+                "a cached teacher with data.augment.views: 0",
+                "every epoch would show views that the cache does not hold",
+                "Set data.augment.views to how many are to be kept, 4 for example.",
+            )
+    if isinstance(said, EnsembleTeacher):
+        for index, member in enumerate(said.ensemble.members):
+            _require_whole(member, recipe)
+            if said.ensemble.combine not in build.offers(member).kinds:
+                raise NeedsError(
+                    f"member {index} of the ensemble, {kind_of(member)}",
+                    f"the mean of {said.ensemble.combine} needs them from every member, "
+                    "and this one gives none",
+                    "Leave it out, or set combine to probabilities.",
+                )
+
+
+def _require_kept(index: int, recipe: Recipe, place: str) -> None:
+    """Raise where a stage hands on modules that the next one has no use for."""
+    if not recipe.stages[index].plan.keep_auxiliary:
+        return
+    own, *after = [[p.part for p in s.objective.parts()] for s in recipe.stages[index : index + 2]]
+    if after != [own]:
+        raise RecipeError(
+            f"{place}stages.{index}.plan.keep_auxiliary: true",
+            "the next stage has other methods" if after else "no stage comes after it",
+            "Give the next stage the same methods in the same order, or set it to false.",
+        )
+
+
+def _require_named(needs: Needs, where: str, stage: Stage, recipe: Recipe) -> None:
+    """Raise where a method counts over, or reads, what the stage's batches do not name."""
+    masks, extra = _named(stage, recipe)
+    for what, wanted, given in (("mask", needs.masks, masks), ("tensor", needs.extra, extra)):
+        missing = sorted(wanted - given)
+        if missing:
+            raise NeedsError(
+                f"{where} reads the {what} {missing[0]!r} of each batch",
+                f"this stage's batches have {', '.join(sorted(given)) or 'none'}",
+                "Add the rollouts that write it (minillm, distillm2, gkd), or use another method.",
+            )
+
+
+def _named(stage: Stage, recipe: Recipe) -> tuple[set[str], set[str]]:
+    """The masks and further tensors of a stage's batches."""
+    if not isinstance(stage.data or recipe.data, TextData):
+        return set(), set()
+    masks = {"student_written", "teacher_written"}
+    if not isinstance(stage.rollouts, MinillmRollouts):
+        return masks, {"row", "offset"}
+    sampled = {"sampled_log_q", "sampled_log_p", "importance", "advantage"}
+    return masks | {"data_written"}, {"row", "offset"} | sampled
