@@ -6,7 +6,8 @@ by the recipe's schema when it is made from YAML, and by the generated page of m
 
 import dataclasses
 from functools import cache
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -29,6 +30,8 @@ _HOLDS = {
 
 def bounds(annotation: Any) -> tuple[Any, ...]:
     """The range marks in a type, empty where it has none."""
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(mark for kind in get_args(annotation) for mark in bounds(kind))
     if get_origin(annotation) is not Annotated:
         return ()
     return tuple(mark for mark in get_args(annotation)[1:] if type(mark) in _HOLDS)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from preceptor.errors import ModelError
 from preceptor.models.shapes import Visit, visits
 from preceptor.models.tapped import TappedModel
 from preceptor.types import Inputs
@@ -46,6 +47,34 @@ def anatomy(model: TappedModel, inputs: Inputs) -> Anatomy:
     found = _Pass(visits(model, inputs)[1])
     blocks = found.blocks()
     return Anatomy(() if blocks else found.stages(), blocks, found.attention(blocks))
+
+
+_PROJECTIONS = (
+    ("query", "key", "value"),
+    ("q_proj", "k_proj", "v_proj"),
+    ("q_lin", "k_lin", "v_lin"),
+)
+"""What architectures call the layers that make queries, keys and values."""
+
+
+def projections(model: TappedModel, block: str, who: str) -> tuple[str, str, str]:
+    """The taps of a block's queries, keys and values [B, T, D], before any rotation of positions.
+
+    Errors:
+        ModelError: the block makes all three with one layer, or calls them otherwise.
+    """
+    inside = {
+        _own_name(name): name for name, _ in model.module.get_submodule(block).named_modules()
+    }
+    for names in _PROJECTIONS:
+        if all(name in inside for name in names):
+            query, key, value = (f"{block}.{inside[name]}" for name in names)
+            return query, key, value
+    raise ModelError(
+        f"queries, keys and values of the {who}'s {block!r} were looked for",
+        f"it has no three layers named as in {' or '.join('/'.join(n) for n in _PROJECTIONS)}",
+        "Name them with `layers`; one layer that makes all three cannot be taken apart.",
+    )
 
 
 @dataclass(frozen=True)

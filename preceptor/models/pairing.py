@@ -8,44 +8,77 @@ from typing import Literal, TypeVar
 from torch import Tensor
 
 from preceptor.errors import ModelError
-from preceptor.models.anatomy import Anatomy, Spot, Stage, anatomy
+from preceptor.models.alike import in_order, similarities
+from preceptor.models.anatomy import Anatomy, Spot, Stage, anatomy, projections
 from preceptor.models.shapes import visits
 from preceptor.models.tapped import TappedModel
-from preceptor.types import Inputs
+from preceptor.types import Inputs, map_tensors
 
 T = TypeVar("T")
 Pairs = tuple[tuple[str, str], ...]
-Kind = Literal["stages", "middle", "last_map", "embedding", "hidden", "attention", "flow"]
+Layers = tuple[Sequence[Spot], Sequence[Spot]]
+Kind = Literal[
+    "stages", "middle", "last_map", "embedding", "hidden", "attention", "relations", "flow"
+]
+Pairing = Literal["uniform", "last", "similar"]
 
 
-def pair_layers(student: TappedModel, teacher: TappedModel, inputs: Inputs, kind: Kind) -> Pairs:
+def pair_layers(
+    student: TappedModel,
+    teacher: TappedModel,
+    inputs: Inputs,
+    kind: Kind,
+    pairing: Pairing = "uniform",
+    pairs: int | None = None,
+    teacher_block: int = -1,
+) -> Pairs:
     """Pairs of taps (student's, teacher's), from the input to the output.
 
     Args:
         student, teacher: give the same model twice for taps within one model.
-        inputs: two examples suffice; both models see them, and nothing in either changes.
+        inputs: two examples suffice, but for "similar"; both models see them, and nothing in
+            either changes.
         kind:
             "stages": each stage's output, matched in order by resolution and depth (transformers:
             each block's).
             "middle": the middle one of those pairs.
             "last_map": the last map before global pooling (transformers: the last block's output).
-            "embedding": the linear classifiers' inputs.
-            "hidden": transformer blocks' outputs, spread evenly over the deeper model.
-            "attention": attention maps, spread likewise.
+            "embedding": the linear classifiers' inputs; of encoders what they answer with.
+            "hidden": transformer blocks' outputs.
+            "attention": blocks' attention maps.
+            "relations": queries, keys and values of the student's last block and of one of the
+            teacher's.
             "flow": each stage's input, then its output; their channels must be equal.
+        pairing: of "hidden" and "attention": "uniform" takes blocks spread evenly over both
+            models, whose last ones meet; "last" the last blocks of both; "similar" the pairs, in
+            order, whose centered kernel alignment on the inputs adds up to the most.
+        pairs: how many; where None, as many as the shallower model has.
+        teacher_block: of "relations", which of the teacher's blocks, counted as Python does.
 
     Errors:
         ModelError: a model does not show what is asked for, or the two show different things.
     """
     if kind == "embedding":
         return ((_embedding(student, "student"), _embedding(teacher, "teacher")),)
-    ours, theirs = anatomy(student, inputs), anatomy(teacher, inputs)
-    if kind == "attention":
-        return _attention(ours, theirs)
-    if kind == "hidden" or (kind != "flow" and ours.blocks and theirs.blocks):
-        mine = _shown(ours.blocks, ours, "student", "a row of transformer blocks", kind)
-        others = _shown(theirs.blocks, theirs, "teacher", "a row of transformer blocks", kind)
-        pairs = _spread(mine, others)
+    two = map_tensors(inputs, lambda tensor: tensor[:2])
+    ours, theirs = anatomy(student, two), anatomy(teacher, two)
+    if kind in ("hidden", "attention"):
+        layers = _attention(ours, theirs) if kind == "attention" else _blocks(ours, theirs, kind)
+        count = _count(pairs, layers)
+        if pairing == "similar":
+            return _similar(student, teacher, layers, inputs, count)
+        return _spread(*layers, count) if pairing == "uniform" else _last(*layers, count)
+    if kind == "relations":
+        mine, others = _blocks(ours, theirs, kind)
+        return tuple(
+            zip(
+                projections(student, mine[-1].tap, "student"),
+                projections(teacher, _nth_block(others, teacher_block), "teacher"),
+                strict=True,
+            )
+        )
+    if kind != "flow" and ours.blocks and theirs.blocks:
+        found = _spread(*_blocks(ours, theirs, kind))
     else:
         stages = _shown(ours.stages, ours, "student", "maps [B, C, H, W]", kind)
         matched = _matched(
@@ -55,10 +88,10 @@ def pair_layers(student: TappedModel, teacher: TappedModel, inputs: Inputs, kind
             return _flow(matched)
         if kind == "last_map":
             return ((ours.stages[-1].exit.tap, theirs.stages[-1].exit.tap),)
-        pairs = tuple((one.exit.tap, other.exit.tap) for one, other in matched)
+        found = tuple((one.exit.tap, other.exit.tap) for one, other in matched)
     if kind == "middle":
-        return (pairs[(len(pairs) - 1) // 2],)
-    return pairs[-1:] if kind == "last_map" else pairs
+        return (found[(len(found) - 1) // 2],)
+    return found[-1:] if kind == "last_map" else found
 
 
 def describe(
@@ -101,13 +134,53 @@ def _shown(found: Sequence[T], of: Anatomy, who: str, what: str, kind: Kind) -> 
     )
 
 
-def _spread(student: Sequence[Spot], teacher: Sequence[Spot]) -> Pairs:
-    """As many pairs as the shallower has layers, evenly over the deeper; the last two meet."""
-    count = min(len(student), len(teacher))
+def _blocks(student: Anatomy, teacher: Anatomy, kind: Kind) -> Layers:
+    row = "a row of transformer blocks"
+    mine = _shown(student.blocks, student, "student", row, kind)
+    return mine, _shown(teacher.blocks, teacher, "teacher", row, kind)
+
+
+def _count(pairs: int | None, layers: Layers) -> int:
+    fewer = min(map(len, layers))
+    if pairs is not None and pairs > fewer:
+        raise ModelError(
+            f"{pairs} pairs of blocks were asked for",
+            f"the student has {len(layers[0])} and the teacher {len(layers[1])}",
+            f"Ask for {fewer} or fewer.",
+        )
+    return pairs or fewer
+
+
+def _nth_block(blocks: Sequence[Spot], number: int) -> str:
+    if not -len(blocks) <= number < len(blocks):
+        raise ModelError(
+            f"the teacher's block {number} was asked for",
+            f"it has {len(blocks)} blocks, the first of which is 0 and the last -1",
+            "Name one that there is.",
+        )
+    return blocks[number].tap
+
+
+def _spread(student: Sequence[Spot], teacher: Sequence[Spot], count: int | None = None) -> Pairs:
+    """Evenly over both; as many as the shallower has layers; the last two meet."""
+    count = count or min(len(student), len(teacher))
     return tuple(
         (student[_nth(number, count, student)].tap, teacher[_nth(number, count, teacher)].tap)
         for number in range(1, count + 1)
     )
+
+
+def _last(student: Sequence[Spot], teacher: Sequence[Spot], count: int) -> Pairs:
+    ends = zip(student[-count:], teacher[-count:], strict=True)
+    return tuple((one.tap, other.tap) for one, other in ends)
+
+
+def _similar(
+    student: TappedModel, teacher: TappedModel, layers: Layers, inputs: Inputs, count: int
+) -> Pairs:
+    mine, others = ([spot.tap for spot in each] for each in layers)
+    alike = similarities(student, teacher, (mine, others), inputs)
+    return tuple((mine[i], others[j]) for i, j in in_order(alike, count))
 
 
 def _nth(number: int, count: int, layers: Sequence[Spot]) -> int:
@@ -132,7 +205,7 @@ def _distance(one: Stage, other: Stage) -> float:
     return abs(log2(a * b / (c * d))) / 2 + abs(one.exit.depth - other.exit.depth)
 
 
-def _attention(student: Anatomy, teacher: Anatomy) -> Pairs:
+def _attention(student: Anatomy, teacher: Anatomy) -> Layers:
     for who, found in (("student", student), ("teacher", teacher)):
         if not found.attention:
             raise ModelError(
@@ -148,7 +221,7 @@ def _attention(student: Anatomy, teacher: Anatomy) -> Pairs:
             "each token's attention needs its counterpart",
             "Use models that cut the image into equally many patches.",
         )
-    return _spread(student.attention, teacher.attention)
+    return student.attention, teacher.attention
 
 
 def _flow(matched: Sequence[tuple[Stage, Stage]]) -> Pairs:

@@ -109,6 +109,16 @@ def counting_tokens(batch: Batch, tokens: Tensor, words: str) -> Bool[Tensor, "b
     return mask
 
 
+def attended(batch: Batch, tokens: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
+    """Which tokens others may attend to: all but padding, as the inputs' `attention_mask` says.
+
+    `tokens`, those that count, where the inputs say nothing: of a response, the prompt before it
+    is attended to and does not count.
+    """
+    given = batch.inputs.get("attention_mask") if isinstance(batch.inputs, Mapping) else None
+    return tokens if given is None or given.shape != tokens.shape else given.bool()
+
+
 def regressors(
     layers: Layers, student: Outputs, teacher: Signal, build: Callable[[Tapped], nn.Module]
 ) -> nn.ModuleList:

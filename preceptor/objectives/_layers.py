@@ -1,7 +1,8 @@
 """Which layers a method compares: pairs of module names, or "auto" until training starts."""
 
 import dataclasses
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, final
 
 from preceptor.types import Needs
 
@@ -11,10 +12,34 @@ Pair = tuple[str, str]
 Layers = tuple[Pair, ...] | Literal["auto"]
 """Which layers are compared; "auto" is settled once, before training, by `models.pairing`."""
 
-LayerKind = Literal["stages", "middle", "last_map", "embedding", "hidden", "attention", "flow"]
+LayerKind = Literal[
+    "stages", "middle", "last_map", "embedding", "hidden", "attention", "relations", "flow"
+]
 """What "auto" looks for: every stage's output map, the middle stage's, the last map before
-pooling, the classifier's input, transformer blocks' outputs, attention maps, or the input and
-output of each stage (two pairs a stage, first the stage's entry, then its exit)."""
+pooling, the embedding (a classifier's input, an encoder's answer), transformer blocks' outputs,
+attention maps, one block's queries, keys and values, or the input and output of each stage (two
+pairs a stage, first the stage's entry, then its exit)."""
+
+Pairing = Literal["uniform", "last", "similar"]
+"""Which blocks meet: evenly spread ones, the last ones, or those that see most alike."""
+
+
+@final
+@dataclass(frozen=True)
+class Choice:
+    """What a method asks for where it says "auto".
+
+    Args:
+        kind: what is looked for.
+        pairing: which blocks meet.
+        pairs: how many; where None, as many as the shallower model has.
+        teacher_block: of "relations", the teacher's block, counted as Python does.
+    """
+
+    kind: LayerKind
+    pairing: Pairing = "uniform"
+    pairs: int | None = None
+    teacher_block: int = -1
 
 
 def pair_needs(layers: Layers, needs: Needs) -> Needs:

@@ -6,6 +6,7 @@ for Natural Language Understanding", Findings of EMNLP 2020, arXiv:1909.10351.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal, final
 
 import torch
@@ -13,9 +14,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from preceptor.errors import ModelError
-from preceptor.objectives._adapters import Tapped, added, counting_tokens, tapped
-from preceptor.objectives.base import LayerKind, Layers, Objective, pair_needs
+from preceptor.fields import Count
+from preceptor.objectives._adapters import Tapped, added, attended, counting_tokens, tapped
+from preceptor.objectives.base import LayerKind, Layers, Objective, Pairing, pair_needs
 from preceptor.ops.maps import squared_difference
+from preceptor.ops.streamed import streamed
 from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms
 
 _LEAST_PROBABILITY = 1e-12
@@ -32,20 +35,27 @@ class AttentionMaps(Objective[nn.Module]):
     probabilities: whatever the taps hold.
 
     Where one net has a multiple of the other's heads, neighbouring heads are averaged. Rows of
-    padding tokens do not count, nor do their columns in "mse". Fused attention kernels never hold
-    these maps: load such a model with eager attention. Many models show what attention dropout has
-    left: set it to 0 in the student, for "kl" punishes each dropped entry as one ruled out.
+    tokens that do not count, and in "mse" columns of padding, are left out. Fused attention
+    kernels never hold these maps: load such a model with eager attention. Many models show what
+    attention dropout has left: set it to 0 in the student, for "kl" punishes each dropped entry
+    as one ruled out. One pair's maps at a time are compared: see `ops.streamed`.
 
     Args:
-        layers: pairs of taps that hold [B, heads, T, T]; "auto" is attention maps of the blocks
-            (MiniLM compares the last block's alone).
+        layers: pairs of taps that hold [B, heads, T, T]; "auto" is the blocks' attention maps.
         form: "kl" or "mse".
+        pairing: which blocks "auto" pairs: "uniform" spreads them over both models, "last" takes
+            the last ones, "similar" those that attend most alike on a few examples (centered
+            kernel alignment), in order.
+        pairs: how many; where not given, as many as the shallower model has blocks. MiniLM is
+            "last" with 1.
     """
 
     reads: ClassVar[LayerKind | None] = "attention"
 
     layers: Layers = "auto"
     form: Literal["kl", "mse"] = "kl"
+    pairing: Pairing = "uniform"
+    pairs: Count | None = None
 
     def needs(self) -> Needs:
         """The pairs' taps."""
@@ -61,28 +71,39 @@ class AttentionMaps(Objective[nn.Module]):
             tokens = counting_tokens(batch, ours[:, 0], pair.words)
             if tokens is None:
                 tokens = torch.ones_like(ours[:, 0, 0], dtype=torch.bool)
-            distances.append(distance(ours, theirs, tokens))
+            columns = attended(batch, tokens)
+            distances.append(
+                streamed(partial(distance, theirs=theirs, rows=tokens, columns=columns), ours)
+            )
         return {"attention_maps": Term(added(distances), per="example")}
 
 
 def _divergence(
-    ours: Float[Tensor, "b k t t"], theirs: Float[Tensor, "b k t t"], tokens: Bool[Tensor, "b t"]
+    ours: Float[Tensor, "b k t t"],
+    theirs: Float[Tensor, "b k t t"],
+    rows: Bool[Tensor, "b t"],
+    columns: Bool[Tensor, "b t"],
 ) -> Float[Tensor, " b"]:
     """KL(theirs || ours), the mean over heads and counting rows."""
-    rows = tokens[:, None, :, None]
+    del columns
+    counting = rows[:, None, :, None]
     # Before the logarithm: a row that does not count may hold anything.
-    p, q = torch.where(rows, theirs, 1.0), torch.where(rows, ours, 1.0)
+    p, q = torch.where(counting, theirs, 1.0), torch.where(counting, ours, 1.0)
     each = torch.xlogy(p, p) - torch.xlogy(p, q.clamp_min(_LEAST_PROBABILITY))
-    return each.sum(dim=(1, 2, 3)) / (ours.shape[1] * tokens.sum(dim=1).clamp_min(1))
+    return each.sum(dim=(1, 2, 3)) / (ours.shape[1] * rows.sum(dim=1).clamp_min(1))
 
 
 def _squared(
-    ours: Float[Tensor, "b k t t"], theirs: Float[Tensor, "b k t t"], tokens: Bool[Tensor, "b t"]
+    ours: Float[Tensor, "b k t t"],
+    theirs: Float[Tensor, "b k t t"],
+    rows: Bool[Tensor, "b t"],
+    columns: Bool[Tensor, "b t"],
 ) -> Float[Tensor, " b"]:
     """(ours - theirs)^2, the mean over heads and counting rows and columns."""
-    entries = (tokens[:, None, :, None] & tokens[:, None, None, :]).expand_as(ours)
+    entries = (rows[:, None, :, None] & columns[:, None, None, :]).expand_as(ours)
     each = squared_difference(torch.where(entries, ours, 0.0), torch.where(entries, theirs, 0.0))
-    return each.sum(dim=(1, 2, 3)) / (ours.shape[1] * tokens.sum(dim=1).square().clamp_min(1))
+    count = ours.shape[1] * rows.sum(dim=1) * columns.sum(dim=1)
+    return each.sum(dim=(1, 2, 3)) / count.clamp_min(1)
 
 
 def _regrouped(pair: Tapped) -> tuple[Float[Tensor, "b k t t"], Float[Tensor, "b k t t"]]:

@@ -11,7 +11,7 @@ Dimension key: *n positions ([B] or [B, T]), b examples, v classes.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Generic, TypeVar, cast, final
 
 import torch
@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from preceptor.errors import NeedsError, RecipeError
 from preceptor.fields import check_ranges
+from preceptor.objectives._layers import Choice as Choice
 from preceptor.objectives._layers import LayerKind as LayerKind
 from preceptor.objectives._layers import Layers as Layers
 from preceptor.objectives._layers import Pair as Pair
+from preceptor.objectives._layers import Pairing as Pairing
 from preceptor.objectives._layers import pair_needs as pair_needs
 from preceptor.objectives._plain import batch_of, shown
 from preceptor.objectives.reduction import mean_loss
@@ -90,11 +92,12 @@ class Objective(ABC, Generic[Aux]):
         del progress
         return self
 
-    def settled(self, pairs: Callable[[LayerKind], Layers]) -> "Objective":
+    def settled(self, pairs: Callable[[Choice], Layers]) -> "Objective":
         """This objective with `layers: auto` replaced by names."""
         if self.reads is None or getattr(self, "layers", None) != "auto":
             return self
-        changes: dict[str, Any] = {"layers": pairs(self.reads)}
+        said = {f.name: getattr(self, f.name) for f in fields(Choice)[1:] if hasattr(self, f.name)}
+        changes: dict[str, Any] = {"layers": pairs(Choice(self.reads, **said))}
         return replace(cast("Any", self), **changes)
 
     @property
@@ -274,7 +277,7 @@ class Weighted(Objective[nn.Module]):
             return Weighted(part, self.weight.at(progress))
         return self if part is self.part else Weighted(part, self.weight)
 
-    def settled(self, pairs: Callable[[LayerKind], Layers]) -> "Weighted":
+    def settled(self, pairs: Callable[[Choice], Layers]) -> "Weighted":
         """With the part's layers settled."""
         return Weighted(self.part.settled(pairs), self.weight)
 
@@ -368,7 +371,7 @@ class Sum(Objective[nn.ModuleList]):
         same = all(now is then for now, then in zip(members, self.members, strict=True))
         return self if same else Sum(members)
 
-    def settled(self, pairs: Callable[[LayerKind], Layers]) -> "Sum":
+    def settled(self, pairs: Callable[[Choice], Layers]) -> "Sum":
         """With all layers settled."""
         return Sum(tuple(member.settled(pairs) for member in self.members))
 

@@ -5,11 +5,14 @@ arXiv:1909.10351.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, final
 
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from preceptor.errors import ModelError
+from preceptor.fields import Count
 from preceptor.objectives._adapters import (
     added,
     counting_tokens,
@@ -17,8 +20,9 @@ from preceptor.objectives._adapters import (
     regressed,
     tapped,
 )
-from preceptor.objectives.base import LayerKind, Layers, Objective, pair_needs
+from preceptor.objectives.base import LayerKind, Layers, Objective, Pairing, pair_needs
 from preceptor.ops.maps import squared_difference
+from preceptor.ops.streamed import streamed
 from preceptor.types import Batch, Context, Needs, Outputs, Signal, Term, Terms
 
 
@@ -30,15 +34,22 @@ class HiddenStates(Objective[nn.ModuleList]):
     One number an example, added over the pairs. W is linear, trains with the student and is left
     behind. Unlike the paper, there is no W between layers of equal width, where it would let the
     student turn its space freely. Padding does not count: see `Batch.mask`, and where that has one
-    number an example, the `attention_mask` among the inputs.
+    number an example, the `attention_mask` among the inputs. A language model's tokens count where
+    they are scored. One pair at a time is compared: see `ops.streamed`.
 
     Args:
-        layers: pairs of transformer blocks; "auto" spreads the student's over the teacher's.
+        layers: pairs of transformer blocks; "auto" finds them.
+        pairing: which blocks "auto" pairs: "uniform" spreads them over both models, "last" takes
+            the last ones, "similar" those that see most alike on a few examples (centered kernel
+            alignment), in order.
+        pairs: how many; where not given, as many as the shallower model has blocks.
     """
 
     reads: ClassVar[LayerKind | None] = "hidden"
 
     layers: Layers = "auto"
+    pairing: Pairing = "uniform"
+    pairs: Count | None = None
 
     def needs(self) -> Needs:
         """The pairs' taps."""
@@ -61,13 +72,18 @@ class HiddenStates(Objective[nn.ModuleList]):
             _check(words, ours, theirs)
             tokens = counting_tokens(batch, ours, words)
             mapped = regressed(projection, kept(ours, tokens))
-            # Without a bias, zeros on both sides stay at no distance.
-            distance = squared_difference(mapped, kept(theirs, tokens)).mean(dim=-1)
-            if tokens is None:
-                distances.append(distance.mean(dim=1))
-            else:
-                distances.append(distance.sum(dim=1) / tokens.sum(dim=1).clamp_min(1))
+            distances.append(streamed(partial(_distance, theirs=theirs, tokens=tokens), mapped))
         return {"hidden_states": Term(added(distances), per="example")}
+
+
+def _distance(
+    ours: Float[Tensor, "b t d"], theirs: Float[Tensor, "b t d"], tokens: Bool[Tensor, "b t"] | None
+) -> Float[Tensor, " b"]:
+    # Without a bias, zeros on both sides stay at no distance.
+    distance = squared_difference(ours, kept(theirs, tokens)).mean(dim=-1)
+    if tokens is None:
+        return distance.mean(dim=1)
+    return distance.sum(dim=1) / tokens.sum(dim=1).clamp_min(1)
 
 
 def _check(words: str, ours: Tensor, theirs: Tensor) -> None:

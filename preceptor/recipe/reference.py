@@ -33,9 +33,10 @@ _LAYERS = {
     "stages": "every stage's output",
     "middle": "the middle stage's output",
     "last_map": "the last map before pooling",
-    "embedding": "the classifier's input",
+    "embedding": "the classifier's input, or an encoder's answer",
     "hidden": "transformer blocks' outputs",
     "attention": "attention maps",
+    "relations": "one block's queries, keys and values",
     "flow": "the entry and the exit of every stage",
 }
 

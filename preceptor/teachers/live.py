@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from preceptor.errors import NeedsError
 from preceptor.models.tapped import TappedModel
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.chunks import chunk_log_probs
@@ -69,11 +70,26 @@ def answer(model: TappedModel, batch: Batch) -> Signal:
     outputs = outputs.detached().to(there)
     if outputs.is_projected():
         shown = outputs.projection
-        hidden = placed(shown.hidden, batch.teacher_positions)
+        positions = batch.teacher_positions
+        hidden = placed(shown.hidden, positions)
+        taps = {name: _placed_tap(name, tap, positions) for name, tap in outputs.taps.items()}
         chunks = chunk_log_probs(shown, batch)
-        return Signal(Projected(hidden, shown.head), outputs.taps, shown.head, chunks)
+        return Signal(Projected(hidden, shown.head), taps, shown.head, chunks)
     head = outputs.head if model.has_head() else None
     return Signal(Dense(outputs.logits), outputs.taps, head)
+
+
+def _placed_tap(name: str, tap: Tensor, positions: Int[Tensor, "b t"] | None) -> Tensor:
+    """A tap at each of the student's positions."""
+    if positions is None:
+        return tap
+    if tap.ndim != 3:
+        raise NeedsError(
+            f"the teacher's {name!r} {list(tap.shape)} was to be compared",
+            "it reads another text than the student, and only states [B, T, D] have a position",
+            "Compare hidden states, or show both the same text.",
+        )
+    return placed(tap, positions)
 
 
 def _in_own_dtype(model: TappedModel, inputs: Inputs) -> Inputs:

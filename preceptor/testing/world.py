@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from preceptor.errors import NeedsError
-from preceptor.objectives.base import LayerKind, Layers, Objective
+from preceptor.objectives.base import Choice, LayerKind, Layers, Objective
 from preceptor.objectives.reduction import total
 from preceptor.types import (
     Batch,
@@ -38,6 +38,8 @@ _SHAPES: dict[LayerKind, dict[str, tuple[tuple[int, ...], ...]]] = {
     "embedding": {"student": ((6,),), "teacher": ((7,),)},
     "hidden": {"student": ((4, 6), (4, 6)), "teacher": ((4, 7), (4, 7))},
     "attention": {"student": ((2, 4, 4), (2, 4, 4)), "teacher": ((4, 4, 4), (4, 4, 4))},
+    # Queries, keys and values; widths that the paper's number of heads divides.
+    "relations": {"student": ((4, 48),) * 3, "teacher": ((4, 96),) * 3},
 }
 # A classifier reads the last map's channels, or the embedding.
 _WIDTHS = {"student": 6, "teacher": 7}
@@ -146,12 +148,12 @@ def worlds(objective: Objective[Any], **options: Any) -> list[World]:
     return [flat, example_world(objective, **options, positions=(_EXAMPLES, 3))]
 
 
-def _pairs(kind: LayerKind) -> Layers:
-    return tuple((name, name) for name in _names(kind))
+def _pairs(choice: Choice) -> Layers:
+    return tuple((name, name) for name in _names(choice.kind))
 
 
 def _names(kind: LayerKind) -> list[str]:
-    return [f"{kind}.{letter}" for letter, _ in zip("ab", _SHAPES[kind]["student"], strict=False)]
+    return [f"{kind}.{letter}" for letter, _ in zip("abc", _SHAPES[kind]["student"], strict=False)]
 
 
 def _add_shapes(method: Objective[Any], shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:

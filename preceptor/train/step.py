@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -96,16 +97,19 @@ class Step:
         asked = self.objective.needs().reads_teacher() or self.learns
         signal = training.teacher.signal(micro) if asked else Signal()
         for index, trainee in enumerate(training.trainees):
-
-            def then(outputs: Outputs, aux: nn.ModuleList, index: int = index) -> Scored:
-                if self.learns:
-                    self.seen.append(self._whole(micro, outputs.detached()))
-                return self._reduced(index, outputs, signal, micro, aux)
-
             with self._sync(trainee, last):
-                scored = trainee.wrapped(micro, then)
+                scored = trainee.wrapped(micro, partial(self._scored_one, index, signal, micro))
                 self._remember(index, scored.terms)
+                if trainee is training.trainees[-1]:
+                    signal = Signal()  # The teacher's layers are not kept for the way back.
                 yield index, scored
+
+    def _scored_one(
+        self, index: int, signal: Signal, micro: Batch, outputs: Outputs, aux: nn.ModuleList
+    ) -> Scored:
+        if self.learns:
+            self.seen.append(self._whole(micro, outputs.detached()))
+        return self._reduced(index, outputs, signal, micro, aux)
 
     def _scored_cohort(self, micro: Batch, last: bool) -> Iterator[tuple[int, Scored]]:
         teacher = self.training.teacher

@@ -14,7 +14,7 @@ from preceptor.errors import ModelError, NeedsError, RecipeError
 from preceptor.models.lora import fixed_names
 from preceptor.models.pairing import pair_layers
 from preceptor.models.tapped import TappedModel
-from preceptor.objectives.base import LayerKind, Layers, Objective, Sum
+from preceptor.objectives.base import Choice, Layers, Objective, Sum
 from preceptor.teachers.adapter_base import AdapterBase
 from preceptor.teachers.base import Teacher
 from preceptor.train.member import Member, make_auxiliary
@@ -32,6 +32,9 @@ from preceptor.types import Context, Outputs, Progress, Signal
 
 _UNCHANGED = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU}
 """Ways of running in which Accelerate's optimizer does what the bare one does."""
+
+CALIBRATION = 32
+"""Examples on which layers that see alike are found."""
 
 
 @final
@@ -250,12 +253,13 @@ def settled(
     objective: Objective[Any], cohort: Sequence[TappedModel], teacher: Teacher, source: Source
 ) -> Sum:
     """The objective as a sum, with every `layers: auto` replaced by names."""
-    inputs = source.sample(2).inputs
 
-    def pairs(kind: LayerKind) -> Layers:
+    def pairs(choice: Choice) -> Layers:
         shown = getattr(teacher, "model", None)
         other = shown if isinstance(shown, TappedModel) else cohort[0]
-        return pair_layers(cohort[0], other, inputs, kind)
+        count = min(CALIBRATION, source.num_examples) if choice.pairing == "similar" else 2
+        sample = source.sample(max(2, count))
+        return pair_layers(cohort[0], other, sample.inputs, **vars(choice))
 
     parts = Sum(objective.parts())
     return parts.settled(pairs)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from preceptor.errors import NeedsError, RecipeError
-from preceptor.objectives.base import Sum, Weighted, group
+from preceptor.objectives.base import Choice, Sum, Weighted, group
 from preceptor.objectives.ce import CE
 from preceptor.objectives.dkd import DKD
 from preceptor.objectives.kd import KD
@@ -128,8 +128,8 @@ def test_layers_are_settled_once_and_named_ones_stay() -> None:
     named = SP(layers=(("x", "y"),))
     asked: list[str] = []
 
-    def pairs(kind: str) -> tuple[tuple[str, str], ...]:
-        asked.append(kind)
+    def pairs(choice: Choice) -> tuple[tuple[str, str], ...]:
+        asked.append(choice.kind)
         return (("a", "b"),)
 
     settled = (KD() + SP() + 2.0 * named).settled(pairs)
