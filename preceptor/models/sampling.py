@@ -17,6 +17,9 @@ from torch import Tensor
 
 from preceptor.errors import RecipeError
 
+_BLOCK = 256
+_BELOW_ONE = 1 - 2.0**-53  # Times a sum it stays below the sum, in double precision.
+
 
 @final
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Sampling:
 
         Not for temperature 0.
         """
-        kept = torch.softmax(logits / self.temperature, dim=-1)
+        scaled = logits if self.temperature == 1 else logits / self.temperature
+        kept = torch.softmax(scaled, dim=-1)
         if self.top_k and self.top_k < kept.shape[-1]:
             least = kept.topk(self.top_k).values[:, -1:]
             kept = kept.masked_fill(kept < least, 0.0)
@@ -71,11 +75,30 @@ class Sampling:
 
 
 def drawn(probabilities: Float[Tensor, "b v"], numbers: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
-    """Where each number falls among the cumulated probabilities; never on one that is 0."""
-    cumulated = probabilities.cumsum(-1, dtype=torch.float64)
-    places = numbers.double()[:, None] * cumulated[:, -1:]
-    found = torch.searchsorted(cumulated, places, right=True).squeeze(-1)
-    return found.clamp_(max=probabilities.shape[-1] - 1)
+    """Where each number falls among the cumulated probabilities; never on one that is 0.
+
+    First among blocks of classes, then within the block: all classes are read once, and only one
+    block of a row is cumulated.
+    """
+    short = -probabilities.shape[-1] % _BLOCK
+    padded = torch.nn.functional.pad(probabilities, (0, short)) if short else probabilities
+    blocks = padded.unflatten(-1, (-1, _BLOCK))
+    block, within = _found(blocks.sum(-1).double(), numbers.double())
+    inside = blocks[torch.arange(len(blocks), device=block.device), block].double()
+    place, _ = _found(inside, within)
+    return block * _BLOCK + place
+
+
+def _found(
+    weights: Float[Tensor, "b w"], numbers: Float[Tensor, " b"]
+) -> tuple[Int[Tensor, " b"], Float[Tensor, " b"]]:
+    """Which weight each number falls on, and how far into it: again a number in [0, 1)."""
+    cumulated = weights.cumsum(-1)
+    places = numbers[:, None] * cumulated[:, -1:]
+    index = torch.searchsorted(cumulated, places, right=True)
+    size = weights.gather(-1, index)
+    into = (places - (cumulated.gather(-1, index) - size)) / size
+    return index.squeeze(-1), into.clamp_(0.0, _BELOW_ONE).squeeze(-1)
 
 
 def uniform(seeds: Sequence[int], count: int) -> Float[Tensor, "{count} b"]:

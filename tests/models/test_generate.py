@@ -216,6 +216,15 @@ def test_a_draw_falls_where_its_number_does_and_never_on_nothing():
     assert drawn(probabilities, numbers).tolist() == [1, 1, 3, 3, 3]
 
 
+def test_a_draw_among_many_classes_is_where_the_cumulated_probabilities_say():
+    probabilities = torch.softmax(4 * torch.randn(64, 1000).double(), -1)
+    probabilities[:, 300:600] = 0.0
+    numbers = torch.rand(64, dtype=torch.float64)
+    cumulated = probabilities.cumsum(-1)
+    exact = torch.searchsorted(cumulated, numbers[:, None] * cumulated[:, -1:], right=True)
+    assert drawn(probabilities, numbers).tolist() == exact.squeeze(-1).tolist()
+
+
 def test_draws_follow_the_distribution():
     model = language_model(vocabulary=6)
     prompts = [[1, 2, 3]] * 4000
