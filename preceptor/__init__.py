@@ -54,6 +54,7 @@ _HOMES = {
     "DistiLLM2": "preceptor.objectives.distillm2",
     "DKD": "preceptor.objectives.dkd",
     "DML": "preceptor.objectives.dml",
+    "EmbeddingDistillation": "preceptor.objectives.embedding_distillation",
     "FeatureStatistics": "preceptor.objectives.feature_statistics",
     "FitNets": "preceptor.objectives.fitnets",
     "FitNetsOneStage": "preceptor.objectives.fitnets_onestage",
@@ -66,8 +67,10 @@ _HOMES = {
     "LabelSmoothing": "preceptor.objectives.label_smoothing",
     "LogitRegression": "preceptor.objectives.logit_regression",
     "LogitStandardization": "preceptor.objectives.logit_standardization",
+    "MiniLM": "preceptor.objectives.minilm",
     "MiniLLM": "preceptor.objectives.minillm",
     "NKD": "preceptor.objectives.nkd",
+    "NTXent": "preceptor.objectives.nt_xent",
     "ReverseKL": "preceptor.objectives.reverse_kl",
     "ReviewKD": "preceptor.objectives.reviewkd",
     "RKD": "preceptor.objectives.rkd",
@@ -146,6 +149,9 @@ if TYPE_CHECKING:
     from preceptor.objectives.distillm2 import DistiLLM2 as DistiLLM2
     from preceptor.objectives.dkd import DKD as DKD
     from preceptor.objectives.dml import DML as DML
+    from preceptor.objectives.embedding_distillation import (
+        EmbeddingDistillation as EmbeddingDistillation,
+    )
     from preceptor.objectives.feature_statistics import FeatureStatistics as FeatureStatistics
     from preceptor.objectives.fitnets import FitNets as FitNets
     from preceptor.objectives.fitnets_onestage import FitNetsOneStage as FitNetsOneStage
@@ -161,7 +167,9 @@ if TYPE_CHECKING:
         LogitStandardization as LogitStandardization,
     )
     from preceptor.objectives.minillm import MiniLLM as MiniLLM
+    from preceptor.objectives.minilm import MiniLM as MiniLM
     from preceptor.objectives.nkd import NKD as NKD
+    from preceptor.objectives.nt_xent import NTXent as NTXent
     from preceptor.objectives.reverse_kl import ReverseKL as ReverseKL
     from preceptor.objectives.reviewkd import ReviewKD as ReviewKD
     from preceptor.objectives.rkd import RKD as RKD

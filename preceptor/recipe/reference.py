@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import re
 import sys
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from preceptor.fields import range_words
@@ -78,6 +78,8 @@ def _shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
+    if value is None:
+        return "null"
     return str(list(value)) if isinstance(value, tuple) else str(value)
 
 
@@ -103,7 +105,7 @@ def _values(annotation: Any) -> str:
         inside = ", ".join(f"{name}: {_values(hint)}" for name, hint in hints.items())
         return "{" + inside + "}"
     words = {float: "number", int: "whole number", bool: "`true` or `false`", str: "text"}
-    return words[annotation]
+    return "`null`" if annotation is NoneType else words[annotation]
 
 
 def _meanings(kind: type[Objective[Any]]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from preceptor.objectives.base import Objective
 from preceptor.objectives.ce import CE
 from preceptor.objectives.hidden_states import HiddenStates
 from preceptor.objectives.kd import KD
+from preceptor.objectives.minilm import MiniLM
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.live import Live
 from preceptor.train.fit import run
@@ -104,6 +105,7 @@ LAYERS: Objective[Any] = (
     + AttentionMaps(pairing="last", pairs=1)
     + AttentionMaps(form="mse")
 )
+RELATIONS = MiniLM(heads=4, teacher_block=-2)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "qwen3"])
@@ -113,7 +115,9 @@ def test_padding_changes_no_number_in_a_language_model(name: str) -> None:
     def make() -> tuple[TappedModel, TappedModel]:
         return causal(name, 0, 2, **still), causal(name, 1, 3)
 
-    (plain, weights), (padded, others) = both(0.5 * KD() + 0.5 * LAYERS, make)
+    # GPT-2 makes queries, keys and values with one layer.
+    layers = LAYERS if name == "gpt2" else LAYERS + RELATIONS
+    (plain, weights), (padded, others) = both(0.5 * KD() + 0.5 * layers, make)
     for one, other in zip(plain, padded, strict=True):
         assert one == pytest.approx(other, rel=1e-3)
     for key, tensor in weights.items():
@@ -124,7 +128,7 @@ def test_padding_changes_no_number_in_an_encoder() -> None:
     def make() -> tuple[TappedModel, TappedModel]:
         return classifier(0, 2), classifier(1, 3, width=24)
 
-    (plain, weights), (padded, others) = both(CE() + LAYERS, make, classes=3)
+    (plain, weights), (padded, others) = both(CE() + LAYERS + RELATIONS, make, classes=3)
     for one, other in zip(plain, padded, strict=True):
         assert one == pytest.approx(other, rel=1e-3)
     for key, tensor in weights.items():
