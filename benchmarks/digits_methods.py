@@ -21,7 +21,7 @@ from preceptor.evaluate.significance import gap, means
 from preceptor.ops.resampling import Crossed
 from preceptor.recipe.images import image_data
 from preceptor.recipe.load import load_recipe
-from preceptor.recipe.schema import Recipe, Seeds
+from preceptor.recipe.schema import Data, Recipe, Seeds
 
 OTHERS = 2
 """How many methods beside KD must gain."""
@@ -116,6 +116,7 @@ def best_bias(logits: Logits, labels: Labels, of: int) -> float:
 
 def omitted(folder: Path, said: Recipe) -> tuple[str, list[Claim]]:
     """Accuracy on the omitted class and on all, as trained and with one bias."""
+    assert isinstance(said.data, Data)
     (of,) = said.data.omit
     data = image_data(said.data)
     held, labels = data.validation.labels.numpy(), data.test.labels.numpy()

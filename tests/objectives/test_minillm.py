@@ -112,7 +112,7 @@ def test_nothing_that_sampling_left_gets_a_gradient() -> None:
     base = batch_of_two()
     extra = {name: value.clone().requires_grad_() for name, value in base.extra.items()}
     terms = terms_on(MiniLLM(), t, s.requires_grad_(), batch_of_two(extra=extra))
-    sum(term.values.sum() for term in terms.values()).backward()
+    torch.stack([term.values.sum() for term in terms.values()]).sum().backward()
     assert all(value.grad is None for value in extra.values())
 
 

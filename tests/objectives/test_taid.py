@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def test_what_the_teacher_rules_out_the_target_does_too() -> None:
     assert (gradient(found.sum(), s)[:, 1] > 0).all()
 
 
-def moved(losses: list[float], steps: int, **fields: float) -> tuple[TAID, Interpolation]:
+def moved(losses: list[float], steps: int, **fields: Any) -> tuple[TAID, Interpolation]:
     objective = TAID(**fields)
     aux = at(objective.start)
     for step, loss in enumerate(losses):
@@ -142,8 +143,8 @@ def test_in_the_loop_t_moves_once_a_step_by_its_own_loss() -> None:
         for step, loss in enumerate(losses):
             own = {"taid": loss.terms[name]}
             TAID(start=start, rate=0.5).advance(again, {}, own, Progress(step, losses[0].steps))
-        assert aux.t.item() == again.t.item()
-        assert aux.loss.item() == again.loss.item()
+        torch.testing.assert_close(aux.t, again.t, rtol=0, atol=0)
+        torch.testing.assert_close(aux.loss, again.loss, rtol=0, atol=0)
 
 
 def test_a_top_k_and_a_missing_loss_are_refused_in_words() -> None:

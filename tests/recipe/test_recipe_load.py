@@ -17,6 +17,7 @@ from preceptor.recipe.models import (
     TransformersModel,
     ZooModel,
 )
+from preceptor.recipe.schema import Data
 from preceptor.recipe.teachers import LiveTeacher
 from preceptor.recipe.text import from_yaml, to_yaml
 from preceptor.train.plan import OptimizerPlan, SchedulePlan
@@ -44,6 +45,7 @@ def test_every_number_of_a_preset_cites_its_source(name: str) -> None:
 def test_the_digits_preset_is_the_design_s_recipe() -> None:
     recipe = load_recipe("digits")
     assert recipe.seed.values() == tuple(range(8))
+    assert isinstance(recipe.data, Data)
     assert (recipe.data.labelled, recipe.data.unlabelled) == (100, "rest")
     assert isinstance(recipe.teacher, LiveTeacher)
     assert recipe.teacher.train is not None
@@ -62,7 +64,9 @@ def test_cifar10_is_the_literature_s_protocol() -> None:
     assert stage.plan.optimizer == OptimizerPlan("sgd", lr=0.05, momentum=0.9, weight_decay=5e-4)
     drops = tuple(epoch / 240 for epoch in (150, 180, 210))
     assert stage.plan.schedule == SchedulePlan("drops", drops=drops, factor=0.1)
-    assert load_recipe("cifar10").data.augment is not None
+    data = load_recipe("cifar10").data
+    assert isinstance(data, Data)
+    assert data.augment is not None
     short = load_recipe("cifar10-short").stages[0]
     assert (short.plan.optimizer, short.plan.schedule) == (
         stage.plan.optimizer,

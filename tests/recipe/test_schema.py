@@ -29,6 +29,7 @@ def test_the_shortest_recipe_means_its_documented_defaults(small: Small) -> None
     recipe = recipe_of(small())
     assert recipe.seed == Seeds(count=1, first=0)
     assert recipe.data == Data(source="toy")
+    assert isinstance(recipe.data, Data)
     assert (recipe.data.labelled, recipe.data.unlabelled) == ("all", "none")
     assert recipe.control.arms == ("control", "smoothing", "longer")
     assert recipe.evaluate == ("accuracy", "calibration", "fidelity", "cost")
@@ -81,6 +82,7 @@ def test_plain_data_comes_back_as_the_same_recipe(small: Small) -> None:
         )
     )
     assert recipe_of(json.loads(json.dumps(plain(recipe)))) == recipe
+    assert isinstance(recipe.data, Data)
     assert recipe.data.augment == Augment(views=2)
 
 

@@ -11,6 +11,7 @@ from preceptor.objectives.ce import CE
 from preceptor.objectives.kd import KD
 from preceptor.recipe.load import load_recipe, recipe_of
 from preceptor.recipe.methods import key_of, method_names
+from preceptor.recipe.schema import Data
 from preceptor.recipe.teachers import NobodyTeacher
 
 Small = Callable[..., dict[str, Any]]
@@ -114,5 +115,6 @@ def test_the_tournament_is_held_on_the_digits_preset() -> None:
 
 def test_the_omitted_digit_is_learned_from_soft_answers_alone() -> None:
     recipe = load_recipe("digits-omitted")
+    assert isinstance(recipe.data, Data)
     assert recipe.data.omit == (3,)
     assert recipe.stages[0].objective == Sum((Weighted(KD(temperature=8.0), 1.0),))
