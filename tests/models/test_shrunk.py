@@ -1,4 +1,4 @@
-"""The numbers are those of the models' own `config.json` on the hub."""
+"""Configurations as the hub's models have them, written down from memory."""
 
 from typing import Any
 
@@ -52,6 +52,7 @@ HUB: dict[str, dict[str, Any]] = {
         "eos_token_id": [128001, 128008, 128009],
         "bos_token_id": 128000,
         "tie_word_embeddings": True,
+        "max_position_embeddings": 131072,
         "rope_theta": 500000.0,
         "rope_scaling": {
             "factor": 32.0,
