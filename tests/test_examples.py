@@ -12,6 +12,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SAYS = {
     "cached_teacher": "the same student",
     "distill_in_python": "The teacher helped.",
+    "language_model": "the student sorts",
+    "on_policy_loop": "after learning from what it wrote itself",
     "own_loop": "and its feature map",
     "own_method": "JensenShannon keeps the contract",
 }
