@@ -28,7 +28,7 @@ from preceptor.objectives._layers import Pairing as Pairing
 from preceptor.objectives._layers import pair_needs as pair_needs
 from preceptor.objectives._plain import batch_of, shown
 from preceptor.objectives.reduction import mean_loss
-from preceptor.objectives.schedules import Auto, Ramp
+from preceptor.objectives.schedules import Auto, Ramp, product
 from preceptor.ops.closed_forms import ClosedForm
 from preceptor.types import (
     Batch,
@@ -290,7 +290,7 @@ class Weighted(Objective[nn.Module]):
         """The part's parts, with this weight multiplied in."""
         if not isinstance(self.part, Weighted | Sum):
             return (self,)
-        return tuple(Weighted(p.part, _product(p.weight, self.weight)) for p in self.part.parts())
+        return tuple(Weighted(p.part, product(p.weight, self.weight)) for p in self.part.parts())
 
 
 @final
@@ -392,18 +392,3 @@ def group(term_name: str) -> str:
     ('dkd', 'kd#2')
     """
     return term_name.partition(".")[0]
-
-
-def _product(inner: float | Ramp | Auto, outer: float | Ramp | Auto) -> float | Ramp | Auto:
-    if isinstance(inner, int | float) and isinstance(outer, int | float):
-        return inner * outer
-    for moving, fixed in ((inner, outer), (outer, inner)):
-        if isinstance(moving, Ramp) and isinstance(fixed, int | float):
-            return replace(moving, start=moving.start * fixed, end=moving.end * fixed)
-        if isinstance(moving, Auto) and fixed == 1:
-            return moving
-    raise RecipeError(
-        f"{outer} times {inner}",
-        "a weight found by the loop has no other factor, and two moving weights have no product",
-        "Give each method one weight.",
-    )

@@ -1,7 +1,7 @@
 """Numbers that move with training: a weight that ramps up, down or along a cosine."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from preceptor.errors import RecipeError
@@ -61,3 +61,19 @@ class Auto:
                 "a share of the gradient lies between 0 and 1, both excluded",
                 "Use for example 0.5.",
             )
+
+
+def product(inner: float | Ramp | Auto, outer: float | Ramp | Auto) -> float | Ramp | Auto:
+    """One weight in place of one inside another; raises where there is none."""
+    if isinstance(inner, int | float) and isinstance(outer, int | float):
+        return inner * outer
+    for moving, fixed in ((inner, outer), (outer, inner)):
+        if isinstance(moving, Ramp) and isinstance(fixed, int | float):
+            return replace(moving, start=moving.start * fixed, end=moving.end * fixed)
+        if isinstance(moving, Auto) and fixed == 1:
+            return moving
+    raise RecipeError(
+        f"{outer} times {inner}",
+        "a weight found by the loop has no other factor, and two moving weights have no product",
+        "Give each method one weight.",
+    )
