@@ -19,7 +19,9 @@ WORDS: dict[Kind, str] = {
     "draws": "draws from probabilities",
     "chunks": "probabilities of aligned chunks of bytes",
 }
-"""How a sentence names each kind."""
+"""How a sentence names each kind that is read."""
+_GIVEN: dict[Kind, str] = {**WORDS, "bins": "probabilities of the largest classes"}
+"""The same of who gives it."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Needs:
         unmet: list[str] = []
         ungiven: list[Kind] = sorted(kind for kind in self.kinds if not self._is_met(kind, offers))
         if ungiven:
-            gives = " and ".join(WORDS[kind] for kind in sorted(offers.kinds)) or "no distribution"
+            gives = " and ".join(_GIVEN[kind] for kind in sorted(offers.kinds)) or "no distribution"
             biased = "bins" in ungiven and offers.kinds == {"draws"}
             why = " (it is not linear in the teacher, so draws would bias it)" if biased else ""
             reads = " and ".join(WORDS[kind] for kind in ungiven)

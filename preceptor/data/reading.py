@@ -166,7 +166,11 @@ def _files(source: str) -> list[Path] | None:
     elif source.count("/") == 1 and not path.suffix and not source.startswith((".", "/", "~")):
         return None
     else:
-        found = []
+        raise DataError(
+            f"the data {source!r}",
+            "there is no such file or folder",
+            "Check the spelling, and the folder that the command is started in.",
+        )
     if not found:
         raise DataError(
             f"the data {source!r}",
@@ -264,18 +268,29 @@ def _lines(file: Path) -> Iterator[str]:
     try:
         with file.open(encoding="utf-8", newline="\n") as opened:
             yield from opened
-    except (UnicodeDecodeError, OSError) as error:
-        raise _unreadable(file, error) from error
+    except UnicodeDecodeError as error:
+        raise _other_encoding(file) from error
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be read", str(error.strerror), "Mend the file or its permissions."
+        ) from error
 
 
 def _text(file: Path) -> str:
     return "".join(_lines(file))
 
 
-def _unreadable(file: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{file} cannot be read", f"it is no UTF-8 text ({error})", "Convert it to UTF-8."
-    )
+def _other_encoding(file: Path) -> DataError:
+    place, why = file.name, "it is no UTF-8 text"
+    with file.open("rb") as opened:
+        for number, line in enumerate(opened, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                place = f"{file.name}:{number}"
+                why += f": {error.reason} {line[error.start]:#04x} at character {error.start + 1}"
+                break
+    return DataError(f"{place} cannot be read", why, "Convert the file to UTF-8.")
 
 
 def _hub(name: str, split: str, streaming: bool) -> Placed:

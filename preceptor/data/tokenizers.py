@@ -19,6 +19,7 @@ _TEMPLATE = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
 _PROBES = (
     "Hello, world!",
     "  two spaces\tand a tab\nand a line",
@@ -37,6 +38,7 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
     """
     import transformers
 
+    _require_there(source)
     try:
         loaded = transformers.AutoTokenizer.from_pretrained(str(source))
     except Exception as error:  # the hub's client and the parsers raise a dozen kinds
@@ -53,6 +55,24 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
             "Convert it to a fast one (tokenizer.json).",
         )
     return loaded
+
+
+def _require_there(source: str | Path) -> None:
+    """Raise where a path holds no tokenizer, before anybody asks the hub for it."""
+    path, name = Path(source), str(source)
+    if path.is_dir():
+        if not any((path / file).exists() for file in _FILES):
+            raise DataError(
+                f"a tokenizer was looked for in {name}",
+                f"the folder holds none of {', '.join(_FILES)}",
+                "Save the model's tokenizer there, or name another folder.",
+            )
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise DataError(
+            f"a tokenizer was looked for in {name}",
+            "there is no such folder",
+            "Check the path; a model of the hub has the form owner/name.",
+        )
 
 
 def character_tokenizer(texts: Iterable[str]) -> Tokenizer:

@@ -35,6 +35,12 @@ def bare(module: nn.Module) -> Any:
     return inside() if callable(inside) else module
 
 
+def context_length(module: nn.Module) -> int | None:
+    """How many tokens a model was made to see; None where its configuration does not say."""
+    held = getattr(bare(module).config.get_text_config(), "max_position_embeddings", None)
+    return int(held) if held else None
+
+
 def output_layer(module: nn.Module) -> nn.Module:
     """The layer that makes logits of hidden states."""
     model = bare(module)

@@ -91,7 +91,15 @@ def configuration(name: Any) -> Any:
             "transformers has no such model",
             f"Nearest: {nearest(str(kind), known)}.",
         )
-    return transformers.AutoConfig.for_model(kind, **options)
+    try:
+        return transformers.AutoConfig.for_model(kind, **options)
+    except Exception as error:  # each configuration checks itself, with errors of its own
+        reason = str(error.__cause__ or error).strip().splitlines()[-1].strip().rstrip(".")
+        raise ModelError(
+            f"a configuration of {kind} was asked for",
+            reason,
+            "Change the numbers that do not fit one another.",
+        ) from error
 
 
 def _fit(config: Any, spec: Mapping[str, Any]) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 from preceptor.data.chat import Rendering
 from preceptor.data.reading import read_rows
 from preceptor.data.rows import Rows
+from preceptor.data.text import TextSet
 from preceptor.data.verifiers import verifier
 from preceptor.errors import DataError
 from preceptor.files import write_text
 from preceptor.recipe.data import Verify
 from preceptor.recipe.rollouts import SequenceFields
 from preceptor.recipe.subject import Taught
+from preceptor.recipe.texts import require_room
 from preceptor.recipe.writing import ends_of, writing_model
 from preceptor.synthesis.served_text import Voice, collect
 from preceptor.synthesis.writers import Local
@@ -55,12 +57,7 @@ def answered(
     """
     filters: dict[str, Filter] = {"cut": ended}
     if said.right:
-        if verify is None:
-            raise DataError(
-                "rollouts.sequence_kd.right: true",
-                "nothing says how an answer is judged",
-                "Add data.verify, or leave `right` out.",
-            )
+        assert verify is not None, "asked for by `require_able`"
         filters["wrong"] = verified(verifier(verify.by, verify.after))
     if said.samples > 1:
         filters["repeated"] = unique()
@@ -68,6 +65,23 @@ def answered(
         if main:
             _write(said, rows, rendering, taught, seed, filters)
     return read_rows(Path(said.folder) / "data.jsonl")
+
+
+def require_able(
+    said: SequenceFields, texts: TextSet, verify: Verify | None, taught: Taught
+) -> None:
+    """Raise where the teacher cannot write, or nobody can judge what it writes.
+
+    Asked before a teacher is trained; `texts` are the prompts as it reads them.
+    """
+    if said.right and verify is None:
+        raise DataError(
+            "rollouts.sequence_kd.right: true",
+            "nothing says how an answer is judged",
+            "Add data.verify, or leave `right` out.",
+        )
+    if not isinstance(taught.teacher, Served):
+        require_room(writing_model(taught), texts, said.sampling().max_new)
 
 
 def _write(

@@ -18,7 +18,7 @@ from preceptor.models.load import load_model
 from preceptor.models.save import load_weights, saved_spec
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.data import AnyData
-from preceptor.recipe.models import AnyModel
+from preceptor.recipe.models import AnyModel, CausalModel
 from preceptor.recipe.schema import Data, Splits, Student
 from preceptor.train.plan import Plan
 
@@ -84,6 +84,12 @@ def source(
 
 def model(said: AnyModel, data: ImageData, seed: int) -> TappedModel:
     """A model for this data, its random weights drawn from a seed of its own."""
+    if isinstance(said, CausalModel):
+        raise ModelError(
+            "a causal language model was asked to tell images apart",
+            "it reads text",
+            "Name a model of images (zoo, timm, transformers, factory), or data of kind: text.",
+        )
     spec = said.spec(data.num_classes, data.shape)
     if said.mean is None and not said.brings_weights:
         spec |= _statistics(data)

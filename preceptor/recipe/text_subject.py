@@ -21,7 +21,7 @@ from preceptor.models.generate import generate
 from preceptor.models.load import load_model, save_model
 from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
-from preceptor.recipe.answered import answered
+from preceptor.recipe.answered import answered, require_able
 from preceptor.recipe.data import TextData
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.rollouts import DistillmRollouts, SequenceFields, SequenceRollouts
@@ -33,6 +33,7 @@ from preceptor.recipe.texts import (
     language_model,
     parts_of,
     rendering_of,
+    require_room,
     require_tokens,
     tokenizer_of,
 )
@@ -103,12 +104,22 @@ class TextSubject(Subject):
 
     def model(self, said: AnyModel, seed: int) -> TappedModel:
         """A language model with a row of its head for every token."""
-        return language_model(said, seed, *self.voice.of_model(said, self.tokenizer))
+        made = language_model(said, seed, *self.voice.of_model(said, self.tokenizer))
+        return self._with_room(made, said)
 
     def loaded(self, said: AnyModel, place: str) -> TappedModel:
         """From a folder that a run saved, or that transformers loads."""
         tokenizer, _ = self.voice.of_model(said, self.tokenizer)
-        return require_tokens(load_model({"folder": place}), tokenizer)
+        return self._with_room(require_tokens(load_model({"folder": place}), tokenizer), said)
+
+    def _with_room(self, model: TappedModel, said: AnyModel) -> TappedModel:
+        """The model, whose context must hold every row that it reads as the student does."""
+        if said not in self.voice.models:
+            for texts in (self.train, self.validation, self.test):
+                require_room(model, texts)
+                if self.said.verify is not None:
+                    require_room(model, texts, self.said.verify.most)
+        return model
 
     def saved(self, folder: Path) -> TappedModel:
         """As it was saved."""
@@ -128,11 +139,13 @@ class TextSubject(Subject):
         """The training rows, mixed with what the student writes where the stage says so."""
         self._check_packed(stage)
         drawn: Source = TextSource(self.train, batch=plan.batch, seed=seed, pack=self._pack())
-        if stage.rollouts is not None and taught is not None:
-            if not isinstance(stage.rollouts, SequenceRollouts):
-                drawn = rollouts(stage.rollouts, self.train, plan, seed, taught)
-            elif not taught.rehearsal:
-                return self._answered(stage.rollouts.sequence_kd, plan, seed, taught)
+        if isinstance(stage.rollouts, SequenceRollouts) and taught is not None:
+            asked = stage.rollouts.sequence_kd
+            require_able(asked, self._read("train", teacher=True), self.said.verify, taught)
+            if not taught.rehearsal:
+                return self._answered(asked, plan, seed, taught)
+        elif stage.rollouts is not None and taught is not None:
+            drawn = rollouts(stage.rollouts, self.train, plan, seed, taught)
         if self.voice.joining is None:
             return drawn
         assert self.voice.foreign is not None

@@ -13,9 +13,11 @@ from preceptor.data.prose import python_topics
 from preceptor.data.reading import read_rows
 from preceptor.data.rows import Row, Rows
 from preceptor.data.splitting import split_rows
+from preceptor.data.text import TextSet
 from preceptor.data.tokenizers import bpe_tokenizer, character_tokenizer, load_tokenizer
 from preceptor.errors import DataError, ModelError, RecipeError, nearest
-from preceptor.models.causal import language_head
+from preceptor.models.causal import bare, context_length, language_head
+from preceptor.models.hub import configuration
 from preceptor.models.load import load_model
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.data import Made, Splits, TextData
@@ -107,22 +109,62 @@ def language_model(said: AnyModel, seed: int, tokenizer: Any, classes: int) -> T
         )
     spec: dict[str, Any] = said.said()
     if isinstance(said, CausalModel) and "vocabulary" not in spec:
+        _require_rows(said, tokenizer)
         spec |= _vocabulary(said, len(tokenizer), classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return require_tokens(load_model(spec), tokenizer)
 
 
+def require_room(model: TappedModel, texts: TextSet, most: int = 0) -> None:
+    """Raise where a model's context holds no whole row, or no prompt with `most` tokens after it.
+
+    Asked when models are made: hours later, when one is first to write, would be too late.
+    """
+    room = context_length(model.module)
+    tokens = texts.prompt_lengths + most if most else texts.lengths
+    longest = int(tokens.argmax())
+    if room is None or tokens[longest] <= room:
+        return
+    place, kind = texts.row(longest).place, type(bare(model.module)).__name__
+    if most:
+        raise DataError(
+            f"{place} has a prompt of {texts.prompt_lengths[longest]} tokens, and an answer may "
+            f"have {most}",
+            f"the {kind} sees {room} tokens",
+            "Lower `most`, leave out the longest prompts, or use a model that sees more.",
+        )
+    raise DataError(
+        f"{place} has {tokens[longest]} tokens",
+        f"the {kind} sees {room}",
+        f"Set data.max_length to {room} or less and say what is cut (data.truncate), or use a "
+        "model that sees more.",
+    )
+
+
 def require_tokens(model: TappedModel, tokenizer: Any) -> TappedModel:
     """The model, whose head must have a row for every token."""
     rows = len(language_head(model.module).weight)
     if rows < len(tokenizer):
-        raise ModelError(
-            f"the head of {type(model.module).__name__} has {rows} rows",
-            f"its tokenizer knows {len(tokenizer)} tokens",
-            "Give the model its own tokenizer, or a larger `vocab_size`.",
-        )
+        raise _too_few(f"the head of {type(bare(model.module)).__name__}", rows, tokenizer)
     return model
+
+
+def _require_rows(said: CausalModel, tokenizer: Any) -> None:
+    """Raise where a configuration has fewer rows than tokens, before it is said to have as many."""
+    config = configuration(said.causal).get_text_config()
+    named = not isinstance(said.causal, dict) or "vocab_size" in said.causal
+    rows = int(said.arguments.get("vocab_size", config.vocab_size if named else len(tokenizer)))
+    if rows < len(tokenizer):
+        raise _too_few(f"the configuration of {config.model_type}", rows, tokenizer)
+
+
+def _too_few(who: str, rows: int, tokenizer: Any) -> ModelError:
+    return ModelError(
+        f"{who} has a vocabulary of {rows}",
+        f"its tokenizer knows {len(tokenizer)} tokens",
+        "Give the model its own tokenizer, or a larger `vocab_size`.",
+    )
 
 
 def _vocabulary(said: CausalModel, tokens: int, classes: int) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from preceptor.recipe.rollouts import (
     MinillmRollouts,
 )
 from preceptor.recipe.subject import Taught
+from preceptor.recipe.texts import require_room
 from preceptor.synthesis.adaptive import AdaptiveRollouts
 from preceptor.synthesis.pairs import Pairs
 from preceptor.synthesis.policy import PolicyRollouts
@@ -42,6 +43,7 @@ def rollouts(
     steps = plan.steps or plan.epochs * drawn.steps_per_epoch
 
     def writes(model: TappedModel, sampling: Sampling) -> Local:
+        require_room(model, texts, sampling.max_new)
         return Local(model, sampling, ends, pad)
 
     if isinstance(said, GkdRollouts):
@@ -75,6 +77,8 @@ def rollouts(
         return Pairs(drawn, writes(student, pairs.sampling()), teacher, seed=seed)
     assert isinstance(said, MinillmRollouts), "sequence_kd writes before training"
     policy = said.minillm
+    for model in (student, writing_model(taught)):
+        require_room(model, texts, policy.most)
     mixed = Mixed(student, writing_model(taught), ends, policy.teacher_share, policy.most, pad)
     beside = TextSource(texts, batch=plan.batch, seed=seed + 1) if policy.pretraining else None
     return PolicyRollouts(

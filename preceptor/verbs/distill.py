@@ -12,6 +12,7 @@ from preceptor.evaluate.selection import selected
 from preceptor.evaluate.tables import render_text
 from preceptor.files import write_text
 from preceptor.recipe.load import load_recipe
+from preceptor.recipe.presence import require_present
 from preceptor.recipe.schema import STUDENT, Recipe
 from preceptor.train.processes import main_process_first, use_threads
 from preceptor.train.record import read
@@ -61,6 +62,7 @@ def distill(
         if (folder / "report.json").exists():
             progress.say(f"{folder} holds this run, finished: nothing is trained again.")
         else:
+            require_present(read_recipe)
             report, arms = judged(experiment, progress)
             with main_process_first() as main:
                 if main:

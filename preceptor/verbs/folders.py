@@ -33,6 +33,10 @@ def _open(folder: Path, written: Path, resolved: str, *, fresh: bool) -> None:
         _empty(folder, written)
     _sweep(folder)
     if written.exists() and written.read_text() != resolved:
+        if [held.name for held in folder.iterdir()] == [written.name]:
+            # It was refused before anything was made, and mended since.
+            write_text(written, resolved)
+            return
         raise RecipeError(
             f"{folder} holds a run of another recipe",
             "going on would mix two runs",

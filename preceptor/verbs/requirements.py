@@ -2,7 +2,12 @@
 
 from preceptor.errors import NeedsError, RecipeError
 from preceptor.recipe import build
-from preceptor.recipe.rollouts import MinillmRollouts
+from preceptor.recipe.rollouts import (
+    Distillm2Rollouts,
+    DistillmRollouts,
+    GkdRollouts,
+    MinillmRollouts,
+)
 from preceptor.recipe.schema import STUDENT, Data, Recipe, Stage, TextData
 from preceptor.recipe.teachers import AnyTeacher, CachedTeacher, EnsembleTeacher, kind_of
 from preceptor.types import Needs
@@ -19,6 +24,7 @@ def _require_fit(recipe: Recipe, place: str) -> None:
         said = stage.teacher or recipe.teacher
         _require_whole(said, recipe)
         _require_kept(index, recipe, place)
+        _require_text(f"{place}stages.{index}.rollouts", stage, recipe)
         for part in stage.objective.parts():
             where = f"{place}stages.{index}.objective: {part.name}"
             needs = part.needs()
@@ -37,6 +43,17 @@ def _require_fit(recipe: Recipe, place: str) -> None:
                     "it compares the examples of a batch with one another, which is never split",
                     "Set accumulate to 1, and a smaller batch if memory is short.",
                 )
+
+
+def _require_text(where: str, stage: Stage, recipe: Recipe) -> None:
+    """Raise where somebody is to write and the data is not text."""
+    if stage.rollouts is not None and not isinstance(stage.data or recipe.data, TextData):
+        kind = next(iter(type(stage.rollouts).model_fields))
+        raise RecipeError(
+            f"{where}: {kind} with images",
+            "students and teachers of images write nothing",
+            "Leave `rollouts` out, or name text (data: {kind: text, ...}).",
+        )
 
 
 def _require_whole(said: AnyTeacher, recipe: Recipe) -> None:
@@ -94,6 +111,27 @@ def _require_named(needs: Needs, where: str, stage: Stage, recipe: Recipe) -> No
                 f"this stage's batches have {', '.join(sorted(given)) or 'none'}",
                 "Add the rollouts that write it (minillm, distillm2, gkd), or use another method.",
             )
+    idle = sorted(needs.masks - _filled(stage))
+    if idle:
+        writer = idle[0].removesuffix("_written")
+        raise NeedsError(
+            f"{where} counts over {idle[0]!r}",
+            f"in this stage the {writer} writes nothing, so it would learn nothing from that",
+            f"Add rollouts in which the {writer} writes, or use another method.",
+        )
+
+
+def _filled(stage: Stage) -> set[str]:
+    """The masks that hold any position: who writes in a stage."""
+    said = stage.rollouts
+    if isinstance(said, GkdRollouts):
+        by = {"student_written": said.gkd.share, "teacher_written": said.gkd.teacher_share}
+        return {name for name, share in by.items() if share > 0}
+    if isinstance(said, Distillm2Rollouts):
+        return {"student_written", "teacher_written"}
+    if isinstance(said, MinillmRollouts):
+        return {"student_written"} | ({"data_written"} if said.minillm.pretraining else set())
+    return {"student_written"} if isinstance(said, DistillmRollouts) else set()
 
 
 def _named(stage: Stage, recipe: Recipe) -> tuple[set[str], set[str]]:

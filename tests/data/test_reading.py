@@ -156,8 +156,11 @@ def test_folders_and_patterns_are_read_in_the_order_of_their_names(tmp_path: Pat
     (tmp_path / "notes.bin").write_bytes(b"")
     assert [row.text for row in read_rows(tmp_path)] == ["a", "b"]
     assert [row.text for row in read_rows(str(tmp_path / "*.jsonl"))] == ["a", "b"]
-    with pytest.raises(DataError, match="no file there"):
+    with pytest.raises(DataError, match="no such file or folder"):
         read_rows(tmp_path / "nowhere.jsonl")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="no file there"):
+        read_rows(tmp_path / "none")
     with pytest.raises(DataError, match="rows are read from"):
         read_rows(tmp_path / "notes.bin")
 

@@ -94,5 +94,10 @@ def test_the_same_map_with_other_merges_is_another_vocabulary() -> None:
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds none of tokenizer\.json"):
+        load_tokenizer(tmp_path)
+    with pytest.raises(DataError, match="there is no such folder"):
+        load_tokenizer(tmp_path / "none")
+    (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match="could not be loaded"):
         load_tokenizer(tmp_path)
