@@ -6,7 +6,8 @@ Each page gets an empty folder. What holds in every page:
 
 - A block below a comment `<!-- file: NAME -->` is saved under that name.
 - Every other ```sh block is run line by line, every other ```python block as a script, and each
-  must end well. Blocks of other languages are for reading.
+  must end well. Every ```yaml block must be a recipe, or a part of one. Blocks of other languages
+  (```py, ```yml) are for reading.
 - Lines that set a machine up (`SET_UP`) are left out: whoever reads on has them behind him, as
   this script has.
 - Runs take their quick form: `QUICK` says what is changed, and nothing else is.
@@ -25,14 +26,24 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
 from preceptor.data.toy import toy_images
+from preceptor.errors import PreceptorError
+from preceptor.recipe.load import recipe_of
+from preceptor.recipe.text import from_yaml
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/tutorial.md", "docs/all-of-preceptor.md")
+PAGES = (
+    "README.md",
+    "docs/tutorial.md",
+    "docs/language-models.md",
+    "docs/from-trl-and-distillkit.md",
+    "docs/all-of-preceptor.md",
+)
 TROUBLES = ROOT / "docs" / "troubleshooting.md"
 
 SET_UP = re.compile(r"(?:make|git|pip|python3? -m venv) |\. ")
@@ -96,6 +107,32 @@ def commands(page: str, folder: Path) -> Iterator[list[str]]:
                 bare = line.partition("  #")[0].strip()
                 if bare and not bare.startswith("#") and not SET_UP.match(bare):
                     yield ["bash", "-euo", "pipefail", "-c", quick_command(bare)]
+
+
+def wrong_recipes(name: str) -> list[str]:
+    """A page's recipes, and parts of recipes, that the schema refuses."""
+    wrong: list[str] = []
+    for block in blocks((ROOT / name).read_text()):
+        if block.language == "yaml":
+            try:
+                recipe_of(_whole(from_yaml(block.text, name)))
+            except PreceptorError as error:
+                wrong.append(f"{name}: {error}\n{block.text}")
+    return wrong
+
+
+def _whole(said: dict[str, Any]) -> dict[str, Any]:
+    """A part of a recipe with the rest around it."""
+    stage = {"objective": [{"kd": {"temperature": 1}}], "plan": {"steps": 1}}
+    inside = {key: value for key, value in said.items() if key in ("objective", "rollouts")}
+    outside = {key: value for key, value in said.items() if key not in inside}
+    return {
+        "data": {"kind": "text", "source": "rows.jsonl"},
+        "teacher": {"model": {"causal": "owner/large"}},
+        "student": {"model": {"causal": "owner/small"}},
+        "stages": [stage | inside],
+        **outside,
+    }
 
 
 def photos(folder: Path) -> None:
@@ -164,7 +201,7 @@ def main() -> int:
     started = time.perf_counter()
     wrong = [*unknown_messages(), *dead_links()]
     for name in sys.argv[1:] or PAGES:
-        wrong += run_page(name)
+        wrong += wrong_recipes(name) or run_page(name)
     for sentence in wrong:
         print(sentence, file=sys.stderr)
     print(f"{'failed' if wrong else 'all well'}, {time.perf_counter() - started:.0f} s")
