@@ -28,6 +28,8 @@ class Table(NamedTuple):
 def summary(report: Report) -> Table:
     """The table that a run ends with: one row an arm."""
     nothing = Undefined("there is none")
+    # What writes text has no classes to be calibrated on.
+    sixth = "ece" if report.classes else "kl_teacher_model"
     rows: list[tuple[str, list[Measured]]] = []
     for arm in report.arms:
         gained = [each for each in report.differences if each.of == arm.name][:1]
@@ -40,7 +42,7 @@ def summary(report: Report) -> Table:
                     gained[0].gain if gained else nothing,
                     gained[0].share if gained else nothing,
                     measure("agreement", measure("token_agreement", nothing)),
-                    measure("ece", nothing),
+                    measure(sixth, nothing),
                     measure("parameters", nothing),
                     measure("latency_p50", nothing),
                 ],
@@ -52,7 +54,7 @@ def summary(report: Report) -> Table:
         "against its control",
         "gap closed",
         "agrees with teacher",
-        "calibration error",
+        "calibration error" if report.classes else MEASURES[sixth],
         "parameters",
         "latency",
     )
@@ -104,9 +106,8 @@ def _tiles(report: Report) -> list[tuple[str, Measured]]:
     teacher = [arm for arm in report.arms if arm.role == "teacher"]
     label = MEASURES[report.primary]
     tiles = [(f"{label}, {arm.name}", arm.measures[report.primary]) for arm in teacher]
-    tiles.append(
-        (f"{label}, {report.student}", report.arm(report.student).measures[report.primary])
-    )
+    for name in filter(None, (report.student, report.control)):
+        tiles.append((f"{label}, {name}", report.arm(name).measures[report.primary]))
     if main:
         tiles.append(("gained over the control", main.gain))
         tiles.append(("of the gap closed", main.share))
