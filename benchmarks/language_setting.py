@@ -34,7 +34,7 @@ class Language:
     layers: int = 4
     prompt: int = 32
     new: int = 96
-    batch: int = 8
+    batch: int = 4
 
     def model(self, width: int, seed: int) -> TappedModel:
         """One of the two, freshly drawn; nothing ends a response before its time."""

@@ -16,46 +16,25 @@ from typing import Any, final
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from preceptor.errors import DataError, ModelError
-from preceptor.models.causal import bare, language_head
+from preceptor.models.causal import bare, context_length
 from preceptor.models.dry import undisturbed
+from preceptor.models.generated import Generated as Generated
+from preceptor.models.generated import Growing
 from preceptor.models.sampling import Sampling, drawn, uniform
 from preceptor.models.tapped import TappedModel
+from preceptor.types import at_least_float32
 
 Prompt = Sequence[int] | NDArray[np.integer]
 """Token ids before a response."""
 _LEAVING = 0.25
 """Rows that have ended leave the batch once they are this share of it: leaving copies the cache."""
-
-
-@final
-@dataclass(frozen=True)
-class Generated:
-    """Responses as token ids, with what was recorded of each token.
-
-    The log-probabilities are the models' own: at temperature 1, of the whole vocabulary.
-
-    Args:
-        ids: each row's new tokens, the one that ended it included.
-        ended: whether a row came to an end by itself; the others were cut at `max_new` [n].
-        log_q: log-probability of each token to the student; empty where not recorded.
-        log_p: the same to the teacher; empty where it took no part.
-        log_drawn: log-probability of each token in the mixture that it was drawn from; empty
-            where there was no mixture.
-    """
-
-    ids: tuple[NDArray[np.int64], ...]
-    ended: NDArray[np.bool_]
-    log_q: tuple[NDArray[np.float32], ...] = ()
-    log_p: tuple[NDArray[np.float32], ...] = ()
-    log_drawn: tuple[NDArray[np.float32], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 def generate(
@@ -176,35 +155,41 @@ class _Fed:
 
 @final
 class _Reader:
-    """One model and its cache, reading the rows that still grow."""
+    """One model and its cache, reading the rows that still grow.
+
+    The model's own forward pass runs, so that whatever it does to its logits is done, and sharded
+    parameters are gathered.
+    """
 
     def __init__(self, model: TappedModel, fed: _Fed) -> None:
-        module = bare(model.module)
-        self._backbone = getattr(module, module.base_model_prefix)
-        head = language_head(model.module)
-        self._head = head.first(model.vocabulary or len(head.weight)).detached()
-        device = head.weight.device
+        self._model = model
+        base = bare(model.module)
         ids, mask = fed.padded()
-        _check_room(module, ids.shape[1] + fed.max_new)
+        _check_room(base, ids.shape[1] + fed.max_new)
+        device = next(model.module.parameters()).device
         self._next = ids.to(device)
         # Without padding no mask is given: attention then takes its plain causal path.
         self._mask = None if bool(mask.all()) else mask.to(device)
         self._positions = (mask.cumsum(-1) - 1).clamp_(min=0).to(device)
-        self._placed = "position_ids" in inspect.signature(self._backbone.forward).parameters
+        known = inspect.signature(base.forward).parameters
+        self._placed = "position_ids" in known
+        self._fixed = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
         self._cache: Any = None
 
     def logits(self) -> Float[Tensor, "b v"]:
         """Of the next token of each row; reads what was pushed since."""
         placed = {"position_ids": self._positions} if self._placed else {}
-        answer = self._backbone(
+        answer = self._model.module(
             input_ids=self._next,
             attention_mask=self._mask,
             past_key_values=self._cache,
             use_cache=True,
             **placed,
+            **self._fixed,
         )
         self._cache = answer.past_key_values
-        return self._head.logits(answer.last_hidden_state[:, -1])
+        logits = at_least_float32(answer.logits[:, -1])
+        return logits[:, : self._model.vocabulary] if self._model.vocabulary else logits
 
     def push(self, tokens: Int[Tensor, " b"]) -> None:
         """Each row's next token."""
@@ -233,7 +218,7 @@ def _decoded(models: Sequence[TappedModel], fed: _Fed, choose: _Choose) -> Gener
             "only those go on token by token",
             "Use one that was loaded as `causal`.",
         )
-    written = _Written(len(fed.prompts))
+    written = Growing(len(fed.prompts))
     if not fed.prompts:
         return written.result()
     with ExitStack() as stack:
@@ -246,16 +231,17 @@ def _decoded(models: Sequence[TappedModel], fed: _Fed, choose: _Choose) -> Gener
         numbers = uniform(fed.seeds, fed.max_new).to(device)
         rows = torch.arange(len(fed.prompts), device=device)  # Those still in the batch.
         growing = torch.ones_like(rows, dtype=torch.bool)
+        spread = any(isinstance(model.module, FSDPModule) for model in models)
         for step in range(fed.max_new):
             tokens, recorded = choose(readers, numbers[step, rows])
             written.add(rows, growing, tokens, recorded)
             growing = growing & ~torch.isin(tokens, ends)
-            left = int(growing.sum())
-            if not left or step + 1 == fed.max_new:
+            left = growing.sum()
+            if step + 1 == fed.max_new or not _on_any_rank(left, spread):
                 break
             for reader in readers:
                 reader.push(tokens)
-            if left <= (1 - _LEAVING) * len(rows):
+            if 0 < left <= (1 - _LEAVING) * len(rows):
                 kept = growing.nonzero().flatten()
                 rows, growing = rows[kept], growing[kept]
                 for reader in readers:
@@ -263,42 +249,13 @@ def _decoded(models: Sequence[TappedModel], fed: _Fed, choose: _Choose) -> Gener
         return written.result(rows[growing])
 
 
-@final
-class _Written:
-    """The tokens of all rows, step by step, moved off the device once."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._steps: list[tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]] = []
-
-    def add(
-        self, rows: Tensor, growing: Tensor, tokens: Tensor, recorded: dict[str, Tensor]
-    ) -> None:
-        """One step's tokens, of the rows that have not ended."""
-        self._steps.append((rows, growing, tokens, recorded))
-
-    def result(self, cut: Tensor | None = None) -> Generated:
-        """Everything, row by row; `cut` are those that came to no end."""
-        ended = np.ones(self._count, np.bool_)
-        if cut is not None:
-            ended[cut.cpu().numpy()] = False
-        if not self._steps:
-            return Generated((), ended)
-        names = self._steps[0][3]
-        rows = torch.cat([rows[growing] for rows, growing, _, _ in self._steps])
-        order = torch.argsort(rows, stable=True).cpu()
-        counts = torch.bincount(rows, minlength=self._count).tolist()
-
-        def by_row(parts: Sequence[Tensor], dtype: type) -> tuple[NDArray[Any], ...]:
-            kept = [part[step[1]] for part, step in zip(parts, self._steps, strict=True)]
-            flat = torch.cat(kept).cpu()[order]
-            return tuple(part.numpy().astype(dtype) for part in flat.split(counts))
-
-        each = {
-            name: by_row([recorded[name] for _, _, _, recorded in self._steps], np.float32)
-            for name in names
-        }
-        return Generated(by_row([step[2] for step in self._steps], np.int64), ended, **each)
+def _on_any_rank(left: Int[Tensor, ""], spread: bool) -> int:
+    """Rows that still grow; where parameters are spread every rank goes on as long as any does."""
+    if not spread:
+        return int(left)
+    most = left.clone()
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    return int(most)
 
 
 def _chosen(logits: Float[Tensor, "b v"], tokens: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -307,7 +264,7 @@ def _chosen(logits: Float[Tensor, "b v"], tokens: Int[Tensor, " b"]) -> Float[Te
 
 
 def _check_room(module: Any, tokens: int) -> None:
-    room = getattr(module.config.get_text_config(), "max_position_embeddings", None)
+    room = context_length(module)
     if room and tokens > room:
         raise DataError(
             f"the longest prompt and its response come to {tokens} tokens",
