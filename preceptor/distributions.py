@@ -35,8 +35,15 @@ class Head:
 
     def logits(self, hidden: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
         """The logits, in float32 or better; the product itself is taken in the weight's dtype."""
-        raw = torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
-        raw = at_least_float32(raw)
+        return self.finished(self.product(hidden))
+
+    def product(self, hidden: Float[Tensor, "*n d"]) -> Float[Tensor, "*n v"]:
+        """x @ weight.T + bias, in the weight's dtype."""
+        return torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
+
+    def finished(self, product: Float[Tensor, "*n v"]) -> Float[Tensor, "*n v"]:
+        """The logits, scaled and capped; the product itself where there is nothing to do."""
+        raw = at_least_float32(product)
         if self.scale != 1.0:
             raw = raw * self.scale
         return self.cap * torch.tanh(raw / self.cap) if self.cap else raw

@@ -107,6 +107,9 @@ class _Weighed:
     labels: Int[Tensor, " n"]
     weights: Float[Tensor, " n"]
 
+    def begin(self, rows: slice) -> None:
+        del rows
+
     def value(self, logits: Float[Tensor, "c v"], rows: slice) -> Float[Tensor, ""]:
         chosen = logits.gather(-1, self.labels[rows].unsqueeze(-1)).squeeze(-1)
         return (self.weights[rows] * (chosen - logits.logsumexp(dim=-1))).sum()

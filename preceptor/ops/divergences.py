@@ -194,14 +194,40 @@ def adaptive_kl_between_logs(
     """
     with torch.no_grad():
         p = teacher.exp()
-        gaps = (p - student.exp()).abs()
-        mass, order = (p[..., :-1] if rest else p).sort(dim=-1, descending=True, stable=True)
-        inside = mass.cumsum(dim=-1) - mass < head
-        at_head = (gaps.gather(-1, order) * inside).sum(dim=-1)
-        gap = gaps.sum(dim=-1)
-        share = torch.where(gap > 0, at_head / gap.clamp_min(torch.finfo(gap.dtype).tiny), 0.5)
+        share = head_share(p, (p - student.exp()).abs(), head, rest=rest)
     forward, reverse = kl_between_logs(teacher, student), kl_between_logs(student, teacher)
     return share * forward + (1 - share) * reverse
+
+
+_FEW = 256
+"""Bins among which a head is looked for before all are sorted."""
+
+
+def head_share(
+    p: Float[Tensor, "*n b"], gaps: Float[Tensor, "*n b"], head: float, *, rest: bool = False
+) -> Float[Tensor, "*n"]:
+    """The share of the gaps that lies at the head of p; a half where there are no gaps.
+
+    The head is the likeliest bins, up to and with the one at which their mass reaches `head`, the
+    first of equally likely ones first; with `rest` the last bin is never in it.
+    """
+    own = p[..., :-1] if rest else p
+    top, order = own.topk(min(_FEW, own.shape[-1]), dim=-1)
+    inside = top.cumsum(dim=-1) - top < head
+    at_head = (gaps.gather(-1, order) * inside).sum(dim=-1)
+    # Past the few, or where what comes next is as likely as the last, a stable order decides.
+    if top.shape[-1] < own.shape[-1]:
+        last = (inside.sum(dim=-1, keepdim=True) - 1).clamp_min(0)
+        after = (last + 1).clamp_max(top.shape[-1] - 1)
+        open_ = (top.gather(-1, last) == top.gather(-1, after)).squeeze(-1)
+    else:
+        open_ = torch.ones_like(at_head, dtype=torch.bool)
+    if open_.any():
+        mass, order = own[open_].sort(dim=-1, descending=True, stable=True)
+        inside = mass.cumsum(dim=-1) - mass < head
+        at_head[open_] = (gaps[open_].gather(-1, order) * inside).sum(dim=-1)
+    gap = gaps.sum(dim=-1)
+    return torch.where(gap > 0, at_head / gap.clamp_min(torch.finfo(gap.dtype).tiny), 0.5)
 
 
 def mixture_of_logs(

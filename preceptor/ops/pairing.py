@@ -53,10 +53,10 @@ def paired(teacher: Distribution, student: Float[Tensor, "*n v"], temperature: f
         )
     if not isinstance(teacher, TopK):
         p = teacher.log_probs(temperature).detach()
-        _same_classes(p.shape[-1], student.shape[-1])
+        same_classes(p.shape[-1], student.shape[-1])
         return Paired(p, log_probs_of(student, temperature))
     check_temperature(teacher.temperature, temperature)
-    _same_classes(teacher.classes, student.shape[-1])
+    same_classes(teacher.classes, student.shape[-1])
     p = torch.cat([teacher.log_p, teacher.log_tail.unsqueeze(-1)], dim=-1)
     q = _binned(student, teacher.ids, temperature)
     return Paired(at_least_float32(p).detach(), q, rest=True)
@@ -70,7 +70,7 @@ def forward_kl_to(
         both = paired(teacher, student, temperature)
         return kl_between_logs(both.teacher, both.student)
     check_temperature(teacher.temperature, temperature)
-    _same_classes(teacher.classes, student.shape[-1])
+    same_classes(teacher.classes, student.shape[-1])
     chosen = log_probs_at(student, teacher.ids, temperature)
     # What was never drawn adds 0, and not 0 * inf; a position without draws has no cross-entropy.
     counts = teacher.counts.to(chosen.dtype)
@@ -145,7 +145,8 @@ def _with_a_place_for_nobody(
     return work, torch.where(ids >= 0, ids, classes)
 
 
-def _same_classes(teacher: int, student: int) -> None:
+def same_classes(teacher: int, student: int) -> None:
+    """Raise `ModelError` where two distributions are over different numbers of classes."""
     if teacher != student:
         raise ModelError(
             f"the teacher's distribution is over {teacher} classes, the student's over {student}",
