@@ -56,6 +56,8 @@ _UNITS = {
     "error_consistency_bound": "kappa",
     "confidence_correlation": "correlation",
     "bits_per_byte": "bits",
+    "mrr": "fraction",
+    "similarity_correlation": "correlation",
     "token_agreement": "fraction",
     "length": "tokens",
     "ended": "fraction",

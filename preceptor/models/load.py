@@ -5,6 +5,7 @@
     {transformers: google/vit-base-patch16-224}                 # a hub name, a folder, a mapping
     {factory: "my_models:small_net", arguments: {width: 16}}    # my_models.py beside the recipe
     {causal: Qwen/Qwen3-0.6B, dtype: bfloat16}                  # language models: `language.py`
+    {encoder: ./all-MiniLM-L6-v2, pooling: mean}                # of sentences: `encoders.py`
     {folder: runs/digits/student}                               # what `save_model` wrote
 
 Each may say `mean` and `std` (the model's own normalisation), `head` (its linear classifier's
@@ -19,6 +20,7 @@ from typing import Any
 
 from preceptor.errors import ModelError, nearest
 from preceptor.models import zoo
+from preceptor.models.encoders import from_encoder
 from preceptor.models.heads import Sight, sight
 from preceptor.models.hub import Built, from_timm, from_transformers
 from preceptor.models.imports import made
@@ -45,6 +47,7 @@ _OWN = {
         "gradient_checkpointing",
         "arguments",
     },
+    "encoder": {"pretrained", "pooling", "normalise", "dimension", "attention"},
     "folder": {"dtype", "attention", "gradient_checkpointing"},
 }
 
@@ -67,6 +70,8 @@ def load_model(spec: Mapping[str, Any]) -> TappedModel:
         return _from_folder(spec)
     if kind == "causal":
         return from_causal(spec)
+    if kind == "encoder":
+        return from_encoder(spec)
     built = _BUILD[kind](spec)
     model = TappedModel(
         built.module,
@@ -104,7 +109,7 @@ def _kind(spec: Mapping[str, Any]) -> str:
             f"Nearest: {nearest(str(next(iter(spec), '')), _OWN)}.",
         )
     # A language model's pixels need no normalisation, and its head is found.
-    common = {"classes"} if kinds[0] == "causal" else _COMMON
+    common = {"classes"} if kinds[0] in ("causal", "encoder") else _COMMON
     known = {kinds[0]} | _OWN[kinds[0]] | common
     for key in spec:
         if key not in known:
@@ -160,7 +165,7 @@ def _from_folder(spec: Mapping[str, Any]) -> TappedModel:
     saved = {**saved_spec(spec["folder"]), **own}
     _agreed(saved.get("classes", spec.get("classes", 0)), spec)
     model = load_model(saved)
-    if model.causal or isinstance(saved.get("transformers"), str):
+    if model.causal or isinstance(saved.get("transformers", saved.get("encoder")), str):
         return model
     load_weights(model, spec["folder"])
     return model.eval()

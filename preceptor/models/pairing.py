@@ -10,6 +10,7 @@ from torch import Tensor
 from preceptor.errors import ModelError
 from preceptor.models.alike import in_order, similarities
 from preceptor.models.anatomy import Anatomy, Spot, Stage, anatomy, projections
+from preceptor.models.encoders import EMBEDDING, SentenceEncoder
 from preceptor.models.shapes import visits
 from preceptor.models.tapped import TappedModel
 from preceptor.types import Inputs, map_tensors
@@ -108,6 +109,8 @@ def describe(
 
 
 def _embedding(model: TappedModel, who: str) -> str:
+    if isinstance(model.module, SentenceEncoder):
+        return EMBEDDING
     if not model.has_head():
         raise ModelError(
             f"the {who}'s embedding was to be compared",

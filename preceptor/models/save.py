@@ -18,6 +18,7 @@ from torch import nn
 
 from preceptor.errors import ModelError, StorageError
 from preceptor.files import flush, storage
+from preceptor.models.encoders import SentenceEncoder, encoder_card, write_encoder
 from preceptor.models.grafts import Grafted
 from preceptor.models.hub import quiet
 from preceptor.models.language import ADAPTERS, language_card, write_language_model
@@ -35,7 +36,8 @@ def save_model(
     Args:
         model: what is saved.
         folder: where; files of other names stay.
-        tokenizer: of a language model, transformers' own; its files are put beside the weights.
+        tokenizer: of a language model or an encoder, transformers' own; its files are put beside
+            the weights.
         merged: whether a student with adapters is saved as one model, its adapters added to the
             weights (and alone in `adapter/`), or by its adapters alone.
 
@@ -52,6 +54,8 @@ def save_model(
             draft = Path(name)
             if model.causal:
                 write_language_model(model, draft, tokenizer, merged=merged)
+            elif isinstance(model.module, SentenceEncoder):
+                write_encoder(model, draft, tokenizer)
             elif _of_transformers(model.module):
                 with quiet():
                     cast("Any", model.module).save_pretrained(draft)
@@ -97,8 +101,9 @@ def saved_spec(folder: str | Path) -> dict[str, Any]:
         spec["transformers"] = str(folder)
     if "adapters" in spec:
         spec["adapters"] = str(folder / ADAPTERS)
-    elif "causal" in spec:
-        spec["causal"] = str(folder)
+    for kind in ("causal", "encoder"):
+        if kind in spec and "adapters" not in spec:
+            spec[kind] = str(folder)
     return spec
 
 
@@ -140,6 +145,8 @@ def _of_transformers(module: nn.Module) -> bool:
 def _card(model: TappedModel, merged: bool) -> str:
     if model.causal:
         return _as_json(language_card(model, merged=merged))
+    if isinstance(model.module, SentenceEncoder):
+        return _as_json(encoder_card(model))
     spec = {key: value for key, value in model.spec.items() if key != "fresh_head"}
     spec |= {"mean": list(model.mean), "std": list(model.std)}
     if "graft" not in spec:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 from preceptor.data.client import Client
 from preceptor.models.tapped import TappedModel
-from preceptor.recipe.data import TextData
+from preceptor.recipe.data import SentenceData, TextData
 from preceptor.recipe.image_subject import ImageSubject
 from preceptor.recipe.language_teachers import BaseTeacher, ServedTeacher
-from preceptor.recipe.models import AnyModel
+from preceptor.recipe.models import AnyModel, EncoderModel
 from preceptor.recipe.schema import Recipe
+from preceptor.recipe.sentence_subject import SentenceSubject
 from preceptor.recipe.subject import Subject
 from preceptor.recipe.teachers import (
     AnyTeacher,
@@ -51,6 +52,8 @@ def subject(recipe: Recipe) -> Subject:
             for part in stage.objective.parts()
         }
         return TextSubject(said, recipe.student.model, _models(recipe), readers)
+    if isinstance(said, SentenceData):
+        return SentenceSubject(said, recipe, _models(recipe))
     return ImageSubject(said)
 
 
@@ -141,6 +144,8 @@ def offers(said: AnyTeacher) -> Needs:
         return live if said.snapshots.last == 1 else any_temperature
     if isinstance(said, CachedTeacher):
         keep = said.cached.keep
+        if any(isinstance(each.model, EncoderModel) for each in _live(said)):
+            return Needs(teacher_taps=frozenset({"*"}))  # Which layer it is, is known later.
         return (
             Needs(kinds=frozenset({"logits", "probabilities"}))
             if keep is None

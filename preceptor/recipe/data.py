@@ -157,12 +157,46 @@ class TextData(Section):
     test_limit: Count | None = None
 
 
+class SentenceData(Section):
+    """Neighbouring sentences of running text, for encoders.
+
+    Args:
+        kind: sentences.
+        source: "prose", which comes with CPython; a file, folder or pattern of plain text or of
+            records with a column of text, `owner/name` on the Hugging Face hub; or {train: ...,
+            test: ...} with one of these each.
+        columns: which column holds text.
+        documents: what one document of plain text is; no document is split between parts.
+        max_length: the most tokens of a sentence; pairs with longer ones are left out, and counted.
+        tokenizer: a folder, a name on the hub or package:NAME/FOLDER; where not given, that of the
+            models, which must agree.
+        validation: the share of the documents held out for choices.
+        test: the share held out for the final numbers, where the source has no test part.
+        limit: only so many training pairs, for quick runs.
+        test_limit: only so many test pairs.
+    """
+
+    kind: Literal["sentences"]
+    source: str | Splits = "prose"
+    columns: Columns = Columns()
+    documents: Literal["file", "line", "paragraph"] | None = None
+    max_length: Count = 128
+    tokenizer: str | None = None
+    validation: OpenFraction = 0.1
+    test: OpenFraction = 0.1
+    limit: Count | None = None
+    test_limit: Count | None = None
+
+
 def _kind(value: Any) -> str:
     said = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
-    return "text" if said == "text" else "images"
+    return said if said in ("text", "sentences") else "images"
 
 
 AnyData = Annotated[
-    Annotated[Data, Tag("images")] | Annotated[TextData, Tag("text")], Discriminator(_kind)
+    Annotated[Data, Tag("images")]
+    | Annotated[TextData, Tag("text")]
+    | Annotated[SentenceData, Tag("sentences")],
+    Discriminator(_kind),
 ]
-"""Images unless `kind: text` is said."""
+"""Images unless `kind: text` or `kind: sentences` is said."""

@@ -169,7 +169,36 @@ class CausalModel(Model):
         }
 
 
-MODEL_KEYS = ("zoo", "timm", "transformers", "factory", "folder", "causal")
+class EncoderModel(Model):
+    """A sentence encoder of transformers.
+
+    Args:
+        encoder: a hub name, a local folder, package:NAME/FOLDER inside an installed package, or a
+            configuration such as {model_type: bert}.
+        pretrained: whether its weights are read; where not given, if there are any.
+        pooling: "mean" over tokens, or "cls", the first one.
+        normalise: give every embedding length 1.
+        dimension: end in a linear map to so many numbers, the teacher's for instance; no map where
+            not given.
+        attention: the implementation of attention; "eager" for methods that read attention maps.
+    """
+
+    encoder: str | dict[str, Any]
+    pretrained: bool | None = None
+    pooling: Literal["mean", "cls"] = "mean"
+    normalise: bool = True
+    dimension: Count | None = None
+    attention: str | None = None
+
+    _asks: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def brings_weights(self) -> bool:
+        """Whether weights are read: a name's are, unless it is said otherwise."""
+        return isinstance(self.encoder, str) if self.pretrained is None else self.pretrained
+
+
+MODEL_KEYS = ("zoo", "timm", "transformers", "factory", "folder", "causal", "encoder")
 
 AnyModel = Annotated[
     Annotated[ZooModel, Tag("<zoo>")]
@@ -177,7 +206,8 @@ AnyModel = Annotated[
     | Annotated[TransformersModel, Tag("<transformers>")]
     | Annotated[FactoryModel, Tag("<factory>")]
     | Annotated[FolderModel, Tag("<folder>")]
-    | Annotated[CausalModel, Tag("<causal>")],
+    | Annotated[CausalModel, Tag("<causal>")]
+    | Annotated[EncoderModel, Tag("<encoder>")],
     Discriminator(
         which(*MODEL_KEYS),
         custom_error_type="which",

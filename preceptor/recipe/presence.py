@@ -7,7 +7,8 @@ from typing import Any
 from preceptor.data.loading import check_source
 from preceptor.errors import ModelError
 from preceptor.models import zoo
-from preceptor.recipe.models import FolderModel, ZooModel
+from preceptor.models.encoders import located
+from preceptor.recipe.models import EncoderModel, FolderModel, ZooModel
 from preceptor.recipe.schema import Data, FromFolder, Recipe, Splits
 from preceptor.recipe.section import Section
 from preceptor.recipe.teachers import LiveTeacher
@@ -18,6 +19,8 @@ def require_present(recipe: Recipe) -> None:
     for section in _sections(recipe):
         if isinstance(section, ZooModel):
             zoo.find(section.zoo)
+        elif isinstance(section, EncoderModel):
+            located(section.encoder)
         elif isinstance(section, FolderModel | FromFolder):
             _require_folder(section.folder)
         elif isinstance(section, LiveTeacher) and section.load is not None:

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from preceptor.data.source import Source
 from preceptor.evaluate.results import Losses, SeedResult
 from preceptor.models.tapped import TappedModel
+from preceptor.objectives.base import Objective
+from preceptor.objectives.ce import CE
+from preceptor.objectives.label_smoothing import LabelSmoothing
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.schema import Stage, Student
 from preceptor.teachers.base import Teacher
@@ -91,6 +94,10 @@ class Subject(ABC):
     @abstractmethod
     def unlabelled(self, stage: Stage, plan: Plan, seed: int) -> int:
         """How many examples the student sees in a stage without their label."""
+
+    def untaught(self, arm: str, smoothing: float) -> Objective[Any]:
+        """What an arm without a teacher learns by: labels, or smoothed ones."""
+        return LabelSmoothing(amount=smoothing) if arm == "smoothing" else CE()
 
     @abstractmethod
     def cached(self, folder: Path, teacher: Teacher, said: Any) -> Teacher:

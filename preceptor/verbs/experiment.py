@@ -9,13 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from preceptor.data.source import Source
 from preceptor.models.tapped import TappedModel
-from preceptor.objectives.base import Objective
-from preceptor.objectives.ce import CE
-from preceptor.objectives.label_smoothing import LabelSmoothing
 from preceptor.recipe import build
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.schema import STUDENT, Recipe, Stage
@@ -134,7 +131,7 @@ class Experiment:
         assert plan is not None
         seed = _teacher_seed(name)
         stretch = Stretch(
-            CE(),
+            self.subject.untaught("control", self.recipe.control.smoothing),
             plan,
             lambda *_: self.subject.teacher_source(said.model, plan, seed),
             _nobody,
@@ -233,9 +230,7 @@ class Experiment:
 
     def plain(self, arm: str, seed: int, lr: float | None = None, member: int = 0) -> Cell:
         """An arm without a teacher: the control, label smoothing, or the longer run."""
-        objective: Objective[Any] = CE()
-        if arm == "smoothing":
-            objective = LabelSmoothing(amount=self.recipe.control.smoothing)
+        objective = self.subject.untaught(arm, self.recipe.control.smoothing)
         steps = sum(
             steps_of(stage.plan, self.subject.source(stage, stage.plan, seed))
             for stage in self.recipe.stages

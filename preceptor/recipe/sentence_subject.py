@@ -1,0 +1,301 @@
+"""Sentences as a recipe's subject: see `recipe.subject`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from preceptor.data.prose import python_topics
+from preceptor.data.reading import read_rows
+from preceptor.data.rows import Rows
+from preceptor.data.sentences import SentenceSet, SentenceSource, distinct, neighbours
+from preceptor.data.splitting import split_rows
+from preceptor.data.tokenizers import load_tokenizer
+from preceptor.errors import DataError, ModelError, RecipeError, TeacherFailure
+from preceptor.evaluate.results import Losses, SeedResult
+from preceptor.evaluate.retrieval import Embeddings, retrieval_scores
+from preceptor.models.encoders import EMBEDDING, located
+from preceptor.models.load import load_model, save_model
+from preceptor.models.tapped import TappedModel
+from preceptor.objectives.base import Objective
+from preceptor.objectives.nt_xent import NTXent
+from preceptor.recipe.data import SentenceData, Splits
+from preceptor.recipe.models import AnyModel, EncoderModel, FolderModel
+from preceptor.recipe.schema import Recipe, Stage, Student
+from preceptor.recipe.stores import teacher_hash
+from preceptor.recipe.subject import Answers, Subject, Taught
+from preceptor.recipe.texts import DATA_SEED
+from preceptor.teachers.base import Teacher
+from preceptor.teachers.cached_embeddings import CachedEmbeddings
+from preceptor.teachers.live import Live
+from preceptor.teachers.store import Store
+from preceptor.teachers.writing import write_store
+from preceptor.train.plan import Plan
+from preceptor.train.processes import main_process_first
+
+EVALUATION_BATCH = 64
+
+_ENOUGH = 64
+"""With fewer pairs, chance could explain what a fair teacher finds."""
+
+_BY_CHANCE = 4
+"""Whoever guesses finds more of any number of neighbours once in three hundred times."""
+
+
+@final
+class SentenceSubject(Subject):
+    """Neighbouring sentences, as one tokenizer reads them."""
+
+    primary = "accuracy"
+
+    def __init__(self, said: SentenceData, recipe: Recipe, models: Sequence[AnyModel]) -> None:
+        """`models` are those of all live teachers."""
+        self.said = said
+        self.contrast = _contrast(recipe)
+        for arm in recipe.control.arms:
+            self.untaught(arm, recipe.control.smoothing)
+        self.tokenizer = _tokenizer(said, (recipe.student.model, *models))
+        parts = dict(zip(("train", "validation", "test"), _parts(said), strict=True))
+        limits = {"train": said.limit, "test": said.test_limit}
+        self.parts: dict[str, SentenceSet] = {}
+        seen: set[str] = set()
+        # What is held out first: a sentence that stands in two documents is never trained on.
+        for name in reversed(parts):
+            found = tuple(distinct(neighbours(parts[name]), seen))[: limits.get(name)]
+            self.parts[name] = SentenceSet(found, self.tokenizer, said.max_length, name=name)
+        self.num_examples = 2 * len(self.parts["train"])
+        self.num_classes = self.model(recipe.student.model, 0).spec["classes"]
+        self._beside: dict[str, tuple[Teacher, Embeddings]] = {}
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The test pairs' numbers."""
+        return np.arange(len(self.parts["test"]))
+
+    def describe(self) -> str:
+        """Sizes of the three parts, and what was left out."""
+        sizes = ", ".join(f"{len(self.parts[name])} {name}" for name in reversed(self.parts))
+        out = sum(part.left_out for part in self.parts.values())
+        longer = f", {out} with a sentence of more than {self.said.max_length} tokens left out"
+        return f"pairs of sentences: {sizes}{longer if out else ''}"
+
+    def untaught(self, arm: str, smoothing: float) -> Objective[Any]:
+        """The student's own contrast between neighbours and others."""
+        del smoothing
+        if arm == "smoothing":
+            raise RecipeError(
+                "control.arms: smoothing, of sentences",
+                "label smoothing spreads a target over classes, and sentences have none",
+                "Write control: {arms: [control, longer]}.",
+            )
+        return self.contrast
+
+    def model(self, said: AnyModel, seed: int) -> TappedModel:
+        """An encoder with a vector for every token."""
+        if not isinstance(said, EncoderModel | FolderModel):
+            kind = next(iter(type(said).model_fields))
+            raise ModelError(
+                f"a {kind} model was asked to embed sentences",
+                "sentences are read by encoders",
+                "Write model: {encoder: NAME}, or {folder: ...} of one that a run saved.",
+            )
+        spec: dict[str, Any] = said.said()
+        if isinstance(said, EncoderModel) and isinstance(said.encoder, dict):
+            spec["encoder"] = {"vocab_size": len(self.tokenizer), **said.encoder}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return load_model(spec)
+
+    def loaded(self, said: AnyModel, place: str) -> TappedModel:
+        """From a folder that a run saved."""
+        del said
+        return load_model({"folder": place})
+
+    def saved(self, folder: Path) -> TappedModel:
+        """As it was saved."""
+        return load_model({"folder": str(folder)})
+
+    def save(self, model: TappedModel, folder: Path) -> None:
+        """A folder that transformers and sentence-transformers load, with the tokenizer."""
+        save_model(model, folder, self.tokenizer)
+
+    def student(self, said: Student, seed: int) -> TappedModel:
+        """Random, pretrained, or from a folder."""
+        if said.start == "random":
+            return self.model(said.model, seed)
+        return self.loaded(said.model, said.start.folder)
+
+    def source(
+        self, stage: Stage, plan: Plan, seed: int, taught: Taught | None = None
+    ) -> SentenceSource:
+        """Pairs of neighbours."""
+        del stage, taught
+        return self._source(plan, seed, self.num_classes)
+
+    def plain_source(self, plan: Plan, seed: int) -> SentenceSource:
+        """The same pairs."""
+        return self._source(plan, seed, self.num_classes)
+
+    def teacher_source(self, said: AnyModel, plan: Plan, seed: int) -> SentenceSource:
+        """The same pairs, for whoever has embeddings of another width."""
+        return self._source(plan, seed, self.model(said, 0).spec["classes"])
+
+    def _source(self, plan: Plan, seed: int, width: int) -> SentenceSource:
+        return SentenceSource(self.parts["train"], batch=plan.batch, width=width, seed=seed)
+
+    def unlabelled(self, stage: Stage, plan: Plan, seed: int) -> int:
+        """None: every sentence is read by all arms."""
+        del stage, plan, seed
+        return 0
+
+    def cached(self, folder: Path, teacher: Teacher, said: Any) -> Teacher:
+        """The teacher's embedding of every training sentence, written where it is not yet."""
+        del said
+        sentences = self.parts["train"]
+        names = teacher_hash(teacher), sentences.fingerprint
+        every = np.arange(len(sentences))
+        batches = (
+            sentences.batch(every[start : start + EVALUATION_BATCH])
+            for start in range(0, len(every), EVALUATION_BATCH)
+        )
+        with main_process_first() as main:
+            if main:
+                write_store(folder, teacher, batches, teacher_hash=names[0], data_hash=names[1])
+        store = Store.open(folder)
+        store.expect(teacher=names[0], data=names[1])
+        return CachedEmbeddings(store, EMBEDDING)
+
+    def check_teacher(self, teacher: Teacher) -> None:
+        """It finds neighbours more often than by chance, among held-out sentences.
+
+        Where they are too few to tell anything, training ones stand beside them.
+        """
+        each = [self._embeddings(teacher, "validation", None)]
+        if len(self.parts["validation"]) < _ENOUGH:
+            each.append(self._embeddings(teacher, "train", None, most=_ENOUGH))
+        first, second = (np.concatenate(sides) for sides in zip(*each, strict=True))
+        right = int(retrieval_scores((first, second))["accuracy"].sum())
+        if right <= _BY_CHANCE:
+            raise TeacherFailure(
+                f"the teacher finds {right} of {len(first)} sentences' neighbours",
+                "guessing finds about one",
+                "Check its weights, its pooling and its tokenizer.",
+            )
+
+    def answers(
+        self,
+        model: TappedModel | Teacher,
+        part: str,
+        device: torch.device,
+        beside: Callable[[], Teacher | None],
+    ) -> Answers:
+        """One number a pair and measure."""
+        own, other = self._embeddings(model, part, device), beside()
+        master = None if other is None or other is model else self._of_teacher(other, part)
+        found = retrieval_scores(own, master)
+        return {name: torch.from_numpy(numbers) for name, numbers in found.items()}
+
+    def quality(self, answers: Answers) -> float:
+        """The accuracy."""
+        return float(answers["accuracy"].mean())
+
+    def seed_result(
+        self,
+        seed: int,
+        answers: Mapping[str, Answers],
+        steps: int,
+        seconds: float,
+        losses: Losses | None = None,
+    ) -> SeedResult:
+        """Measures of the test pairs."""
+        items = {name: numbers.numpy() for name, numbers in answers["test"].items()}
+        return SeedResult(seed, None, steps, seconds, losses=losses, items=items)
+
+    def example(self) -> Any:
+        """One test sentence."""
+        return self.parts["test"].batch(np.arange(1)).rows(0, 1).inputs
+
+    def _of_teacher(self, teacher: Teacher, part: str) -> Embeddings:
+        """Asked once: a fixed teacher stands beside every arm."""
+        held = self._beside.get(part)
+        if held is None or held[0] is not teacher:
+            held = self._beside[part] = teacher, self._embeddings(teacher, part, None)
+        return held[1]
+
+    @torch.no_grad()
+    def _embeddings(
+        self,
+        model: TappedModel | Teacher,
+        part: str,
+        device: torch.device | None,
+        most: int | None = None,
+    ) -> Embeddings:
+        sentences = self.parts[part]
+        count = min(len(sentences), most or len(sentences))
+        encoder = model.model if isinstance(model, Live) else model
+        if not isinstance(encoder, TappedModel):
+            raise TeacherFailure(
+                f"the teacher {type(model).__name__} was asked for embeddings of sentences",
+                "only one live encoder has any",
+                "Write teacher: {model: {encoder: NAME}}.",
+            )
+        if device is not None:
+            encoder.to(device)
+        encoder.eval()
+        here = next(encoder.parameters()).device
+        each: list[Tensor] = []
+        for start in range(0, count, EVALUATION_BATCH):
+            pairs = np.arange(start, min(start + EVALUATION_BATCH, count))
+            each.append(encoder(sentences.batch(pairs).to(here).inputs).logits.float().cpu())
+        every = torch.cat(each).numpy()
+        return every[::2], every[1::2]
+
+
+def _contrast(recipe: Recipe) -> NTXent:
+    """The contrast that the student's own arm mixes in, so that the control has the same."""
+    parts = [part.part for stage in recipe.stages for part in stage.objective.parts()]
+    return next((part for part in parts if isinstance(part, NTXent)), NTXent())
+
+
+def _tokenizer(said: SentenceData, models: Sequence[AnyModel]) -> Any:
+    """The data's, or a model's own, which all models that have one must share."""
+    named = [
+        model.encoder if isinstance(model, EncoderModel) else model.folder
+        for model in models
+        if isinstance(model, EncoderModel | FolderModel)
+    ]
+    own = [source for source in named if isinstance(source, str)]
+    sources = [said.tokenizer, *own] if said.tokenizer is not None else own
+    if not sources:
+        raise DataError(
+            "no encoder of the recipe brings a tokenizer",
+            "somebody must say which text becomes which ids",
+            "Add data.tokenizer: a folder, a hub name, or package:NAME/FOLDER.",
+        )
+    loaded = {source: load_tokenizer(located(source)) for source in dict.fromkeys(sources)}
+    first, *others = loaded.items()
+    for source, other in others:
+        if other.get_vocab() != first[1].get_vocab():
+            raise DataError(
+                f"the tokenizers of {first[0]} and {source} differ",
+                "student and teacher read one batch of ids",
+                "Use encoders of one tokenizer, or a student made from a configuration.",
+            )
+    return first[1]
+
+
+def _parts(said: SentenceData) -> tuple[Rows, Rows, Rows]:
+    """Whole passages for training, for choices and for the final numbers."""
+    if isinstance(said.source, Splits):
+        train, test = _read(said, said.source.train), _read(said, said.source.test)
+        rest, held, _ = split_rows(train, validation=said.validation, test=0.0, seed=DATA_SEED)
+        return rest, held, test
+    rows = python_topics() if said.source == "prose" else _read(said, said.source)
+    return split_rows(rows, validation=said.validation, test=said.test, seed=DATA_SEED)
+
+
+def _read(said: SentenceData, source: str) -> Rows:
+    return read_rows(source, columns=said.columns, documents=said.documents)
