@@ -153,7 +153,12 @@ class _Gradients(NamedTuple):
             return
         for start in range(0, len(weight), _PART):
             part = slice(start, start + _PART)
-            self.weight[part] += slope[:, part].T @ own
+            if own.is_cuda:
+                self.weight[part] += slope[:, part].T @ own
+            else:
+                # Many short slices, each rounded to bfloat16, would add up to a coarser sum.
+                wide = self.weight.dtype
+                self.weight[part].addmm_(slope[:, part].to(wide).T, own.to(wide))
 
 
 def _room(tensor: Tensor | None, wanted: bool) -> Tensor | None:
