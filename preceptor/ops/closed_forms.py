@@ -147,7 +147,7 @@ class _Both:
         else:
             held = teacher.log_probs(self.temperature)
         same_classes(held.shape[-1], self.sides.student.shape[-1])
-        return held
+        return held.to(self.log_q.dtype)  # a stored teacher may be narrower than the student
 
     @cached_property
     def q(self) -> Tensor:
@@ -236,7 +236,8 @@ def _adaptive_kl(both: _Both, head: float, gradient: bool) -> Slope:
     share = head_share(both.p, (both.p - both.q).abs_(), head).unsqueeze(-1)
     forward = _forward_kl(both, gradient)
     backward, through = _reverse_kl(both, 0.0)
-    values = torch.lerp(backward, forward.values, share.squeeze(-1))
+    of_forward = share.squeeze(-1)  # Not a lerp, in which an infinite side becomes NaN.
+    values = of_forward * forward.values + (1 - of_forward) * backward
     if forward.slope is None:
         return Slope(values, None)
     return Slope(values, torch.lerp(_centred(both, through()), forward.slope, share))

@@ -243,6 +243,35 @@ def test_half_precision_is_read_in_float32() -> None:
         assert found[1].dtype == torch.float32
 
 
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        (torch.float64, torch.float32),
+        (torch.float32, torch.float64),
+        (torch.float64, torch.float16),
+    ],
+)
+def test_the_sides_may_have_other_precisions(
+    kind: Any, student: torch.dtype, teacher: torch.dtype
+) -> None:
+    form = ClosedForm(kind, 2.0, 0.3)
+    own, theirs = normal(ROWS, CLASSES).to(student), normal(ROWS, CLASSES, seed=1).to(teacher)
+    values, grad = of(form, own, Dense(theirs))
+    assert values.dtype == grad.dtype == student
+    expected, slope = by_autograd(lambda z: plain(form, theirs.double(), z), own.double())
+    torch.testing.assert_close(values.double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(grad.double(), slope, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["reverse_kl", "adaptive_kl"])
+def test_mass_where_the_teacher_has_none_is_infinite_and_not_nan(kind: Any) -> None:
+    teacher = normal(ROWS, CLASSES)
+    teacher[:, ::3] = -torch.inf
+    values, _ = of(ClosedForm(kind), normal(ROWS, CLASSES, seed=1), Dense(teacher))
+    assert (values == torch.inf).all()
+
+
 def test_no_positions_are_no_numbers() -> None:
     nothing = torch.zeros(0, CLASSES)
     for kind in PLAIN:
@@ -273,3 +302,13 @@ def test_another_number_of_classes_is_refused() -> None:
     student = normal(ROWS, CLASSES)
     with pytest.raises(ModelError, match="over 39 classes"):
         of(ClosedForm("forward_kl"), student, Dense(student[:, 1:]))
+
+
+def test_sides_of_different_precision_are_read_in_the_students() -> None:
+    student, teacher = normal(ROWS, CLASSES), normal(ROWS, CLASSES, seed=1).float()
+    for kind in PLAIN:
+        found = of(ClosedForm(kind), student, Dense(teacher))
+        assert found[1].dtype == torch.float64
+        torch.testing.assert_close(
+            found, of(ClosedForm(kind), student, Dense(teacher.double())), rtol=1e-5, atol=1e-6
+        )
