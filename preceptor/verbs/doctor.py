@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from preceptor.data.text import TextSet
+from preceptor.models.causal import language_head
 from preceptor.models.tapped import TappedModel
 from preceptor.ops.projection import projected, slice_length
 from preceptor.recipe.text_subject import TextSubject
@@ -69,7 +70,10 @@ def _ended(texts: TextSet, rows: Any) -> int:
 def _sizes(model: TappedModel, who: str) -> list[str]:
     moving = [p for p in model.parameters() if p.requires_grad]
     held = sum(p.numel() * p.element_size() for p in model.parameters())
+    rows = len(language_head(model.module).weight)
     line = f"{who}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
+    if model.vocabulary and model.vocabulary < rows:
+        line += f", {rows - model.vocabulary:,} of {rows:,} head rows set aside"
     line += f", weights {_mib(held)}"
     if who == "student":
         grown = sum(p.numel() * p.element_size() for p in moving)

@@ -100,6 +100,8 @@ def _teacher(
         device = torch.device("cpu")
         own = {part: subject.answers(fixed, part, device, lambda: None) for part in PARTS}
         one = subject.seed_result(TEACHER_SEED, own, steps, seconds)
+        if one.logits is None and subject.primary not in one.items:
+            return None, None  # Several models together predict tokens and write no answer.
         members = [subject.runnable(model) for model in _modules(fixed)]
         costs = [model_cost(member, example) for member in members]
         cost = ModelCost(

@@ -66,3 +66,12 @@ def test_rows_that_were_dropped_are_counted_and_the_first_is_named(
     words = _deep(source, live, folder, max_length=7, truncate="drop")
     assert "training rows are longer than 7 tokens and were dropped" in words
     assert "sums.jsonl:" in words
+
+
+def test_padded_rows_of_a_head_are_set_aside_and_counted(pair: tuple[Path, Path]) -> None:
+    source, folder = pair
+    recipe = written_recipe(source, teacher={"model": {"folder": str(folder)}})
+    recipe["data"]["tokenizer"] = str(folder)
+    recipe["student"]["model"]["causal"]["vocab_size"] = 32
+    words = check(recipe_of(recipe), deep=True)
+    assert "of 32 head rows set aside" in words

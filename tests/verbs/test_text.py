@@ -240,3 +240,12 @@ def test_a_method_whose_text_nobody_writes_is_refused_before_anything_runs(tmp_p
         recipe["stages"][0]["objective"] = objective
         with pytest.raises(PreceptorError, match=words):
             check(recipe_of(recipe))
+
+
+def test_an_ensemble_that_writes_no_answer_teaches_and_is_no_arm(tmp_path: Path) -> None:
+    recipe = written_recipe(sums(tmp_path / "sums.jsonl"), control={"arms": ["control"]})
+    member = recipe["teacher"]
+    recipe["teacher"] = {"ensemble": {"members": [member, member], "weights": "confidence"}}
+    report = ran(recipe, tmp_path / "run")
+    assert {arm.name for arm in report.arms} == {"distilled", "control"}
+    assert isinstance(report.arm("distilled").measures["token_agreement"], Value)
