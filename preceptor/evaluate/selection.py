@@ -18,6 +18,7 @@ _PARTS = {
         "kl_model_teacher",
         "js",
         "confidence_correlation",
+        "similarity_correlation",
     ),
     "cost": ("parameters", "bytes", "flops", "latency_p50", "latency_p95", "steps", "seconds"),
 }
