@@ -84,7 +84,7 @@ def tiny(preset: str, folder: Path, own: dict[str, str], chat: bool = False) -> 
     whole["seed"]["count"] = 1
     whole["data"]["source"] = str(rows(folder / ("chat.jsonl" if chat else "rows.jsonl")))
     whole["data"] |= {"max_length": 160, "validation": 0.1, "test": 0.1}
-    whole["threads"] = 1
+    whole |= {"threads": 1, "evaluate": ["accuracy", "fidelity"]}
     if whole["data"]["verify"]:
         whole["data"]["verify"]["most"] = 8
     (stage,) = whole["stages"]
