@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import final
 
 import pytest
+import torch
 
 from preceptor.data.source import Source
 from preceptor.models.sampling import Sampling
@@ -18,12 +20,20 @@ from preceptor.synthesis.pairs import Pairs
 from preceptor.synthesis.policy import PolicyRollouts
 from preceptor.synthesis.rollouts import Rollouts
 from preceptor.synthesis.writers import Local, Mixed
+from preceptor.teachers.base import Teacher
 from preceptor.teachers.live import Live
+from preceptor.teachers.routed import Routed
+from preceptor.teachers.tokens.cached import CachedTokens
+from preceptor.teachers.tokens.capture import write_tokens
+from preceptor.teachers.tokens.codecs import TopKCodec
+from preceptor.teachers.tokens.manifest import Identity
+from preceptor.teachers.tokens.store import TokenStore
 from preceptor.train.checkpoint import resume, save
 from preceptor.train.fit import Losses, run
 from preceptor.train.plan import OptimizerPlan, Plan
 from preceptor.train.training import Training
-from tests.synthesis.small import ends, model, source
+from preceptor.types import Batch, Dense, Needs, Signal
+from tests.synthesis.small import ends, model, source, texts
 
 Made = Callable[[TappedModel], tuple[Objective, Source]]
 
@@ -49,7 +59,9 @@ def pairs(student: TappedModel) -> tuple[Objective, Source]:
     return DistiLLM2(), Pairs(source(), Local(student, Sampling(5), ends()))
 
 
-def begun(made: Made, accumulate: int = 1, steps: int = 6) -> Training:
+def begun(
+    made: Made, accumulate: int = 1, steps: int = 6, teacher: Teacher | None = None
+) -> Training:
     student = model(1)
     objective, stream = made(student)
     plan = Plan(
@@ -58,7 +70,7 @@ def begun(made: Made, accumulate: int = 1, steps: int = 6) -> Training:
         accumulate=accumulate,
         optimizer=OptimizerPlan(name="sgd", lr=0.05),
     )
-    return Training(student, Live(model(2)), objective, stream, plan)
+    return Training(student, teacher or Live(model(2)), objective, stream, plan)
 
 
 def totals(losses: list[Losses]) -> list[float]:
@@ -86,3 +98,48 @@ def test_a_stopped_run_goes_on_with_the_same_losses(made: Made, tmp_path: Path) 
     again = begun(made)
     assert resume(again, tmp_path) == ()
     assert totals(list(run(again))) == whole[3:]
+
+
+@final
+class Apart(Teacher):
+    """Rows of the data to one model, what was written meanwhile to another, each by hand."""
+
+    def __init__(self, of_rows: Live, of_writing: Live) -> None:
+        self.both = of_rows, of_writing
+
+    def offers(self) -> Needs:
+        return Needs(kinds=frozenset({"probabilities"}))
+
+    def signal(self, batch: Batch) -> Signal:
+        old, new = (each.signal(batch).whole.log_probs(1.0) for each in self.both)
+        is_row = (batch.extra["row"] >= 0).unsqueeze(-1)
+        return Signal(Dense(torch.where(is_row, old, new)))
+
+
+@pytest.mark.parametrize("made", [gkd, pairs])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_cache_and_a_live_teacher_each_answer_for_their_own_text(
+    made: Made, accumulate: int, tmp_path: Path
+) -> None:
+    rows, size = source().texts, texts().vocabulary
+    write_tokens(
+        tmp_path,
+        Live(model(2)),
+        rows.batches(5),
+        identity=Identity("teacher", "tokenizer", "template", rows.fingerprint, size),
+        codec=TopKCodec(k=size, levels=65_535),
+    )
+    cache = CachedTokens(TokenStore.open(tmp_path))
+    # Two teachers that disagree, so that a text that went to the wrong one is seen.
+    found: list[list[torch.Tensor]] = []
+    for teacher in (Routed(cache, Live(model(3))), Apart(Live(model(2)), Live(model(3)))):
+        training = begun(made, accumulate, steps=4, teacher=teacher)
+        losses = list(run(training))
+        assert len(losses) == 4
+        found.append([p.detach() for p in training.students()[0].module.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-5)
+    alone = begun(made, accumulate, steps=4, teacher=Live(model(2)))
+    assert len(list(run(alone))) == 4
+    others = [p.detach() for p in alone.students()[0].module.parameters()]
+    assert any((a - b).abs().max() > 1e-3 for a, b in zip(found[0], others, strict=True))

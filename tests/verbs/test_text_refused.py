@@ -2,6 +2,7 @@
 already stays."""
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from preceptor.cli import app
+from preceptor.data.tokenizers import character_tokenizer
+from preceptor.models.load import load_model, save_model
 from tests.verbs.small import contents, written
 from tests.verbs.text import llama, sums, written_recipe
 
@@ -173,3 +176,53 @@ def test_a_mended_recipe_may_go_into_the_folder_where_it_was_refused(tmp_path: P
     file = written(recipe, tmp_path / "mended.yaml")
     run = CliRunner().invoke(app, ["distill", str(file), "--out", str(tmp_path / "wrong")])
     assert run.exit_code == 0, run.output
+
+
+def teacher_folder(folder: Path, alphabet: str, template: str | None = None) -> Path:
+    """A language model over these characters, as an earlier run would have left it."""
+    tokenizer = character_tokenizer([alphabet])
+    if template:
+        tokenizer.chat_template = template
+    model = load_model({"causal": llama(8)["causal"] | {"vocab_size": len(tokenizer)}})
+    save_model(model, folder, tokenizer)
+    return folder
+
+
+def test_as_many_tokens_are_not_the_same_tokens(tmp_path: Path) -> None:
+    """The student's ids are those of "+0123456789=", the teacher's of "*0123456789=".
+
+    Each has 20 tokens.
+    """
+    recipe = written_recipe(sums(tmp_path / "sums.jsonl"))
+    teacher = teacher_folder(tmp_path / "teacher", "*0123456789=")
+    recipe["teacher"] = {"model": {"folder": str(teacher)}}
+    said = refused(recipe, tmp_path)
+    assert "vocabulary of 20 tokens and a teacher's of 20" in said
+    assert "'+' and '*'" in said
+
+
+def test_two_teachers_that_read_text_in_two_ways_are_refused_by_name(tmp_path: Path) -> None:
+    recipe = written_recipe(sums(tmp_path / "sums.jsonl"))
+    folders = [
+        teacher_folder(tmp_path / name, "+0123456789=", f"{name}{{{{ messages[0].content }}}}")
+        for name in ("one", "two")
+    ]
+    members = [{"model": {"folder": str(folder)}} for folder in folders]
+    recipe["teacher"] = {"ensemble": {"members": members}}
+    said = refused(recipe, tmp_path)
+    assert all(str(folder) in said for folder in folders)
+    assert "share tokenizer and template" in said
+
+
+def test_a_server_that_is_down_is_one_sentence_and_nothing_is_trained(tmp_path: Path) -> None:
+    recipe = written_recipe(sums(tmp_path / "sums.jsonl"))
+    with socket.socket() as held:  # Bound and not listening: nobody else answers there either.
+        held.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{held.getsockname()[1]}/v1"
+        recipe["teacher"] = {"served": {"url": url, "model": "any", "top_k": 5, "retries": 0}}
+        file = written(recipe, tmp_path / "wrong.yaml")
+        run = CliRunner().invoke(app, ["distill", str(file), "--out", str(tmp_path / "wrong")])
+    assert run.exit_code == 1, run.output
+    assert f"the server at {url} cannot be reached" in " ".join(run.output.split())
+    assert "Traceback" not in run.output
+    assert not any(contents(tmp_path / "wrong").values())
