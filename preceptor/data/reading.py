@@ -92,7 +92,7 @@ class RowStream:
         if not isinstance(self.source, str | Path):
             yield from ((f"row {i}", record) for i, record in enumerate(self.source))
             return
-        files = _files(str(self.source))
+        files = files_of(str(self.source))
         if files is None:
             yield from _hub(str(self.source), self.split, self.streaming)
             return
@@ -154,8 +154,12 @@ def _numbered(row: Row, number: int) -> Row:
     return row if row.number == number else replace(row, number=number)
 
 
-def _files(source: str) -> list[Path] | None:
-    """The files that a name stands for; None where it can only be a name on the hub."""
+def files_of(source: str) -> list[Path] | None:
+    """The files that a name stands for; None where it can only be a name on the hub.
+
+    Raises:
+        DataError: there are none.
+    """
     path = Path(source)
     if has_magic(source) and not path.exists():
         found = sorted(Path(p) for p in glob(source, recursive=True) if Path(p).is_file())

@@ -190,13 +190,13 @@ class SentenceData(Section):
 
 def _kind(value: Any) -> str:
     said = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
-    return said if said in ("text", "sentences") else "images"
+    return f"<{said}>" if said in ("text", "sentences") else "<images>"
 
 
 AnyData = Annotated[
-    Annotated[Data, Tag("images")]
-    | Annotated[TextData, Tag("text")]
-    | Annotated[SentenceData, Tag("sentences")],
+    Annotated[Data, Tag("<images>")]
+    | Annotated[TextData, Tag("<text>")]
+    | Annotated[SentenceData, Tag("<sentences>")],
     Discriminator(_kind),
 ]
 """Images unless `kind: text` or `kind: sentences` is said."""

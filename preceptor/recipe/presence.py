@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from preceptor.data.loading import check_source
+from preceptor.data.reading import files_of
 from preceptor.errors import ModelError
 from preceptor.models import zoo
 from preceptor.models.encoders import located
+from preceptor.recipe.data import SentenceData, Splits, TextData
 from preceptor.recipe.models import EncoderModel, FolderModel, ZooModel
-from preceptor.recipe.schema import Data, FromFolder, Recipe, Splits
+from preceptor.recipe.schema import Data, FromFolder, Recipe
 from preceptor.recipe.section import Section
 from preceptor.recipe.teachers import LiveTeacher
+from preceptor.recipe.texts import GENERATED
 
 
 def require_present(recipe: Recipe) -> None:
@@ -25,11 +28,18 @@ def require_present(recipe: Recipe) -> None:
             _require_folder(section.folder)
         elif isinstance(section, LiveTeacher) and section.load is not None:
             _require_folder(section.load)
-        elif isinstance(section, Splits):
-            check_source(section.train)
-            check_source(section.test)
-        elif isinstance(section, Data) and isinstance(section.source, str):
-            check_source(section.source)
+        elif isinstance(section, Data | TextData | SentenceData):
+            check = check_source if isinstance(section, Data) else _check_rows
+            both = section.source
+            named = (both.train, both.test) if isinstance(both, Splits) else (both,)
+            for source in named:
+                check(source)
+
+
+def _check_rows(source: str) -> None:
+    """Raise where rows of text are in no file or folder, and are no name on the hub either."""
+    if source not in GENERATED:
+        files_of(source)
 
 
 def _require_folder(name: str) -> None:

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from typing import final
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from preceptor.errors import NeedsError
 from preceptor.teachers.base import Teacher
-from preceptor.types import Batch, Dense, Mixture, Needs, Outputs, Signal
+from preceptor.types import Batch, Dense, Mixture, Needs, Outputs, Projected, Signal
 
 
 @final
@@ -25,7 +27,7 @@ class Peers(Teacher):
     """
 
     def __init__(self) -> None:
-        self._shown: tuple[Dense, ...] = ()
+        self._shown: tuple[Dense | Projected, ...] = ()
 
     def offers(self) -> Needs:
         """Probabilities at any temperature."""
@@ -39,19 +41,22 @@ class Peers(Teacher):
                 "peers learn from one another",
                 "Give at least two students.",
             )
-        self._shown = tuple(Dense(output.logits.detach()) for output in outputs)
+        detached = [output.detached() for output in outputs]
+        self._shown = tuple(
+            each.projection if each.is_projected() else Dense(each.logits) for each in detached
+        )
 
     def signal_for(self, member: int, batch: Batch) -> Signal:
         """The mean of all members but this one."""
-        others = tuple(dense for index, dense in enumerate(self._shown) if index != member)
-        if not others or len(others[0].logits) != len(batch):
-            shown = len(others[0].logits) if others else 0
+        others = tuple(held for index, held in enumerate(self._shown) if index != member)
+        first = _values(others[0]) if others else torch.empty(0, 0)
+        if len(first) != len(batch):
+            shown = len(first)
             raise NeedsError(
                 f"peers were asked about {len(batch)} examples and shown {shown}",
                 "they answer to the batch that they were shown last",
                 "Call `show` with the cohort's outputs for this batch first.",
             )
-        first = others[0].logits
         shape = (len(others), *first.shape[:-1])
         weights = torch.full(shape, 1 / len(others), device=first.device)
         return Signal(Mixture(others, weights))
@@ -63,3 +68,7 @@ class Peers(Teacher):
             "each member of a cohort has other peers",
             "Call `signal_for(member, batch)`, after `show`.",
         )
+
+
+def _values(held: Dense | Projected) -> Float[Tensor, "*n _"]:
+    return held.logits if isinstance(held, Dense) else held.hidden

@@ -7,9 +7,16 @@ from preceptor.recipe.rollouts import (
     DistillmRollouts,
     GkdRollouts,
     MinillmRollouts,
+    SequenceRollouts,
 )
 from preceptor.recipe.schema import STUDENT, Data, Recipe, Stage, TextData
-from preceptor.recipe.teachers import AnyTeacher, CachedTeacher, EnsembleTeacher, kind_of
+from preceptor.recipe.teachers import (
+    AnyTeacher,
+    CachedTeacher,
+    EnsembleTeacher,
+    PastPredictionsTeacher,
+    kind_of,
+)
 from preceptor.types import Needs
 
 
@@ -24,7 +31,7 @@ def _require_fit(recipe: Recipe, place: str) -> None:
         said = stage.teacher or recipe.teacher
         _require_whole(said, recipe)
         _require_kept(index, recipe, place)
-        _require_text(f"{place}stages.{index}.rollouts", stage, recipe)
+        _require_text(f"{place}stages.{index}", said, stage, recipe)
         for part in stage.objective.parts():
             where = f"{place}stages.{index}.objective: {part.name}"
             needs = part.needs()
@@ -45,14 +52,26 @@ def _require_fit(recipe: Recipe, place: str) -> None:
                 )
 
 
-def _require_text(where: str, stage: Stage, recipe: Recipe) -> None:
-    """Raise where somebody is to write and the data is not text."""
-    if stage.rollouts is not None and not isinstance(stage.data or recipe.data, TextData):
-        kind = next(iter(type(stage.rollouts).model_fields))
+def _require_text(where: str, teacher: AnyTeacher, stage: Stage, recipe: Recipe) -> None:
+    """Raise where somebody is to write what is no text, or remembers or reads what is written."""
+    data, said = stage.data or recipe.data, stage.rollouts
+    if said is not None and not isinstance(data, TextData):
         raise RecipeError(
-            f"{where}: {kind} with images",
-            "students and teachers of images write nothing",
+            f"{where}.rollouts: {next(iter(type(said).model_fields))} with {data.kind}",
+            "nobody writes those",
             "Leave `rollouts` out, or name text (data: {kind: text, ...}).",
+        )
+    if isinstance(said, SequenceRollouts) and isinstance(teacher, CachedTeacher):
+        raise RecipeError(
+            f"{where}.rollouts: sequence_kd with a cached teacher",
+            "the cache holds answers to the data's responses, and the teacher writes others",
+            "Name the teacher itself, without `cached`.",
+        )
+    if isinstance(teacher, PastPredictionsTeacher) and not isinstance(data, Data):
+        raise RecipeError(
+            f"{where}: the teacher past_predictions with {data.kind}",
+            "it remembers one distribution for each example, and text has one for each token",
+            "Use an average of the student's weights: teacher: {ema: {}}.",
         )
 
 

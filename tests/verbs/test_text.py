@@ -17,7 +17,7 @@ from preceptor.recipe.load import recipe_of
 from preceptor.verbs.check import check
 from preceptor.verbs.distill import distill
 from tests.verbs.small import contents, ran, written
-from tests.verbs.text import ADAM, sums, written_recipe
+from tests.verbs.text import ADAM, llama, sums, written_recipe
 
 
 def test_a_run_ends_with_a_report_and_a_student_that_transformers_loads(tmp_path: Path) -> None:
@@ -249,3 +249,11 @@ def test_an_ensemble_that_writes_no_answer_teaches_and_is_no_arm(tmp_path: Path)
     report = ran(recipe, tmp_path / "run")
     assert {arm.name for arm in report.arms} == {"distilled", "control"}
     assert isinstance(report.arm("distilled").measures["token_agreement"], Value)
+
+
+def test_students_of_text_teach_one_another(tmp_path: Path) -> None:
+    recipe = written_recipe(sums(tmp_path / "sums.jsonl"), control={"arms": []})
+    recipe["teacher"] = {"peers": {"others": [llama(16)]}}
+    recipe["stages"][0] |= {"objective": [{"ce": {}}, {"dml": {}}]}
+    report = ran(recipe, tmp_path / "run")
+    assert isinstance(report.arm("distilled").measures["token_nll"], Value)

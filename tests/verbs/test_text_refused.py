@@ -129,6 +129,27 @@ WRONG: dict[str, tuple[Change, tuple[str, ...]]] = {
         lambda r: _rolls(r, {"gkd": {"most": 4}}, "distillm2"),
         ("distillm2 counts over 'teacher_written'", "the teacher writes nothing"),
     ),
+    "answers of the teacher and a cache of others": (
+        lambda r: (
+            _rolls(r, {"sequence_kd": {"folder": "written"}}, "ce"),
+            r.update(
+                teacher={"cached": {"teacher": r["teacher"], "folder": "tok", "keep": {"top_k": 3}}}
+            ),
+        ),
+        ("sequence_kd with a cached teacher", "without `cached`"),
+    ),
+    "a memory of examples": (
+        lambda r: r.update(teacher={"past_predictions": {}}),
+        ("past_predictions with text", "one for each token"),
+    ),
+    "a key of images": (
+        lambda r: r["data"].update(labelled=10),
+        ("data.labelled: unknown key", "Known here: kind, source, arguments"),
+    ),
+    "no such file for the test": (
+        lambda r: r["data"].update(source={"train": "sums.jsonl", "test": "no.jsonl"}),
+        ("no.jsonl", "no such file or folder"),
+    ),
     "shares of more than everything": (
         lambda r: _rolls(r, {"gkd": {"most": 4, "share": 0.7, "teacher_share": 0.7}}, "gkd"),
         ("share=0.7 and teacher_share=0.7",),
@@ -149,7 +170,7 @@ WRONG: dict[str, tuple[Change, tuple[str, ...]]] = {
             _images(r, {"zoo": "mlp"}),
             r["stages"][0].update(rollouts={"gkd": {}}),
         ),
-        ("stages.0.rollouts: gkd with images",),
+        ("stages.0.rollouts: gkd with images", "nobody writes those"),
     ),
     "a language model for images": (
         lambda r: _images(r, llama(8)),
