@@ -110,7 +110,10 @@ class Sides:
 
     def evaluate(self, form: ClosedForm, *, gradient: bool) -> Slope:
         """One form's values, and where asked its gradient."""
-        both = self._both.setdefault(form.temperature, _Both(self, form.temperature))
+        if form.temperature not in self._both:
+            both = _Both(self.student, self.teacher, form.temperature, self.finite)
+            self._both[form.temperature] = both
+        both = self._both[form.temperature]
         if form.kind == "cross_entropy":
             assert self.labels is not None
             return _cross_entropy(both, self.labels, gradient)
@@ -126,19 +129,26 @@ class Sides:
         return Slope(values, _centred(both, through()) if gradient else None)
 
 
+@dataclass
 class _Both:
-    """Log-probabilities and probabilities of both sides at one temperature, when first read."""
+    """Log-probabilities and probabilities of both sides at one temperature, when first read.
 
-    def __init__(self, sides: Sides, temperature: float) -> None:
-        self.sides, self.temperature = sides, temperature
+    It does not know its `Sides`: in a circle they would live, and hold memory, until they are
+    looked for.
+    """
+
+    student: Tensor
+    teacher: Distribution | None
+    temperature: float
+    finite: bool
 
     @cached_property
     def log_q(self) -> Tensor:
-        return _log_softmax(self.sides.student, self.temperature)
+        return _log_softmax(self.student, self.temperature)
 
     @cached_property
     def log_p(self) -> Tensor:
-        teacher = self.sides.teacher
+        teacher = self.teacher
         assert teacher is not None
         assert not isinstance(teacher, TopK | Sampled)
         if isinstance(teacher, Dense):
@@ -146,7 +156,7 @@ class _Both:
             held = _log_softmax(teacher.logits, self.temperature)
         else:
             held = teacher.log_probs(self.temperature)
-        same_classes(held.shape[-1], self.sides.student.shape[-1])
+        same_classes(held.shape[-1], self.student.shape[-1])
         return held.to(self.log_q.dtype)  # a stored teacher may be narrower than the student
 
     @cached_property
@@ -161,7 +171,7 @@ class _Both:
     def near(self) -> Tensor:
         """log p - log q, cut where one side is nothing; 0 where both rule a class out."""
         gap = self.log_p - self.log_q
-        if not self.sides.finite:
+        if not self.finite:
             gap.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
         return gap.clamp_(*_FARTHEST)
 
@@ -198,14 +208,14 @@ def _cross_entropy(both: _Both, labels: Tensor, gradient: bool) -> Slope:
 
 def _forward_kl(both: _Both, gradient: bool) -> Slope:
     gap = both.log_p - both.log_q
-    if not both.sides.finite:
+    if not both.finite:
         gap.masked_fill_(both.log_p == -torch.inf, 0.0)
     return Slope(_dot(both.p, gap), both.q - both.p if gradient else None)
 
 
 def _reverse_kl(both: _Both, _: float) -> "_Through":
     gap = both.log_q - both.log_p
-    if not both.sides.finite:
+    if not both.finite:
         gap.masked_fill_(both.log_q == -torch.inf, 0.0)
     return _dot(both.q, gap), lambda: gap
 

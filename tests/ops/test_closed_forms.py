@@ -1,5 +1,7 @@
 """Closed forms against the plain functions and autograd, and against the limits of numbers."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -312,3 +314,17 @@ def test_sides_of_different_precision_are_read_in_the_students() -> None:
         torch.testing.assert_close(
             found, of(ClosedForm(kind), student, Dense(teacher.double())), rtol=1e-5, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_nothing_outlives_its_block_until_it_is_looked_for(kind: Any) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        sides = Sides(normal(ROWS, CLASSES), Dense(normal(ROWS, CLASSES, seed=1)), None)
+        sides.evaluate(ClosedForm(kind), gradient=True)
+        student = weakref.ref(sides.student)
+        del sides
+        assert student() is None
+    finally:
+        gc.enable()
