@@ -19,14 +19,14 @@ from torch import Tensor
 
 from preceptor.distributions import Head, at_least_float32
 
-BUDGET = 1 << 23
-"""Entries c v of one slice, where the caller says nothing; many times as many on a GPU."""
+BUDGET = 1 << 24
+"""Entries c v of one slice, where the caller says nothing: with its teacher's 128 MiB."""
 
 _BLOCK = 1 << 18
-"""Entries r v of one block; many times as many on a GPU."""
+"""Entries r v of one block: a tensor of them is 1 MiB."""
 
-_MANY = 16
-"""What a GPU takes at once, next to a processor."""
+_ON_GPU = {"slice": 8, "block": 64}
+"""How many times as much a GPU takes at once."""
 
 _PART = 8192
 """Classes whose gradient is summed up at once where products are narrower than sums."""
@@ -55,16 +55,16 @@ class Scorer(Protocol):
 
 def slice_length(classes: int, device: torch.device | None = None) -> int:
     """Positions in a slice, where the caller says nothing."""
-    return max(16, min(4096, BUDGET * _times(device) // classes))
+    return max(16, min(4096, BUDGET * _times("slice", device) // classes))
 
 
 def block_length(classes: int, device: torch.device | None = None) -> int:
     """Positions in a block."""
-    return max(1, _BLOCK * _times(device) // classes)
+    return max(1, _BLOCK * _times("block", device) // classes)
 
 
-def _times(device: torch.device | None) -> int:
-    return _MANY if device is not None and device.type == "cuda" else 1
+def _times(what: str, device: torch.device | None) -> int:
+    return _ON_GPU[what] if device is not None and device.type == "cuda" else 1
 
 
 def projected(

@@ -112,7 +112,9 @@ class Share:
     def scored(self, outputs: Outputs) -> Scored:
         """Evaluates all slices; gradients of hidden states and head are taken on the way."""
         shown = outputs.projection
-        hidden = shown.hidden.flatten(0, -2)[self.index]
+        hidden = shown.hidden.flatten(0, -2)
+        if len(self.index) < len(hidden):
+            hidden = hidden[self.index]
         loss = projected(hidden, shown.head, self)
         return Scored(self.terms, self.sums, {self.labels[0]: loss})
 
