@@ -1,0 +1,1 @@
+"""Which teacher, which temperature, which student: told from the student's gradients alone."""
