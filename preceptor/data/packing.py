@@ -55,6 +55,41 @@ def grouped(lengths: NDArray[np.int64], room: int) -> list[list[int]]:
     return groups
 
 
+def packed_alike(
+    batch: Batch,
+    lengths: NDArray[np.int64],
+    teacher_lengths: NDArray[np.int64] | None,
+    *,
+    room: int,
+    rank: int,
+    world: int,
+) -> Batch:
+    """A rank's examples in as many sequences, and as long ones, as on every other rank.
+
+    Args:
+        batch: the rank's own examples.
+        lengths: tokens of the examples of all ranks; example i belongs to rank i modulo `world`.
+        teacher_lengths: the same of what the teacher sees, where that differs.
+        room: tokens of a sequence.
+        rank, world: which rank, of how many.
+    """
+    each = [grouped(lengths[r::world], room) for r in range(world)]
+    groups = each[rank] + [[]] * (max(map(len, each)) - len(each[rank]))
+    theirs = None if teacher_lengths is None else _longest(teacher_lengths, each)
+    return packed(batch, groups, length=_longest(lengths, each), teacher_length=theirs)
+
+
+def _longest(lengths: NDArray[np.int64], each: Sequence[Groups]) -> int:
+    """Tokens of the longest sequence of any rank, rounded up to a multiple of 8."""
+    world = len(each)
+    totals = [
+        int(lengths[rank::world][list(group)].sum())
+        for rank, groups in enumerate(each)
+        for group in groups
+    ]
+    return rounded(max(totals), 8)
+
+
 def packed(
     batch: Batch, groups: Groups, *, length: int | None = None, teacher_length: int | None = None
 ) -> Batch:

@@ -1,6 +1,7 @@
 """Read rows: files of records, plain text, data sets of the hub, anything that can be iterated."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from glob import glob, has_magic
@@ -17,6 +18,8 @@ AnyRows = str | Path | Iterable[Any]
 Placed = Iterator[tuple[str, Any]]
 
 _NAMED = 5
+_HUB_PART = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?@[\w.+:%\[\]-]+")
+"""A name of the hub with one of its parts, or a slice of one: `owner/name@train[:10%]`."""
 
 
 @final
@@ -29,14 +32,15 @@ class RowStream:
             a file of records: `.jsonl` (one a line), `.json` (a list), `.parquet`;
             a file of plain text, `.txt` or `.md` (then `documents` must say what one is);
             a folder of such files, or a pattern of names (`data/*.jsonl`);
-            `owner/name` or `owner/name:configuration` on the Hugging Face hub;
+            `owner/name`, `owner/name:configuration` or `owner/name:configuration@part` on the
+            Hugging Face hub;
             records or rows that can be iterated.
         columns: which columns hold what.
         documents: plain text has one document a "file", a "line" (empty ones are none), or a
             "paragraph" (between empty lines).
         broken: "refuse" rows that cannot be used, or "skip" them; `skipped` lists them then.
         prompts_alone: rows need no response.
-        split: which part of a data set of the hub.
+        split: which part of a data set of the hub, where its name says none.
         streaming: take the hub's rows as they come, without a copy on the disk.
         limit: read so many usable rows at most.
     """
@@ -161,6 +165,8 @@ def files_of(source: str) -> list[Path] | None:
         DataError: there are none.
     """
     path = Path(source)
+    if _HUB_PART.fullmatch(source) and not path.exists():
+        return None
     if has_magic(source) and not path.exists():
         found = sorted(Path(p) for p in glob(source, recursive=True) if Path(p).is_file())
     elif path.is_dir():
@@ -300,6 +306,8 @@ def _other_encoding(file: Path) -> DataError:
 def _hub(name: str, split: str, streaming: bool) -> Placed:
     import datasets  # late: it takes a second
 
+    name, _, part = name.partition("@")
+    split = part or split
     path, _, configuration = name.partition(":")
     try:
         loaded = datasets.load_dataset(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from preceptor.data.collate import rounded
 from preceptor.data.counter import shuffled
-from preceptor.data.packing import grouped, packed
+from preceptor.data.packing import packed_alike
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
 from preceptor.errors import DataError
@@ -115,38 +115,16 @@ class TextSource(Source):
             )
         ids = self.drawn(self._step)
         self._step += 1
+        own, lengths, theirs = ids[rank::world], self.texts.lengths[ids], self.texts.teacher_lengths
+        seen = None if theirs is None else theirs[ids]
         if self._pack is not None:
-            return self._packed(ids, rank, world)
-        theirs = self.texts.teacher_lengths
+            alone = self.texts.batch(own)
+            return packed_alike(alone, lengths, seen, room=self._pack, rank=rank, world=world)
         return self.texts.batch(
-            ids[rank::world],
-            length=rounded(int(self.texts.lengths[ids].max()), 8),
-            teacher_length=None if theirs is None else rounded(int(theirs[ids].max()), 8),
+            own,
+            length=rounded(int(lengths.max()), 8),
+            teacher_length=None if seen is None else rounded(int(seen.max()), 8),
         )
-
-    def _packed(self, ids: NDArray[np.int64], rank: int, world: int) -> Batch:
-        """The rank's examples packed; as many sequences, and as long ones, as on every rank."""
-        assert self._pack is not None
-        each = [grouped(self.texts.lengths[ids[r::world]], self._pack) for r in range(world)]
-        theirs = self.texts.teacher_lengths
-        groups = each[rank] + [[]] * (max(map(len, each)) - len(each[rank]))
-        return packed(
-            self.texts.batch(ids[rank::world]),
-            groups,
-            length=self._longest(self.texts.lengths, ids, each),
-            teacher_length=None if theirs is None else self._longest(theirs, ids, each),
-        )
-
-    def _longest(
-        self, lengths: NDArray[np.int64], ids: NDArray[np.int64], each: list[list[list[int]]]
-    ) -> int:
-        """Tokens of the longest sequence of any rank."""
-        totals = [
-            int(lengths[ids[rank :: len(each)][group]].sum())
-            for rank, groups in enumerate(each)
-            for group in groups
-        ]
-        return rounded(max(totals), 8)
 
     def sample(self, count: int = 2) -> Batch:
         """The first examples with something scored; the stream stays in place."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from preceptor.data.chat import Rendering
 from preceptor.data.collate import Example, collated, rounded
 from preceptor.data.counter import shuffled
+from preceptor.data.packing import packed_alike
 from preceptor.data.rows import Row
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
@@ -60,9 +61,11 @@ class TextStream(Source):
         steps_per_epoch: how many steps are called an epoch, since nobody knows the rows' number.
         block: rows that are read and shuffled together.
         seed: decides the orders.
+        pack: tokens of a sequence into which several examples are packed, or None for one example
+            a sequence. The examples of a step are the same either way.
 
     Raises:
-        DataError: the rows can be read only once.
+        DataError: the rows can be read only once; an example may not fit into a sequence.
     """
 
     def __init__(
@@ -75,7 +78,14 @@ class TextStream(Source):
         steps_per_epoch: int,
         block: int = 1024,
         seed: int = 0,
+        pack: int | None = None,
     ) -> None:
+        if pack is not None and pack < rendering.max_length:
+            raise DataError(
+                f"examples of up to {rendering.max_length} tokens",
+                f"they are packed into sequences of {pack}",
+                "Pack into longer sequences, or lower max_length.",
+            )
         if isinstance(rows, Iterator):
             raise DataError(
                 "the rows of a stream are an iterator",
@@ -83,7 +93,7 @@ class TextStream(Source):
                 "Give what can be iterated from its beginning: a RowStream, or a list.",
             )
         self._rows, self._rendering, self._teacher = rows, rendering, teacher
-        self._batch, self._block, self._seed = batch, block, seed
+        self._batch, self._block, self._seed, self._pack = batch, block, seed, pack
         self._steps_per_epoch = steps_per_epoch
         self.num_classes, self.num_examples = rendering.vocabulary, 0
         self._place = _Place()
@@ -109,7 +119,12 @@ class TextStream(Source):
                 f"Choose a multiple of {world}.",
             )
         every = [self._next() for _ in range(self._batch)]
-        return self._collated(every, every[rank::world])
+        own = every[rank::world]
+        if self._pack is None:
+            return self._collated(every, own)
+        lengths, theirs = _lengths(every), _teacher_lengths(every)
+        alone = self._collated(own, own)
+        return packed_alike(alone, lengths, theirs, room=self._pack, rank=rank, world=world)
 
     def sample(self, count: int = 2) -> Batch:
         """The first examples of the rows; the stream stays in place."""
@@ -135,15 +150,15 @@ class TextStream(Source):
         """Takes back what `state` gave; refuses the state of a stream that draws otherwise."""
         if list(state["draws"]) != self._identity():
             raise DataError(
-                f"the checkpoint's stream has batch, block, seed {state['draws']}",
+                f"the checkpoint's stream has batch, block, seed, pack {state['draws']}",
                 f"this one has {self._identity()}, and would draw other examples",
                 "Start in a new folder, or restore the options.",
             )
         self._place = _Place(**state["place"])
         self._blocks, self._held = self._read(replace(self._place, within=0)), None
 
-    def _identity(self) -> list[int]:
-        return [self._batch, self._block, self._seed]
+    def _identity(self) -> list[int | None]:
+        return [self._batch, self._block, self._seed, self._pack]
 
     def _next(self) -> Example:
         """The next example, with its number in the pass as its row."""
@@ -185,12 +200,23 @@ class TextStream(Source):
         return _Block(place, texts, order, after)
 
     def _collated(self, every: list[Example], own: list[Example]) -> Batch:
-        theirs = [e.ids if e.teacher is None else e.teacher.ids for e in every]
-        teacher = self._teacher or self._rendering
+        teacher, theirs = self._teacher or self._rendering, _teacher_lengths(every)
         return collated(
             own,
             pad=self._rendering.pad,
             teacher_pad=teacher.pad,
-            length=rounded(max(len(e.ids) for e in every), 8),
-            teacher_length=rounded(max(map(len, theirs)), 8),
+            length=rounded(int(_lengths(every).max()), 8),
+            teacher_length=None if theirs is None else rounded(int(theirs.max()), 8),
         )
+
+
+def _lengths(examples: list[Example]) -> NDArray[np.int64]:
+    return np.array([len(example.ids) for example in examples], np.int64)
+
+
+def _teacher_lengths(examples: list[Example]) -> NDArray[np.int64] | None:
+    """Tokens of each example as the teacher sees it; None where it sees the same."""
+    if all(example.teacher is None for example in examples):
+        return None
+    seen = [example.ids if example.teacher is None else example.teacher.ids for example in examples]
+    return np.array([len(ids) for ids in seen], np.int64)

@@ -114,7 +114,9 @@ class TextData(Section):
         kind: text.
         source: "arithmetic" or "prose", which come with the package; a file of records (JSONL,
             JSON, parquet) or of plain text, a folder or pattern of these, `owner/name` on the
-            Hugging Face hub; or {train: ..., test: ...} with one of these each.
+            Hugging Face hub (`owner/name:configuration@part` names more; the part is train, and
+            test under `test`, where nothing is said); or {train: ..., test: ...} with one of these
+            each.
         arguments: of "arithmetic" and "prose".
         columns: which columns hold prompt, completion, messages, text, answer, teacher_prompt.
         documents: what one document of plain text is.
@@ -129,6 +131,11 @@ class TextData(Section):
         turns: whether all responses of a conversation are scored, or the last alone.
         variables: what the chat template reads by name, such as enable_thinking.
         packed: put several rows into one sequence, none of which sees another.
+        bucket: steps whose rows are drawn together and sorted by length, so that a batch holds rows
+            of like length and little padding; 1 sorts nothing.
+        streamed: never hold the training rows: read them as they are needed, so many at a time,
+            and shuffle among these. The source names train and test; `validation` is then a share
+            of the latter.
         verify: how answers are judged; without it the verdict is about bits per byte.
         validation: the share of the training rows held out for choices.
         test: the share held out for the final numbers, where the source has no test part.
@@ -150,11 +157,28 @@ class TextData(Section):
     turns: Literal["all", "last"] = "all"
     variables: dict[str, Any] = Field(default_factory=dict)
     packed: bool = False
+    bucket: Count = 1
+    streamed: Count | None = None
     verify: Verify | None = None
     validation: OpenFraction = 0.1
     test: OpenFraction = 0.1
     limit: Count | None = None
     test_limit: Count | None = None
+
+    @model_validator(mode="after")
+    def _can_be_streamed(self) -> "TextData":
+        if self.streamed is None:
+            return self
+        if not isinstance(self.source, Splits):
+            why = "what is read as it comes cannot be divided into parts first"
+            raise invalid("", why, "Write source: {train: ..., test: ...}.", ("streamed",))
+        if isinstance(self.tokenizer, Made):
+            why = "a tokenizer is made from the whole training text, which is never held"
+            raise invalid("", why, "Name a tokenizer's folder, or leave it out.", ("streamed",))
+        if self.bucket > 1:
+            why = f"buckets of {self.bucket} steps sort rows that are all held"
+            raise invalid("", why, "Use `packed`, which wastes as little.", ("streamed",))
+        return self
 
 
 class SentenceData(Section):

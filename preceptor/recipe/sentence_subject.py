@@ -290,12 +290,12 @@ def _tokenizer(said: SentenceData, models: Sequence[AnyModel]) -> Any:
 def _parts(said: SentenceData) -> tuple[Rows, Rows, Rows]:
     """Whole passages for training, for choices and for the final numbers."""
     if isinstance(said.source, Splits):
-        train, test = _read(said, said.source.train), _read(said, said.source.test)
+        train, test = _read(said, said.source.train), _read(said, said.source.test, "test")
         rest, held, _ = split_rows(train, validation=said.validation, test=0.0, seed=DATA_SEED)
         return rest, held, test
     rows = python_topics() if said.source == "prose" else _read(said, said.source)
     return split_rows(rows, validation=said.validation, test=said.test, seed=DATA_SEED)
 
 
-def _read(said: SentenceData, source: str) -> Rows:
-    return read_rows(source, columns=said.columns, documents=said.documents)
+def _read(said: SentenceData, source: str, part: str = "train") -> Rows:
+    return read_rows(source, columns=said.columns, documents=said.documents, split=part)

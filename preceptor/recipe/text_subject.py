@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from preceptor.data.joined_source import JoinedSource
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
-from preceptor.data.text_source import TextSource
 from preceptor.data.verifiers import verifier
 from preceptor.errors import DataError, RecipeError, TeacherFailure
 from preceptor.evaluate.results import Losses, SeedResult
@@ -23,6 +22,7 @@ from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.answered import answered, require_able
 from preceptor.recipe.data import TextData
+from preceptor.recipe.drawing import Drawing
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.rollouts import DistillmRollouts, SequenceFields, SequenceRollouts
 from preceptor.recipe.schema import Stage, Student
@@ -70,7 +70,10 @@ class TextSubject(Subject):
         self.voice = Voice.of(said, self.tokenizer, teachers, readers)
         self.primary = "bits_per_byte" if said.verify is None else "accuracy"
         self.num_classes = self.voice.classes
-        self.num_examples = len(self.train)
+        self.drawing = Drawing(said, self.parts.stream)
+        self.num_examples = 0 if self.parts.stream else len(self.train)
+        if self.voice.joining is not None:
+            self.drawing.require_held("two tokenisers")
 
     @cached_property
     def train(self) -> TextSet:
@@ -96,10 +99,14 @@ class TextSubject(Subject):
 
     def describe(self) -> str:
         """Sizes of the three parts, and the vocabulary."""
-        sizes = f"{len(self.train)} train, {len(self.validation)} validation, {len(self.test)} test"
+        trained = (
+            f"{len(self.train)} train" if self.parts.stream is None else "a stream to train on"
+        )
+        sizes = f"{trained}, {len(self.validation)} validation, {len(self.test)} test"
         skipped = self.parts.skipped()
         left_out = f", {skipped} broken rows skipped" if skipped else ""
-        tokens = f"{int(self.train.lengths.sum()):,} training tokens of {self.num_classes:,}"
+        which = "training tokens" if self.parts.stream is None else "tokens in its first rows"
+        tokens = f"{int(self.train.lengths.sum()):,} {which} of {self.num_classes:,}"
         return f"{sizes} rows{left_out}, {tokens}{self.voice.sentence()}"
 
     def model(self, said: AnyModel, seed: int) -> TappedModel:
@@ -138,26 +145,28 @@ class TextSubject(Subject):
     def source(self, stage: Stage, plan: Plan, seed: int, taught: Taught | None = None) -> Source:
         """The training rows, mixed with what the student writes where the stage says so."""
         self._check_packed(stage)
-        drawn: Source = TextSource(self.train, batch=plan.batch, seed=seed, pack=self._pack())
+        if stage.rollouts is not None:
+            self.drawing.require_held(next(iter(type(stage.rollouts).model_fields)))
+        drawn = self.drawing.source(self.train, plan, seed)
         if isinstance(stage.rollouts, SequenceRollouts) and taught is not None:
             asked = stage.rollouts.sequence_kd
             require_able(asked, self._read("train", teacher=True), self.said.verify, taught)
             if not taught.rehearsal:
                 return self._answered(asked, plan, seed, taught)
         elif stage.rollouts is not None and taught is not None:
-            drawn = rollouts(stage.rollouts, self.train, plan, seed, taught)
+            drawn = rollouts(stage.rollouts, self.train, self.drawing, plan, seed, taught)
         if self.voice.joining is None:
             return drawn
         assert self.voice.foreign is not None
         theirs = TextSet(self.parts.train, self.voice.foreign, name="training")
         return JoinedSource(drawn, theirs, self.voice.joining)
 
-    def _answered(self, said: SequenceFields, plan: Plan, seed: int, taught: Taught) -> TextSource:
+    def _answered(self, said: SequenceFields, plan: Plan, seed: int, taught: Taught) -> Source:
         """The teacher's answers, which are the same for every seed of the student."""
         reading = self.voice.reading or self.rendering
         rows = answered(said, self.parts.train, reading, self.said.verify, taught, DATA_SEED)
         texts = TextSet(rows, self.rendering, self.voice.rendering, name="written")
-        return TextSource(texts, batch=plan.batch, seed=seed, pack=self._pack())
+        return self.drawing.source(texts, plan, seed)
 
     def _check_packed(self, stage: Stage) -> None:
         written = stage.rollouts is not None and not isinstance(stage.rollouts, SequenceRollouts)
@@ -176,12 +185,9 @@ class TextSubject(Subject):
         if step % stage.rollouts.distillm.validate_every == 0:
             source.observe(self.nats(student, np.arange(min(_CHECKED, len(self.validation)))))
 
-    def _pack(self) -> int | None:
-        return self.said.max_length if self.said.packed else None
-
     def plain_source(self, plan: Plan, seed: int) -> Source:
         """The training rows."""
-        return TextSource(self.train, batch=plan.batch, seed=seed, pack=self._pack())
+        return self.drawing.source(self.train, plan, seed)
 
     def teacher_source(self, said: AnyModel, plan: Plan, seed: int) -> Source:
         """The training rows, as the teacher itself reads them."""
@@ -189,7 +195,7 @@ class TextSubject(Subject):
         texts = self.train
         if tokenizer is not self.tokenizer:
             texts = TextSet(self.parts.train, rendering_of(self.said, tokenizer), name="training")
-        return TextSource(texts, batch=plan.batch, seed=seed, pack=self._pack())
+        return self.drawing.source(texts, plan, seed)
 
     def unlabelled(self, stage: Stage, plan: Plan, seed: int) -> int:
         """None: every row is read by all arms."""
@@ -200,6 +206,7 @@ class TextSubject(Subject):
         """The answers to every scored token of the training rows."""
         assert isinstance(said, CachedFields)
         assert said.keep is not None
+        self.drawing.require_held("a cache")
         return cached_tokens(folder, teacher, self.train, self.tokenizer, said.keep)
 
     def check_teacher(self, teacher: Teacher) -> None:

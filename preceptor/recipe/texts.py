@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, final
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from preceptor.data.arithmetic import Arithmetic
 from preceptor.data.chat import Rendering
 from preceptor.data.prose import python_topics
-from preceptor.data.reading import read_rows
+from preceptor.data.reading import RowStream, read_rows
 from preceptor.data.rows import Row, Rows
 from preceptor.data.splitting import split_rows
 from preceptor.data.text import TextSet
@@ -30,11 +31,15 @@ DATA_SEED = 0
 @final
 @dataclass(frozen=True)
 class Parts:
-    """The rows that train, those held out for choices, and those for the final numbers."""
+    """The rows that train, those held out for choices, and those for the final numbers.
+
+    Of a stream, `train` holds the first rows: enough to look at, and to make checks with.
+    """
 
     train: Rows
     validation: Rows
     test: Rows
+    stream: RowStream | None = None
 
     def skipped(self) -> int:
         """Broken rows that were left out, where that was asked for."""
@@ -50,7 +55,10 @@ def parts_of(said: TextData) -> Parts:
     if said.source in GENERATED:
         return _limited(GENERATED[str(said.source)](said), said)
     if isinstance(said.source, Splits):
-        train, test = _read(said, said.source.train), _read(said, said.source.test)
+        test = _read(said, said.source.test, "test")
+        if said.streamed is not None:
+            return _limited(_streamed(said, said.source.train, test), said)
+        train = _read(said, said.source.train)
         rest, held, _ = split_rows(train, validation=said.validation, test=0.0, seed=DATA_SEED)
         return _limited(Parts(rest, held, test), said)
     return _limited(_three(_read(said, said.source), said), said)
@@ -173,8 +181,22 @@ def _vocabulary(said: CausalModel, tokens: int, classes: int) -> Mapping[str, An
     return {"vocabulary": classes}
 
 
-def _read(said: TextData, source: str) -> Rows:
-    return read_rows(source, columns=said.columns, documents=said.documents, broken=said.broken)
+def _read(said: TextData, source: str, part: str = "train") -> Rows:
+    return read_rows(
+        source, columns=said.columns, documents=said.documents, broken=said.broken, split=part
+    )
+
+
+def _streamed(said: TextData, source: str, test: Rows) -> Parts:
+    """The first rows of a stream, the stream, and the test rows in two."""
+    stream = RowStream(
+        source, said.columns, said.documents, said.broken, streaming=True, limit=said.limit
+    )
+    first = tuple(islice(iter(stream), said.streamed))
+    if not first:
+        raise DataError(f"{source} holds no usable row", "it is empty", "Give rows to learn from.")
+    rest, held, _ = split_rows(test, validation=said.validation, test=0.0, seed=DATA_SEED)
+    return Parts(Rows(first, source, stream.skipped), held, rest, stream)
 
 
 def _chosen(rows: Rows, which: Any, skipped: Any = ()) -> Rows:
@@ -187,7 +209,7 @@ def _limited(parts: Parts, said: TextData) -> Parts:
         train = _chosen(train, range(min(said.limit, len(train))), train.skipped)
     if said.test_limit is not None:
         test = _chosen(test, range(min(said.test_limit, len(test))), test.skipped)
-    return Parts(train, parts.validation, test)
+    return Parts(train, parts.validation, test, parts.stream)
 
 
 def _texts(row: Row) -> list[str]:

@@ -3,10 +3,10 @@
 from preceptor.data.chat import Rendering
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
-from preceptor.data.text_source import TextSource
 from preceptor.errors import RecipeError
 from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
+from preceptor.recipe.drawing import Drawing
 from preceptor.recipe.rollouts import (
     AnyRollouts,
     Distillm2Rollouts,
@@ -28,6 +28,7 @@ from preceptor.train.plan import Plan
 def rollouts(
     said: AnyRollouts,
     texts: TextSet,
+    drawing: Drawing,
     plan: Plan,
     seed: int,
     taught: Taught,
@@ -37,7 +38,7 @@ def rollouts(
     Raises:
         RecipeError: a teacher is to write that is no one model.
     """
-    drawn, pad = TextSource(texts, batch=plan.batch, seed=seed), texts.rendering.pad
+    drawn, pad = drawing.held(texts, plan.batch, seed), texts.rendering.pad
     ends = ends_of(texts.rendering)
     student = taught.students[0]
     steps = plan.steps or plan.epochs * drawn.steps_per_epoch
@@ -80,7 +81,7 @@ def rollouts(
     for model in (student, writing_model(taught)):
         require_room(model, texts, policy.most)
     mixed = Mixed(student, writing_model(taught), ends, policy.teacher_share, policy.most, pad)
-    beside = TextSource(texts, batch=plan.batch, seed=seed + 1) if policy.pretraining else None
+    beside = drawing.held(texts, plan.batch, seed + 1) if policy.pretraining else None
     return PolicyRollouts(
         drawn,
         mixed,
