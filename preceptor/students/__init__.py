@@ -1,0 +1,1 @@
+"""How a student begins: inside the parameters of its teacher, once, before the first step."""
