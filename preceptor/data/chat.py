@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from preceptor.data.rendered import Rendered, Span, sizes_of
 from preceptor.data.rows import Message, Row
+from preceptor.data.tokenizers import id_count
 from preceptor.errors import DataError
 
 Truncate = Literal["refuse", "left", "drop"]
@@ -72,10 +73,10 @@ class Rendering:
         held = self.tokenizer.pad_token_id
         return 0 if held is None else held
 
-    @property
+    @cached_property
     def vocabulary(self) -> int:
-        """How many tokens the tokenizer knows."""
-        return len(self.tokenizer)
+        """How many ids the tokenizer has: all are below it."""
+        return id_count(self.tokenizer)
 
     @cached_property
     def end(self) -> int | None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from preceptor.data.chat import Rendering
 from preceptor.data.rendered import Rendered
 from preceptor.data.rows import Row
-from preceptor.data.tokenizers import agreement
+from preceptor.data.vocabulary import shared_vocabulary
 from preceptor.errors import DataError
 
 
@@ -33,19 +33,14 @@ class TeacherView:
         theirs: how the teacher does; the same vocabulary, up to tokens that one alone knows.
 
     Raises:
-        DataError: the vocabularies differ.
+        ModelError: the vocabularies differ.
     """
 
     def __init__(self, own: Rendering, theirs: Rendering) -> None:
         self._own, self._theirs = own, theirs
-        found = agreement(own.tokenizer, theirs.tokenizer)
-        if not found.fits:
-            raise DataError(
-                f"student and teacher have two vocabularies: {found}",
-                "the same response has other token ids for each",
-                "Choose a method for two tokenisers, or a teacher that shares the vocabulary.",
-            )
-        self._known = found.sizes[1]
+        sizes = own.vocabulary, theirs.vocabulary
+        shared_vocabulary(own.tokenizer, theirs.tokenizer, *sizes)
+        self._known = theirs.vocabulary
         shared = own.tokenizer is theirs.tokenizer
         self._ends = (None, None) if shared and own.end == theirs.end else (own.end, theirs.end)
 

@@ -1,11 +1,10 @@
-"""Tokenizers: loaded, trained on the spot, named by a fingerprint, compared id by id."""
+"""Tokenizers: loaded, trained on the spot, named by a fingerprint."""
 
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 from preceptor.errors import DataError
 
@@ -20,13 +19,6 @@ _TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 _FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
-_PROBES = (
-    "Hello, world!",
-    "  two spaces\tand a tab\nand a line",
-    "3.14159 + 2718 = 1,234,567",
-    "naïve café, Straße, Привет, 你好, 🙂",
-    "def f(x):\n    return x**2  # don't",
-)
 
 
 def load_tokenizer(source: str | Path) -> Tokenizer:
@@ -164,60 +156,9 @@ def template_fingerprint(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(template.encode()).hexdigest()
 
 
-@final
-@dataclass(frozen=True)
-class Agreement:
-    """How far two vocabularies are the same, token by token.
+def id_count(tokenizer: Tokenizer) -> int:
+    """One more than the largest id: how many rows of a head stand for tokens.
 
-    Args:
-        sizes: how many tokens each knows.
-        common: ids 0 to common - 1 mean the same token in both.
-        moved: tokens that both know under other ids, or ids below the smaller size that mean other
-            tokens; a few of them.
-        encodes_alike: whether sample texts become the same ids in both.
+    Some tokenizers leave ids out, so that this is more than the number of their tokens.
     """
-
-    sizes: tuple[int, int]
-    common: int
-    moved: tuple[str, ...]
-    encodes_alike: bool
-
-    @property
-    def same(self) -> bool:
-        """The same tokens under the same ids, and the same ids for the same text."""
-        return self.fits and self.sizes[0] == self.sizes[1] == self.common
-
-    @property
-    def fits(self) -> bool:
-        """One holds the other: what it knows beyond that has ids of its own at the end."""
-        return not self.moved and self.encodes_alike and self.common == min(self.sizes)
-
-    def __str__(self) -> str:
-        told = f"{self.sizes[0]} and {self.sizes[1]} tokens, the first {self.common} the same"
-        if self.moved:
-            told += f"; other ids for {', '.join(map(repr, self.moved))}"
-        return told + ("" if self.encodes_alike else "; the same text becomes other ids")
-
-
-def agreement(first: Tokenizer, second: Tokenizer) -> Agreement:
-    """Compares two tokenizers' maps from tokens to ids, and what they make of sample texts."""
-    maps = first.get_vocab(), second.get_vocab()
-    tokens = [{i: token for token, i in held.items()} for held in maps]
-    sizes = tuple(max(held, default=-1) + 1 for held in tokens)
-    least = min(sizes)
-    differ = [i for i in range(least) if tokens[0].get(i) != tokens[1].get(i)]
-    crossed = [t for t, i in maps[0].items() if maps[1].get(t, i) != i]
-    named = dict.fromkeys([*crossed, *(str(tokens[0].get(i, tokens[1].get(i))) for i in differ)])
-    alike = all(
-        first(probe, add_special_tokens=False).input_ids
-        == second(probe, add_special_tokens=False).input_ids
-        for probe in _PROBES
-    )
-    return Agreement(
-        (sizes[0], sizes[1]), differ[0] if differ else least, tuple(list(named)[:5]), alike
-    )
-
-
-def is_same_vocabulary(first: Tokenizer, second: Tokenizer) -> bool:
-    """Whether every token has the same id in both, and sample texts the same ids."""
-    return agreement(first, second).same
+    return max(tokenizer.get_vocab().values(), default=-1) + 1

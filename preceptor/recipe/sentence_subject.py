@@ -13,7 +13,7 @@ from preceptor.data.reading import read_rows
 from preceptor.data.rows import Rows
 from preceptor.data.sentences import SentenceSet, SentenceSource, distinct, neighbours
 from preceptor.data.splitting import split_rows
-from preceptor.data.tokenizers import load_tokenizer
+from preceptor.data.tokenizers import id_count, load_tokenizer
 from preceptor.errors import DataError, ModelError, RecipeError, TeacherFailure
 from preceptor.evaluate.results import Losses, SeedResult
 from preceptor.evaluate.retrieval import Embeddings, retrieval_scores
@@ -104,7 +104,7 @@ class SentenceSubject(Subject):
             )
         spec: dict[str, Any] = said.said()
         if isinstance(said, EncoderModel) and isinstance(said.encoder, dict):
-            spec["encoder"] = {"vocab_size": len(self.tokenizer), **said.encoder}
+            spec["encoder"] = {"vocab_size": id_count(self.tokenizer), **said.encoder}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return load_model(spec)

@@ -15,7 +15,12 @@ from preceptor.data.reading import RowStream, read_rows
 from preceptor.data.rows import Row, Rows
 from preceptor.data.splitting import split_rows
 from preceptor.data.text import TextSet
-from preceptor.data.tokenizers import bpe_tokenizer, character_tokenizer, load_tokenizer
+from preceptor.data.tokenizers import (
+    bpe_tokenizer,
+    character_tokenizer,
+    id_count,
+    load_tokenizer,
+)
 from preceptor.errors import DataError, ModelError, RecipeError, nearest
 from preceptor.models.causal import bare, context_length, language_head
 from preceptor.models.hub import configuration
@@ -118,7 +123,7 @@ def language_model(said: AnyModel, seed: int, tokenizer: Any, classes: int) -> T
     spec: dict[str, Any] = said.said()
     if isinstance(said, CausalModel) and "vocabulary" not in spec:
         _require_rows(said, tokenizer)
-        spec |= _vocabulary(said, len(tokenizer), classes)
+        spec |= _vocabulary(said, id_count(tokenizer), classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return require_tokens(load_model(spec), tokenizer)
@@ -153,7 +158,7 @@ def require_room(model: TappedModel, texts: TextSet, most: int = 0) -> None:
 def require_tokens(model: TappedModel, tokenizer: Any) -> TappedModel:
     """The model, whose head must have a row for every token."""
     rows = len(language_head(model.module).weight)
-    if rows < len(tokenizer):
+    if rows < id_count(tokenizer):
         raise _too_few(f"the head of {type(bare(model.module)).__name__}", rows, tokenizer)
     return model
 
@@ -162,15 +167,16 @@ def _require_rows(said: CausalModel, tokenizer: Any) -> None:
     """Raise where a configuration has fewer rows than tokens, before it is said to have as many."""
     config = configuration(said.causal).get_text_config()
     named = not isinstance(said.causal, dict) or "vocab_size" in said.causal
-    rows = int(said.arguments.get("vocab_size", config.vocab_size if named else len(tokenizer)))
-    if rows < len(tokenizer):
+    ids = id_count(tokenizer)
+    rows = int(said.arguments.get("vocab_size", config.vocab_size if named else ids))
+    if rows < ids:
         raise _too_few(f"the configuration of {config.model_type}", rows, tokenizer)
 
 
 def _too_few(who: str, rows: int, tokenizer: Any) -> ModelError:
     return ModelError(
         f"{who} has a vocabulary of {rows}",
-        f"its tokenizer knows {len(tokenizer)} tokens",
+        f"its tokenizer has {id_count(tokenizer)} ids",
         "Give the model its own tokenizer, or a larger `vocab_size`.",
     )
 

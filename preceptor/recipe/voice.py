@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from preceptor.data.chat import Rendering
-from preceptor.data.tokenizers import fingerprint, load_tokenizer
+from preceptor.data.tokenizers import fingerprint, id_count, load_tokenizer
 from preceptor.data.two_tokenisers import TwoTokenisers
 from preceptor.data.vocabulary import Vocabulary, require_shared
 from preceptor.errors import RecipeError
@@ -52,7 +52,7 @@ class Voice:
         held = {place: load_tokenizer(place) for place in own}
         others = {p: t for p, t in held.items() if fingerprint(t) != fingerprint(student)}
         if not others:
-            return cls(len(student))
+            return cls(id_count(student))
         if len({fingerprint(t) for t in others.values()}) > 1 or len(others) < len(teachers):
             raise RecipeError(
                 f"the teachers' tokenizers or templates are those of {', '.join(own)}",
@@ -62,11 +62,11 @@ class Voice:
         place, tokenizer = next(iter(others.items()))
         models = tuple(model for model in teachers if own_tokenizer(model) in others)
         reading = rendering_of(said, tokenizer)
-        sizes = len(student), len(tokenizer)
+        sizes = id_count(student), id_count(tokenizer)
         shared = require_shared(student, tokenizer, *sizes, readers)
         if shared is None:
             joining = TwoTokenisers.of(student, tokenizer)
-            return cls(len(student), tokenizer, models, None, reading, joining)
+            return cls(id_count(student), tokenizer, models, None, reading, joining)
         return cls(shared.classes, tokenizer, models, shared, reading)
 
     @property
@@ -83,12 +83,12 @@ class Voice:
         """A model's tokenizer, and how many of its ids are classes."""
         if said not in self.models:
             return student, self.classes
-        return self.tokenizer, self.classes if self.vocabulary else len(self.tokenizer)
+        return self.tokenizer, self.classes if self.vocabulary else id_count(self.tokenizer)
 
     def sentence(self) -> str:
         """What a reader should know of two tokenizers; empty where there is one."""
         if self.vocabulary is not None:
             return f"; {self.classes:,} ids mean the same to student and teacher"
         if self.joining is not None:
-            return f"; two tokenisers, {self.classes} and {len(self.tokenizer)} ids"
+            return f"; two tokenisers, {self.classes} and {id_count(self.tokenizer)} ids"
         return ""

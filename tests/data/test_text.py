@@ -8,7 +8,7 @@ from torch import Tensor
 from preceptor.data.chat import Rendering
 from preceptor.data.rows import Row
 from preceptor.data.text import TextSet, compose
-from preceptor.errors import DataError
+from preceptor.errors import DataError, ModelError
 from preceptor.types import Batch
 from tests.data.tokens import CHATML, THINKING, ask, characters, chat, document, pieces, turns
 
@@ -183,7 +183,7 @@ def test_two_vocabularies_of_one_size_are_told_apart() -> None:
         eos_token=END,
     )
     assert len(swapped) == len(first)
-    with pytest.raises(DataError, match="two vocabularies"):
+    with pytest.raises(ModelError, match="an id must mean the same"):
         TextSet(ROWS, Rendering(first, 64), Rendering(swapped, 64, plain=True))
 
 

@@ -9,11 +9,10 @@ import transformers
 from tokenizers import Tokenizer
 
 from preceptor.data.tokenizers import (
-    agreement,
     bpe_tokenizer,
     character_tokenizer,
     fingerprint,
-    is_same_vocabulary,
+    id_count,
     load_tokenizer,
     template_fingerprint,
 )
@@ -47,7 +46,6 @@ def test_a_saved_tokenizer_is_loaded_by_transformers_as_it_was(tmp_path: Path, m
     assert (loaded.pad_token, loaded.eos_token) == (made.pad_token, made.eos_token)
     assert loaded.chat_template == made.chat_template
     assert fingerprint(load_tokenizer(tmp_path)) == fingerprint(made)
-    assert is_same_vocabulary(loaded, made)
 
 
 def test_a_fingerprint_sees_merges_and_template_and_not_how_it_was_called() -> None:
@@ -68,29 +66,14 @@ def test_a_plain_template_marks_every_turn() -> None:
     assert text == "<|begin|><|user|>hi<|assistant|>ih<|end|>"
 
 
-def test_vocabularies_are_compared_id_by_id() -> None:
-    first = character_tokenizer(["abc"])
-    more = character_tokenizer(["abc"])
-    more.add_tokens(["<extra>"])
-    other = character_tokenizer(["abd"])
-    assert is_same_vocabulary(first, character_tokenizer(["cba"]))
-    longer = agreement(first, more)
-    assert longer.fits
-    assert not longer.same
-    assert longer.common == len(first)
-    assert len(other) == len(first)
-    told = agreement(first, other)
-    assert not told.fits
-    assert "'c'" in str(told)
-
-
-def test_the_same_map_with_other_merges_is_another_vocabulary() -> None:
+def test_ids_that_a_tokenizer_leaves_out_are_rows_all_the_same() -> None:
     made = pieces()
     told = json.loads(made.backend_tokenizer.to_str())
-    told["model"]["merges"] = told["model"]["merges"][:5]
+    last = max(told["model"]["vocab"], key=told["model"]["vocab"].get)
+    told["model"]["vocab"][last] += 10
     other = type(made)(tokenizer_object=Tokenizer.from_str(json.dumps(told)))
-    assert other.get_vocab() == made.get_vocab()
-    assert not agreement(made, other).encodes_alike
+    assert len(other) == len(made) == id_count(made)
+    assert id_count(other) == len(made) + 10
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
