@@ -96,7 +96,7 @@ WRONG: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "a head smaller than the tokenizer": (
         lambda r: _smaller(r, vocab_size=9),
-        ("a vocabulary of 9", "its tokenizer has 20 tokens"),
+        ("a vocabulary of 9", "its tokenizer has 20 ids"),
     ),
     "numbers that do not fit one another": (
         lambda r: _smaller(r, hidden_size=9),
