@@ -39,6 +39,15 @@ class Probe:
     def __post_init__(self) -> None:
         check_ranges(self)
 
+    @property
+    def published_scale(self) -> float:
+        """d / D: times it, scores of squared gradients have the size that papers print.
+
+        There the projection's entries are +-1 / sqrt(D), so that sketches shrink by sqrt(d / D);
+        ours are isometric. For one student this changes no order.
+        """
+        return self.dimension / self.parameters
+
     def expect(self, other: "Probe", whose: str) -> None:
         """Raises `NeedsError` where `other`, which `whose` names, was taken in another way."""
         for name in (each.name for each in fields(self)):

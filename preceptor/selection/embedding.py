@@ -1,0 +1,61 @@
+"""Embeddings: each token's gradient is added to its row's bucket, and no table is made.
+
+Dimension key: b examples, *n ids, w width.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from preceptor.errors import ModelError
+from preceptor.selection.ledger import Entry
+
+
+def embedding(
+    ids: Int[Tensor, "b *n"], weight: Tensor, entry: Entry, padding: int | None = None
+) -> Float[Tensor, "b *n w"]:
+    """The rows of `weight` at `ids`; the row `padding` has no gradient, as in torch.
+
+    Raises:
+        ModelError: the first axis of `ids` is not the examples'.
+    """
+    examples = entry.ledger.examples
+    if ids.dim() > 1 and len(ids) == 1:
+        ids = ids.expand(examples, *ids.shape[1:])
+    if ids.dim() < 1 or len(ids) != examples:
+        raise ModelError(
+            f"the embedding {entry.name} was asked for ids of shape {list(ids.shape)} in a batch "
+            f"of {examples} examples",
+            "which of them belong to which example is read from the first axis",
+            "Use exact features for this model.",
+        )
+    found = _Embedding.apply(entry.ledger.anchor, ids, weight, entry, padding)
+    assert isinstance(found, Tensor)
+    return found
+
+
+class _Embedding(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchor: Tensor,  # noqa: ARG004 (what wants a gradient)
+        ids: Tensor,
+        weight: Tensor,
+        entry: Entry,
+        padding: int | None,
+    ) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.entry, ctx.padding = entry, padding
+        return F.embedding(ids, weight)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (ids,), entry = ctx.saved_tensors, ctx.entry
+        flat = ids.reshape(len(ids), -1)
+        right = entry.columns.raw(outer[0]).reshape(*flat.shape, -1)
+        entry.add_rows(flat, right, None if ctx.padding is None else flat != ctx.padding)
+        return None, None, None, None, None

@@ -1,0 +1,101 @@
+"""Every example's gradient of all parameters, one at a time, and its projection.
+
+The reference that the others are held to, and of use for small models: an example costs a forward
+and a backward pass, and its gradient D numbers.
+
+Dimension key: b examples, p parameters, d numbers a sketch.
+"""
+
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from preceptor.batches import Batch
+from preceptor.models.dry import keeping_modes
+from preceptor.models.lora import movable
+from preceptor.models.tapped import TappedModel
+from preceptor.ops.sketching import count_sketch, signs_sketch
+from preceptor.selection.rows import Rows, Scored, Soft, classified, ranks
+
+Projection = Literal["signs", "counts"]
+"""Dense random signs, d products a number; or buckets, one sum a number."""
+
+HELD = 1 << 28
+"""Numbers of gradients that are held at once: one set of signs serves them all."""
+
+
+@final
+class ExactSketcher:
+    """Projections of the exact gradient of all parameters that are learned, batch by batch.
+
+    Args:
+        model: the student; it is run in eval mode, and is afterwards as before.
+        dimension: d.
+        seed: of the random signs.
+        projection: "signs" as in the paper, or "counts", which is cheaper by far and no less
+            exact on average; its spread is as large where the gradient has many large numbers.
+        soft: of a model with one answer an example, the teacher's probabilities for it.
+    """
+
+    def __init__(
+        self,
+        model: TappedModel,
+        *,
+        dimension: int = 512,
+        seed: int = 0,
+        projection: Projection = "signs",
+        soft: Soft | None = None,
+    ) -> None:
+        self._model, self._soft = model, soft
+        self._dimension, self._seed = dimension, seed
+        self._project = signs_sketch if projection == "signs" else count_sketch
+        self._named = movable(model.module)
+
+    @property
+    def parameters(self) -> int:
+        """D, how many numbers the gradient has."""
+        return sum(parameter.numel() for parameter in self._named.values())
+
+    def __call__(self, batch: Batch) -> Rows:
+        """The rows of a batch, in its order."""
+        step = max(1, HELD // self.parameters)
+        parts: list[Rows] = []
+        for start in range(0, len(batch), step):
+            found, rows = self.gradients(batch.rows(start, min(start + step, len(batch))))
+            sketches = self._project(found, self._dimension, self._seed)
+            parts.append(Rows(sketches, rows.losses, rows.lengths, rows.rank_sums))
+        columns = ("sketches", "losses", "lengths", "rank_sums")
+        return Rows(*(torch.cat([getattr(part, name) for part in parts]) for name in columns))
+
+    @torch.enable_grad()
+    def gradients(self, batch: Batch) -> tuple[Float[Tensor, "b p"], Rows]:
+        """The gradients themselves, parameters in their order and flat; rows without sketches."""
+        found: list[Tensor] = []
+        rows: list[tuple[Tensor, Tensor, Tensor]] = []
+        with keeping_modes(self._model):
+            self._model.eval()
+            for index in range(len(batch)):
+                loss, *rest = self._loss(batch.rows(index, index + 1))
+                found.append(self._gradient(loss))
+                rows.append((loss.detach().reshape(1), rest[0], rest[1]))
+        losses, lengths, sums = (torch.cat(column) for column in zip(*rows, strict=True))
+        return torch.stack(found), Rows(losses.new_zeros(len(batch), 0), losses, lengths, sums)
+
+    def _loss(self, single: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """An example's mean loss with its graph, how many tokens it has, the sum of their ranks."""
+        outputs = self._model(single.inputs)
+        if not self._model.causal:
+            losses, placed = classified(outputs.logits, single, self._soft)
+            return losses.squeeze(0), torch.ones_like(placed, dtype=torch.int64), placed
+        scored = Scored.of(single)
+        logits = outputs.projection.at(scored.index).logits
+        loss = torch.nn.functional.cross_entropy(logits, scored.labels)
+        return loss, scored.lengths, ranks(logits.detach(), scored.labels).sum().reshape(1)
+
+    def _gradient(self, loss: Tensor) -> Float[Tensor, " p"]:
+        parameters = list(self._named.values())
+        each = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        wide = [torch.promote_types(one.dtype, torch.float32) for one in each]
+        return torch.cat([one.flatten().to(kind) for one, kind in zip(each, wide, strict=True)])

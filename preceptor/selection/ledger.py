@@ -1,0 +1,211 @@
+"""Where the sketches of every parameter's per-example gradients are added up.
+
+A matrix is sketched from both sides, S = P_out^T G P_in, and all numbers of all parameters go
+through one last map to d. All of it is linear, so a parameter that is used twice (a tied embedding,
+a shared layer) simply adds twice.
+
+Dimension key: b examples, t rows of each, d numbers a sketch, r and c of a parameter's rows and
+columns, kr and kc of their sides.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, final
+
+import torch
+from annotated_types import Ge
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from preceptor.errors import ModelError
+from preceptor.fields import Count, check_ranges
+from preceptor.ops.sketching import CountSketch, Side, contracted, two_sided
+
+_FOLD, _FLAT, _ROWS, _COLUMNS = range(4)
+"""What a random number of a parameter is for."""
+
+
+@final
+@dataclass(frozen=True)
+class Sketching:
+    """How gradients become few numbers.
+
+    Args:
+        dimension: d, numbers a sketch.
+        seed: of every random sign.
+        side: k, numbers that a matrix' side is brought to. A matrix whose gradient is cheaper to
+            make than to sketch, r c <= k (r + c) + k^2, is left whole.
+        vocabulary: numbers that the side of an embedding's or a head's classes is brought to: more,
+            because one such matrix may hold most of the gradient; it costs a sum, not a product.
+    """
+
+    dimension: Count = 512
+    seed: Annotated[int, Ge(0)] = 0
+    side: Count = 128
+    vocabulary: Count = 512
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@final
+class Entry:
+    """One parameter's maps; those of a form are drawn when it is first used in that form."""
+
+    def __init__(
+        self, ledger: "Ledger", number: int, name: str, parameter: Tensor, *, vocabulary: bool
+    ) -> None:
+        self.ledger, self.name, self.vocabulary = ledger, name, vocabulary
+        self.parameter = parameter.detach()
+        self._number, self._form = number, ""
+
+    def _keys(self, purpose: int) -> tuple[int, int, int]:
+        return self.ledger.sketching.seed, self._number, purpose
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether the gradient is cheaper to make than to sketch."""
+        rows, columns = self._shape
+        k = self.ledger.sketching.side
+        return rows * columns <= k * (rows + columns) + k * k
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.parameter), self.parameter[0].numel()
+
+    @cached_property
+    def rows(self) -> Side | CountSketch:
+        """The map of the parameter's first axis."""
+        count, device = self._shape[0], self.parameter.device
+        if self.vocabulary:
+            buckets = min(count, self.ledger.sketching.vocabulary)
+            return CountSketch.drawn(count, buckets, *self._keys(_ROWS), device=device)
+        k = count if self._is_whole else self.ledger.sketching.side
+        return Side.drawn(count, k, *self._keys(_ROWS), device=device)
+
+    @cached_property
+    def columns(self) -> Side:
+        """The map of all other axes."""
+        count, k = self._shape[1], self.ledger.sketching.side
+        k = count if self._is_whole and not self.vocabulary else k
+        return Side.drawn(count, k, *self._keys(_COLUMNS), device=self.parameter.device)
+
+    @cached_property
+    def _fold(self) -> CountSketch:
+        count, d = self.rows.k * self.columns.k, self.ledger.sketching.dimension
+        return CountSketch.drawn(count, d, *self._keys(_FOLD), device=self.parameter.device)
+
+    @cached_property
+    def buckets(self) -> CountSketch:
+        """The map of the parameter's numbers, where no product is taken with it."""
+        count, d = self.parameter.numel(), self.ledger.sketching.dimension
+        return CountSketch.drawn(count, d, *self._keys(_FLAT), device=self.parameter.device)
+
+    def add(self, left: Float[Tensor, "b t kr"], right: Float[Tensor, "b t kc"]) -> None:
+        """G = sum_t left_t right_t^T of each example, given through `rows.raw`, `columns.raw`."""
+        scale = self.rows.scale * self.columns.scale
+        self._sum("matrix", self._fold(contracted(left, right, scale)))
+
+    def add_rows(
+        self, ids: Int[Tensor, "b t"], right: Float[Tensor, "b t kc"], kept: Tensor | None
+    ) -> None:
+        """G = sum_t e_id right_t^T of each example, over the positions that are `kept`."""
+        bucket, sign = self._places
+        total = self.ledger.total
+        signs = sign[ids] if kept is None else sign[ids] * kept
+        signed = right.to(total.dtype) * signs.unsqueeze(-1).to(total.dtype)
+        example = torch.arange(len(ids), device=ids.device).unsqueeze(1)
+        room = total.new_zeros(len(ids) * self.rows.k, self.columns.k)
+        room.index_add_(0, (example * self.rows.k + bucket[ids]).flatten(), signed.flatten(0, 1))
+        scale = self.rows.scale * self.columns.scale
+        self._sum("matrix", self._fold(room.mul_(scale).view(len(ids), -1)))
+
+    @cached_property
+    def _places(self) -> tuple[Tensor, Tensor]:
+        assert isinstance(self.rows, CountSketch), "embeddings have buckets"
+        return self.rows.places()
+
+    def add_matrix(self, gradient: Float[Tensor, "b r c"]) -> None:
+        """G of each example itself."""
+        sketch = two_sided(gradient, self.rows, self.columns)
+        self._sum("matrix", self._fold(sketch.flatten(1)))
+
+    def add_flat(self, gradient: Float[Tensor, "b n"]) -> None:
+        """The gradient of each example of a parameter that no product is taken with."""
+        self.add_bucketed(self.buckets(gradient.to(self.ledger.total.dtype)))
+
+    def add_bucketed(self, sketch: Float[Tensor, "b d"]) -> None:
+        """The same, given through `buckets`."""
+        self._sum("flat", sketch)
+
+    def _sum(self, form: str, sketch: Float[Tensor, "b d"]) -> None:
+        if self._form not in ("", form):
+            raise ModelError(
+                f"the parameter {self.name} is used in products and outside of them",
+                "the two parts of its gradient are sketched by different maps",
+                "Use exact features for this model.",
+            )
+        self._form = form
+        self.ledger.total += sketch
+
+
+@final
+class Ledger:
+    """Every parameter's entry, and the sum of their sketches for the batch at hand.
+
+    Args:
+        named: the parameters whose gradients count; a shared one is there once.
+        sketching: how they are sketched.
+        vocabularies: those of them whose first axis is one of classes.
+    """
+
+    def __init__(
+        self,
+        named: Mapping[str, nn.Parameter],
+        sketching: Sketching,
+        vocabularies: Iterable[Tensor] = (),
+    ) -> None:
+        self.sketching = sketching
+        wide = {id(parameter) for parameter in vocabularies}
+        self._entries = {
+            id(parameter): Entry(self, number, name, parameter, vocabulary=id(parameter) in wide)
+            for number, (name, parameter) in enumerate(named.items())
+        }
+        self._held = tuple(named.values())  # So that no id is given to another tensor.
+        self.size = sum(parameter.numel() for parameter in named.values())
+        self.examples = 0
+
+    def begin(self, examples: int) -> None:
+        """A batch of so many examples comes next."""
+        first = self._held[0]
+        dtype = torch.promote_types(first.dtype, torch.float32)
+        self.examples = examples
+        self.total = torch.zeros(
+            examples, self.sketching.dimension, dtype=dtype, device=first.device
+        )
+        # Gives a layer a backward pass also where nothing before it has a gradient.
+        self.anchor = torch.zeros((), device=first.device, requires_grad=True)
+
+    def find(self, parameter: Tensor | None) -> Entry | None:
+        """A parameter's entry; None where its gradient does not count."""
+        return self._entries.get(id(parameter))
+
+    def by_example(self, x: Float[Tensor, "*n k"]) -> Float[Tensor, "b t k"]:
+        """Rows [b, t] of a tensor whose leading axes go through one example after another.
+
+        Raises:
+            ModelError: the first axis does not.
+        """
+        if x.dim() < 2 or len(x) % self.examples:
+            raise ModelError(
+                f"a layer was given a tensor of shape {list(x.shape)} in a batch of "
+                f"{self.examples} examples",
+                "which rows belong to which example is read from the first axis",
+                "Use exact features for this model.",
+            )
+        return x.reshape(self.examples, -1, x.shape[-1])
+
+    def spread(self, x: Tensor) -> Tensor:
+        """What all examples share, [1, ...], once for each of them; anything else as it is."""
+        return x.expand(self.examples, *x.shape[1:]) if x.dim() > 1 and len(x) == 1 else x

@@ -1,0 +1,79 @@
+"""Linear layers whose backward pass sketches each example's gradient and makes no weight's.
+
+The forward pass keeps X P_in, k numbers a row in place of the layer's input; the backward pass
+contracts it with (dL/dY) P_out of the same example and returns the input's gradient alone. After
+Hu et al. "GraSS: Scalable Data Attribution with Gradient Sparsification and Sparse Projection",
+NeurIPS 2025 (a Function without a weight's gradient), with dense signs in place of masks.
+
+Dimension key: *n leading axes, a and o in- and outputs.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from preceptor.selection.ledger import Entry, Ledger
+
+
+def linear(
+    ledger: Ledger,
+    x: Float[Tensor, "*n a"],
+    weight: tuple[Tensor, Entry | None],
+    bias: tuple[Tensor | None, Entry | None] = (None, None),
+    *,
+    transposed: bool = False,
+) -> Float[Tensor, "*n o"]:
+    """x @ weight.T + bias, or x @ weight + bias where the weight is `transposed`, [a, o].
+
+    Each of weight and bias comes with its entry where its gradient counts.
+    """
+    if not x.numel():  # A head that is given no positions.
+        return _product(x, weight[0], bias[0], transposed)
+    shared = ledger.spread(x)
+    found = _Linear.apply(ledger.anchor, shared, weight, bias, transposed)
+    assert isinstance(found, Tensor)
+    return found
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
+    return F.linear(x, weight.T if transposed else weight, bias)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchor: Tensor,  # noqa: ARG004 (what wants a gradient)
+        x: Tensor,
+        weight: tuple[Tensor, Entry | None],
+        bias: tuple[Tensor | None, Entry | None],
+        transposed: bool,
+    ) -> Tensor:
+        entry = weight[1]
+        given = None
+        if entry is not None:
+            given = (entry.rows if transposed else entry.columns).raw(x)
+        ctx.save_for_backward(given, weight[0])
+        ctx.entries, ctx.transposed = (entry, bias[1]), transposed
+        return _product(x, weight[0], bias[0], transposed)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (slope,), (given, weight) = outer, ctx.saved_tensors
+        entry, of_bias = ctx.entries
+        if entry is not None:
+            ledger = entry.ledger
+            own = ledger.by_example((entry.columns if ctx.transposed else entry.rows).raw(slope))
+            given = ledger.by_example(given)
+            entry.add(*((given, own) if ctx.transposed else (own, given)))
+        if of_bias is not None:
+            rows = of_bias.ledger.by_example(slope)
+            of_bias.add_flat(rows.sum(dim=1, dtype=of_bias.ledger.total.dtype))
+        if not ctx.needs_input_grad[1]:
+            return None, None, None, None, None
+        back = weight.to(slope.dtype)
+        return None, slope @ (back.T if ctx.transposed else back), None, None, None

@@ -1,0 +1,136 @@
+"""What a pass over the student leaves of a batch: one row an example, before anyone names it.
+
+Dimension key: b examples, d numbers a sketch, n positions that are scored, v classes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from preceptor.batches import Batch
+from preceptor.errors import DataError
+
+RANK_CAP = 100
+"""No rank counts for more (`Features.rank_sums`)."""
+
+
+@final
+@dataclass(frozen=True)
+class Rows:
+    """Sketches, mean losses, lengths and sums of ranks, as `Features` has them."""
+
+    sketches: Float[Tensor, "b d"]
+    losses: Float[Tensor, " b"]
+    lengths: Int[Tensor, " b"]
+    rank_sums: Float[Tensor, " b"]
+
+
+Soft = Callable[[Batch], Float[Tensor, "b v"]]
+"""Probabilities that stand in for a teacher's text where examples have one answer each."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scored positions of a batch of text, example by example.
+
+    Args:
+        index: flat positions [n], ascending.
+        example: whose each of them is [n].
+        labels: the token that stands next [n].
+        lengths: how many each example has [b].
+    """
+
+    index: Int[Tensor, " n"]
+    example: Int[Tensor, " n"]
+    labels: Int[Tensor, " n"]
+    lengths: Int[Tensor, " b"]
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Scored":
+        """Those that the batch's mask counts.
+
+        Raises:
+            DataError: an example has none.
+        """
+        mask = batch.mask("all")
+        lengths = mask.sum(dim=1)
+        if not bool((lengths > 0).all()):
+            lone = int((lengths == 0).nonzero()[0])
+            raise DataError(
+                f"example {lone} of a batch has no token that is scored",
+                "there is no mean loss of nothing",
+                "Leave prompts without a response out.",
+            )
+        index = mask.flatten().nonzero().squeeze(1)
+        labels = batch.labels.flatten()[index]
+        return cls(index, index.div(mask.shape[1], rounding_mode="floor"), labels, lengths)
+
+    def share(self) -> Float[Tensor, " n"]:
+        """Each position's share of its example's mean, in float64."""
+        return self.lengths.double().reciprocal()[self.example]
+
+    def padded(self, values: Float[Tensor, "n k"]) -> Float[Tensor, "b t k"]:
+        """One row an example, zeros after its last position."""
+        first = self.lengths.cumsum(0) - self.lengths
+        place = torch.arange(len(self.index), device=values.device) - first[self.example]
+        longest = int(self.lengths.max())
+        room = values.new_zeros(len(self.lengths), longest, values.shape[1])
+        room[self.example, place] = values
+        return room
+
+    def sums(self, values: Float[Tensor, " n"]) -> Float[Tensor, " b"]:
+        """The sum over each example's positions."""
+        return values.new_zeros(len(self.lengths)).index_add_(0, self.example, values)
+
+
+def ranks(logits: Float[Tensor, "n v"], labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """1 for the most probable class, at most `RANK_CAP`."""
+    own = logits.gather(1, labels.unsqueeze(1))
+    return (logits > own).sum(dim=1).add_(1).clamp_(max=RANK_CAP).to(logits.dtype)
+
+
+def classified(
+    logits: Float[Tensor, "b v"], batch: Batch, soft: Soft | None
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Cross-entropies with what `soft` says, or with the labels; ranks of the likeliest answer.
+
+    Raises:
+        DataError: an example has neither.
+    """
+    wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    if soft is not None:
+        target = soft(batch).to(wide)
+        likeliest = target.argmax(dim=1)
+    else:
+        likeliest = batch.labels
+        if not bool((likeliest >= 0).all()):
+            raise DataError(
+                "an example without a label was scored",
+                "no teacher's answer was given in its place",
+                "Give `soft`, the teacher's probabilities, or label every example.",
+            )
+        target = torch.nn.functional.one_hot(likeliest, wide.shape[1]).to(wide)
+    losses = -(target * wide.log_softmax(dim=1)).sum(dim=1)
+    return losses, ranks(wide.detach(), likeliest)
+
+
+def bucketed(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Examples of like length together: no batch has more than `tokens` with its padding.
+
+    Longest first, so that a batch that does not fit into memory is met at once.
+
+    >>> bucketed([3, 9, 4, 2], 10)
+    [[1], [2, 0], [3]]
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batches: list[list[int]] = []
+    for index in order:
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches

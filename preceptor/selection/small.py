@@ -1,0 +1,66 @@
+"""Parameters outside of products: norms, scales, positions, a class token.
+
+Each example gets a copy of its own to be multiplied with, which costs no memory; the sum over an
+example's positions is then what autograd makes of a broadcast axis anyway.
+
+Dimension key: b examples, *s a parameter's own axes.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from preceptor.selection.ledger import Entry
+from preceptor.selection.tracked import refusal
+
+
+def copies(entry: Entry) -> Float[Tensor, "b *s"]:
+    """The parameter, one copy an example, each with its own gradient."""
+    found = _Copies.apply(entry.ledger.anchor, entry)
+    assert isinstance(found, Tensor)
+    return found
+
+
+class _Copies(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, entry: Entry) -> Tensor:  # noqa: ARG004
+        ctx.entry = entry
+        return entry.parameter.expand(entry.ledger.examples, *entry.parameter.shape)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.entry.add_flat(outer[0].flatten(1))
+        return None, None
+
+
+def beside(entry: Entry, own: Tensor, x: Tensor, *, axis: int | None = None) -> Tensor:
+    """The copies `own` [b, *s] with axes so that they broadcast with x [b, ...] as *s would.
+
+    `axis` says which of x's axes a vector goes along; the last ones where not given.
+
+    Raises:
+        ModelError: x has no axis of examples.
+    """
+    examples = entry.ledger.examples
+    shape = list(own.shape[1:])
+    while len(shape) > max(0, x.dim() - 1) and shape[0] == 1:
+        shape = shape[1:]
+    if x.dim() <= len(shape) or (len(x) != 1 and len(x) % examples):
+        raise refusal(entry, f"together with a tensor of shape {list(x.shape)}")
+    if axis is not None:
+        shape += [1] * (x.dim() - 1 - axis)
+    own = own.reshape(examples, *[1] * (x.dim() - 1 - len(shape)), *shape)
+    # Where positions are rows, each example's copy stands beside all of its own.
+    return own.repeat_interleave(len(x) // examples, 0) if len(x) > examples else own
+
+
+def spread_to(entry: Entry, own: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """What `parameter.expand(sizes)` is to give, its first axis the examples'."""
+    examples = entry.ledger.examples
+    shape = [1] * (len(sizes) - own.dim() + 1) + list(own.shape[1:])
+    if len(shape) != len(sizes) or shape[0] != 1 or sizes[0] not in (-1, examples):
+        raise refusal(entry, f"as an expansion to {list(sizes)}")
+    return own.reshape(examples, *shape[1:]).expand(examples, *sizes[1:])

@@ -1,0 +1,186 @@
+"""What a tracked parameter does in each function of torch's that it may be an argument of."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from preceptor.selection.convolution import convolution
+from preceptor.selection.embedding import embedding
+from preceptor.selection.ledger import Entry, Ledger
+from preceptor.selection.linear import linear
+from preceptor.selection.small import beside, copies, spread_to
+from preceptor.selection.tracked import Step, Tracked, Uses, refusal
+
+
+def _pair(value: Any) -> tuple[Any, Entry | None]:
+    """A parameter for a product: its numbers, and its entry where its gradient counts."""
+    if not isinstance(value, Tracked):
+        return value, None
+    if not all(step.casts for step in value.steps):
+        raise refusal(value.entry, "in a product, after numbers were added to it")
+    return value.plain(), value.entry
+
+
+def _first(*values: Any) -> Tracked:
+    return next(value for value in values if isinstance(value, Tracked))
+
+
+def _ledger(x: Any, *parameters: Any) -> Ledger:
+    if isinstance(x, Tracked):
+        raise refusal(x.entry, "as what a layer is given")
+    return _first(*parameters).entry.ledger
+
+
+def _copies(value: Tracked) -> Tensor:
+    own = copies(value.entry)
+    for step in value.steps:
+        own = step(own)
+    return own
+
+
+def _linear(_: Any, input: Tensor, weight: Any, bias: Any = None) -> Tensor:
+    return linear(_ledger(input, weight, bias), input, _pair(weight), _pair(bias))
+
+
+def _addmm(_: Any, bias: Any, x: Tensor, weight: Any) -> Tensor:
+    ledger = _ledger(x, weight, bias)
+    return linear(ledger, x, _pair(weight), _pair(bias), transposed=True)
+
+
+def _matmul(_: Any, x: Tensor, weight: Any) -> Tensor:
+    return linear(_ledger(x, weight), x, _pair(weight), transposed=True)
+
+
+def _embedding(
+    _: Any,
+    input: Tensor,
+    weight: Any,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    del norm_type, sparse  # Of the norm that is not bounded; of a gradient that is not made.
+    table, entry = _pair(weight)
+    if entry is None or not entry.vocabulary or max_norm is not None or scale_grad_by_freq:
+        raise refusal(_first(weight, input).entry, "as an embedding that is more than a table")
+    padding = padding_idx if padding_idx is None or padding_idx >= 0 else padding_idx + len(table)
+    return embedding(input, table, entry, padding)
+
+
+def _convolution(
+    _: Any,
+    input: Tensor,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    ledger, geometry = _ledger(input, weight, bias), (stride, padding, dilation, groups)
+    return convolution(ledger, input, _pair(weight), _pair(bias), geometry)
+
+
+def _affine(x: Tensor, weight: Any, bias: Any, axis: int | None = None) -> Tensor:
+    if weight is not None:
+        x = x * _beside(weight, x, axis)
+    return x if bias is None else x + _beside(bias, x, axis)
+
+
+def _beside(value: Any, x: Tensor, axis: int | None) -> Tensor:
+    """One copy an example, or the parameter itself where its gradient does not count."""
+    if isinstance(value, Tracked):
+        return beside(value.entry, _copies(value), x, axis=axis)
+    return value if axis is None else value.view(-1, *[1] * (x.dim() - 1 - axis))
+
+
+def _layer_norm(
+    _: Any, input: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    return _affine(F.layer_norm(input, shape, eps=eps), weight, bias)
+
+
+def _rms_norm(
+    _: Any, input: Tensor, shape: Any, weight: Any = None, eps: float | None = None
+) -> Tensor:
+    return _affine(F.rms_norm(input, shape, eps=eps), weight, None)
+
+
+def _batch_norm(
+    _: Any,
+    input: Tensor,
+    mean: Any,
+    variance: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if training:
+        raise refusal(_first(weight, bias).entry, "in a norm over the batch, which mixes examples")
+    found = F.batch_norm(input, mean, variance, momentum=momentum, eps=eps)
+    return _affine(found, weight, bias, axis=1)
+
+
+def _group_norm(
+    _: Any, input: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    return _affine(F.group_norm(input, groups, eps=eps), weight, bias, axis=1)
+
+
+def _cast(func: Any, value: Any, *rest: Any, **named: Any) -> Any:
+    others = [other.plain() if isinstance(other, Tracked) else other for other in rest]
+    if not isinstance(value, Tracked):
+        return func(value, *others, **named)
+    return value.after(Step(func, others, named, casts=True))
+
+
+def _elementwise(func: Any, *arguments: Any, **named: Any) -> Any:
+    """With numbers, one more step; with a tensor, one copy an example."""
+    own = _first(*arguments)
+    place = next(i for i, value in enumerate(arguments) if value is own)
+    others: Sequence[Any] = [*arguments[:place], *arguments[place + 1 :]]
+    tensors = [other for other in others if isinstance(other, Tensor)]
+    if not tensors:
+        return own.after(Step(func, others, named, place))
+    if len(tensors) > 1 or isinstance(tensors[0], Tracked):
+        raise refusal(own.entry, "together with another parameter")
+    step = Step(func, others, named, place)
+    return step(beside(own.entry, _copies(own), tensors[0]))
+
+
+def _expand(_: Any, value: Tracked, *sizes: Any) -> Tensor:
+    wanted = sizes if isinstance(sizes[0], int) else tuple(sizes[0])
+    return spread_to(value.entry, _copies(value), wanted)
+
+
+_CASTS = ("to", "float", "double", "half", "bfloat16", "type_as", "contiguous")
+_ELEMENTWISE = ("add", "sub", "mul", "div", "true_divide", "neg", "rsub")
+_OPERATORS = ("add_", "sub_", "mul_", "div_", "__rsub__", "__iadd__", "__imul__", "__isub__")
+
+USES: Uses = {
+    F.linear: _linear,
+    torch.addmm: _addmm,
+    torch.matmul: _matmul,
+    Tensor.matmul: _matmul,
+    F.embedding: _embedding,
+    F.conv1d: _convolution,
+    F.conv2d: _convolution,
+    F.conv3d: _convolution,
+    F.layer_norm: _layer_norm,
+    F.rms_norm: _rms_norm,
+    torch.rms_norm: _rms_norm,
+    F.batch_norm: _batch_norm,
+    F.group_norm: _group_norm,
+    Tensor.expand: _expand,
+    **{getattr(Tensor, name): _cast for name in _CASTS},
+    **{getattr(Tensor, name): _elementwise for name in (*_ELEMENTWISE[:-1], *_OPERATORS)},
+    **{getattr(torch, name): _elementwise for name in _ELEMENTWISE},
+}
+"""Functions that an example's gradient is known of."""
