@@ -49,7 +49,9 @@ def convolution(
 
 
 def _each(value: Any, axes: int) -> tuple[int, ...]:
-    return tuple(value) * (axes // len(value)) if isinstance(value, tuple | list) else (value,) * axes
+    return (
+        tuple(value) * (axes // len(value)) if isinstance(value, tuple | list) else (value,) * axes
+    )
 
 
 class _Convolution(torch.autograd.Function):
