@@ -10,8 +10,8 @@ from typing import ClassVar, final
 import numpy as np
 from jaxtyping import Float64
 
+from preceptor.selection.directions import Weights
 from preceptor.selection.features import Features
-from preceptor.selection.rows import Weights
 from preceptor.selection.score import Better
 
 

@@ -8,8 +8,8 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float64
 
+from preceptor.selection.directions import Weights
 from preceptor.selection.features import Features
-from preceptor.selection.rows import Weights
 
 Better = Literal["lower", "higher"]
 

@@ -12,8 +12,8 @@ from jaxtyping import Float64
 from scipy.linalg import cholesky, solve_triangular
 
 from preceptor.fields import check_ranges
+from preceptor.selection.directions import Weights, directions_of
 from preceptor.selection.features import Features
-from preceptor.selection.rows import Rows, Weights, rows_of
 from preceptor.selection.score import Better
 
 _NOTHING = 1e-15  # Eigenvalues of a matrix of trace 1 below this are rounding.
@@ -32,7 +32,7 @@ class GVendi:
 
     def value(self, features: Features, weights: Weights | None = None) -> float:
         """The entropy."""
-        rows = rows_of(features, length_factor=False)
+        rows = directions_of(features, length_factor=False)
         moment = rows.second_moment(None if weights is None else rows.weights(weights))
         return _entropy(np.linalg.eigvalsh(moment))
 
@@ -41,7 +41,7 @@ class GVendi:
 
         dH = -tr(ln S dS), with dS = (m S - sum_j u_j u_j^T) / (n - m) for m rows of n.
         """
-        rows = rows_of(features, length_factor=False)
+        rows = directions_of(features, length_factor=False)
         moment = rows.second_moment()
         eigenvalues, vectors = np.linalg.eigh(moment)
         logs = np.log(np.maximum(eigenvalues, _NOTHING))
@@ -74,7 +74,7 @@ class LogDeterminant:
 
     def value(self, features: Features, weights: Weights | None = None) -> float:
         """The log-determinant."""
-        rows = rows_of(features, length_factor=False)
+        rows = directions_of(features, length_factor=False)
         moment = rows.second_moment(None if weights is None else rows.weights(weights))
         return _log_determinant(self._smoothed(moment, 1.0))
 
@@ -84,12 +84,12 @@ class LogDeterminant:
         Without m rows U of n, the matrix is n / (n - m) times F - U^T U / n, with F the moment
         smoothed by (n - m) / n of nu.
         """
-        rows = rows_of(features, length_factor=False)
+        rows = directions_of(features, length_factor=False)
         moment, left = rows.second_moment(), np.zeros(len(rows.counts))
         n, d = rows.u.shape
         for m in np.unique(rows.counts):
             factor = cholesky(self._smoothed(moment, (n - m) / n), lower=True)
-            places, members = prompts_with(rows, int(m))
+            places, members = rows.with_rows(int(m))
             half = solve_triangular(factor, rows.u[members].T, lower=True).T.reshape(-1, m, d)
             inner = np.eye(m) - half @ half.transpose(0, 2, 1) / n
             whole = 2 * np.log(np.diagonal(factor)).sum() + d * np.log(n / (n - m))
@@ -104,10 +104,3 @@ class LogDeterminant:
 
 def _log_determinant(matrix: Float64[np.ndarray, "d d"]) -> float:
     return float(2 * np.log(np.diagonal(cholesky(matrix, lower=True))).sum())
-
-
-def prompts_with(rows: Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The places of prompts that have `count` rows, and those rows, each prompt's together."""
-    places = np.flatnonzero(rows.counts == count)
-    order = np.argsort(rows.prompt, kind="stable")
-    return places, order[rows.counts[rows.prompt[order]] == count]
