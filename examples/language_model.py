@@ -11,15 +11,25 @@ from typing import Any
 
 import torch
 
-from preceptor import CE, KD, Live, Nobody, OptimizerPlan, Plan, TappedModel, fit, load_model
-from preceptor.data.chat import Rendering
-from preceptor.data.reading import read_rows
+from preceptor import (
+    CE,
+    KD,
+    Live,
+    Nobody,
+    OptimizerPlan,
+    Plan,
+    Rendering,
+    Sampling,
+    TappedModel,
+    TextSet,
+    TextSource,
+    fit,
+    generate,
+    load_model,
+    read_rows,
+)
 from preceptor.data.rows import Rows
-from preceptor.data.text import TextSet
-from preceptor.data.text_source import TextSource
 from preceptor.data.tokenizers import character_tokenizer
-from preceptor.models.generate import generate
-from preceptor.models.sampling import Sampling
 
 
 def letters(count: int, seed: int) -> Rows:

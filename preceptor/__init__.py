@@ -20,6 +20,8 @@ _HOMES = {
     "StorageError": "preceptor.errors",
     "TeacherFailure": "preceptor.errors",
     "UserError": "preceptor.errors",
+    "ServerFailure": "preceptor.errors",
+    "ServerRefusal": "preceptor.errors",
     "Batch": "preceptor.types",
     "Context": "preceptor.types",
     "Dense": "preceptor.types",
@@ -30,12 +32,24 @@ _HOMES = {
     "Progress": "preceptor.types",
     "Signal": "preceptor.types",
     "Term": "preceptor.types",
+    "Projected": "preceptor.types",
+    "TopK": "preceptor.types",
+    "Sampled": "preceptor.types",
     "TappedModel": "preceptor.models.tapped",
     "load": "preceptor.models.load",
     "load_model": "preceptor.models.load",
     "save_model": "preceptor.models.save",
+    "generate": "preceptor.models.generate",
+    "Sampling": "preceptor.models.sampling",
     "ImageSource": "preceptor.data.image_source",
     "load_images": "preceptor.data.loading",
+    "read_rows": "preceptor.data.reading",
+    "Row": "preceptor.data.rows",
+    "Rendering": "preceptor.data.chat",
+    "load_tokenizer": "preceptor.data.tokenizers",
+    "TextSet": "preceptor.data.text",
+    "TextSource": "preceptor.data.text_source",
+    "TextStream": "preceptor.data.text_stream",
     "Objective": "preceptor.objectives.base",
     "Sum": "preceptor.objectives.base",
     "Weighted": "preceptor.objectives.base",
@@ -91,10 +105,23 @@ _HOMES = {
     "PastPredictions": "preceptor.teachers.past_predictions",
     "Peers": "preceptor.teachers.peers",
     "Snapshots": "preceptor.teachers.snapshots",
+    "AdapterBase": "preceptor.teachers.adapter_base",
+    "CachedEmbeddings": "preceptor.teachers.cached_embeddings",
+    "CachedTokens": "preceptor.teachers.tokens.cached",
+    "Routed": "preceptor.teachers.routed",
+    "Served": "preceptor.teachers.served",
+    "TokenStore": "preceptor.teachers.tokens.store",
+    "write_tokens": "preceptor.teachers.tokens.capture",
+    "AdaptiveRollouts": "preceptor.synthesis.adaptive",
+    "Local": "preceptor.synthesis.writers",
+    "Pairs": "preceptor.synthesis.pairs",
+    "PolicyRollouts": "preceptor.synthesis.policy",
+    "Rollouts": "preceptor.synthesis.rollouts",
     "fit": "preceptor.train.fit",
     "OptimizerPlan": "preceptor.train.plan",
     "Plan": "preceptor.train.plan",
     "SchedulePlan": "preceptor.train.plan",
+    "DistillationTrainer": "preceptor.train.trainer",
     "check_objective": "preceptor.testing",
     "load_recipe": "preceptor.recipe.load",
     "recipe_text": "preceptor.recipe.load",
@@ -103,6 +130,7 @@ _HOMES = {
     "Data": "preceptor.recipe.schema",
     "FactoryModel": "preceptor.recipe.models",
     "ZooModel": "preceptor.recipe.models",
+    "CausalModel": "preceptor.recipe.models",
     "LiveTeacher": "preceptor.recipe.teachers",
     "Recipe": "preceptor.recipe.schema",
     "check": "preceptor.verbs.check",
@@ -113,12 +141,20 @@ _HOMES = {
     "Stage": "preceptor.recipe.schema",
     "Student": "preceptor.recipe.schema",
     "Tune": "preceptor.recipe.schema",
+    "TextData": "preceptor.recipe.data",
 }
 """Each public name's module; after a colon, its name there where that is another."""
 
 if TYPE_CHECKING:
+    from preceptor.data.chat import Rendering as Rendering
     from preceptor.data.image_source import ImageSource as ImageSource
     from preceptor.data.loading import load_images as load_images
+    from preceptor.data.reading import read_rows as read_rows
+    from preceptor.data.rows import Row as Row
+    from preceptor.data.text import TextSet as TextSet
+    from preceptor.data.text_source import TextSource as TextSource
+    from preceptor.data.text_stream import TextStream as TextStream
+    from preceptor.data.tokenizers import load_tokenizer as load_tokenizer
     from preceptor.errors import DataError as DataError
     from preceptor.errors import Failure as Failure
     from preceptor.errors import MemoryFailure as MemoryFailure
@@ -127,11 +163,15 @@ if TYPE_CHECKING:
     from preceptor.errors import NonFiniteError as NonFiniteError
     from preceptor.errors import PreceptorError as PreceptorError
     from preceptor.errors import RecipeError as RecipeError
+    from preceptor.errors import ServerFailure as ServerFailure
+    from preceptor.errors import ServerRefusal as ServerRefusal
     from preceptor.errors import StorageError as StorageError
     from preceptor.errors import TeacherFailure as TeacherFailure
     from preceptor.errors import UserError as UserError
+    from preceptor.models.generate import generate as generate
     from preceptor.models.load import load as load
     from preceptor.models.load import load_model as load_model
+    from preceptor.models.sampling import Sampling as Sampling
     from preceptor.models.save import save_model as save_model
     from preceptor.models.tapped import TappedModel as TappedModel
     from preceptor.objectives.adaptive_kl import AdaptiveKL as AdaptiveKL
@@ -182,8 +222,10 @@ if TYPE_CHECKING:
     from preceptor.objectives.taid import TAID as TAID
     from preceptor.objectives.total_variation import TotalVariation as TotalVariation
     from preceptor.objectives.uld import ULD as ULD
+    from preceptor.recipe.data import TextData as TextData
     from preceptor.recipe.load import load_recipe as load_recipe
     from preceptor.recipe.load import recipe_text as recipe_text
+    from preceptor.recipe.models import CausalModel as CausalModel
     from preceptor.recipe.models import FactoryModel as FactoryModel
     from preceptor.recipe.models import ZooModel as ZooModel
     from preceptor.recipe.schema import Checkpoint as Checkpoint
@@ -196,8 +238,15 @@ if TYPE_CHECKING:
     from preceptor.recipe.schema import Student as Student
     from preceptor.recipe.schema import Tune as Tune
     from preceptor.recipe.teachers import LiveTeacher as LiveTeacher
+    from preceptor.synthesis.adaptive import AdaptiveRollouts as AdaptiveRollouts
+    from preceptor.synthesis.pairs import Pairs as Pairs
+    from preceptor.synthesis.policy import PolicyRollouts as PolicyRollouts
+    from preceptor.synthesis.rollouts import Rollouts as Rollouts
+    from preceptor.synthesis.writers import Local as Local
+    from preceptor.teachers.adapter_base import AdapterBase as AdapterBase
     from preceptor.teachers.base import Teacher as Teacher
     from preceptor.teachers.cached import Cached as Cached
+    from preceptor.teachers.cached_embeddings import CachedEmbeddings as CachedEmbeddings
     from preceptor.teachers.contract import check_teacher as check_teacher
     from preceptor.teachers.ema import EMA as EMA
     from preceptor.teachers.ensemble import Ensemble as Ensemble
@@ -205,12 +254,18 @@ if TYPE_CHECKING:
     from preceptor.teachers.nobody import Nobody as Nobody
     from preceptor.teachers.past_predictions import PastPredictions as PastPredictions
     from preceptor.teachers.peers import Peers as Peers
+    from preceptor.teachers.routed import Routed as Routed
+    from preceptor.teachers.served import Served as Served
     from preceptor.teachers.snapshots import Snapshots as Snapshots
+    from preceptor.teachers.tokens.cached import CachedTokens as CachedTokens
+    from preceptor.teachers.tokens.capture import write_tokens as write_tokens
+    from preceptor.teachers.tokens.store import TokenStore as TokenStore
     from preceptor.testing import check_objective as check_objective
     from preceptor.train.fit import fit as fit
     from preceptor.train.plan import OptimizerPlan as OptimizerPlan
     from preceptor.train.plan import Plan as Plan
     from preceptor.train.plan import SchedulePlan as SchedulePlan
+    from preceptor.train.trainer import DistillationTrainer as DistillationTrainer
     from preceptor.types import Batch as Batch
     from preceptor.types import Context as Context
     from preceptor.types import Dense as Dense
@@ -219,8 +274,11 @@ if TYPE_CHECKING:
     from preceptor.types import Needs as Needs
     from preceptor.types import Outputs as Outputs
     from preceptor.types import Progress as Progress
+    from preceptor.types import Projected as Projected
+    from preceptor.types import Sampled as Sampled
     from preceptor.types import Signal as Signal
     from preceptor.types import Term as Term
+    from preceptor.types import TopK as TopK
     from preceptor.verbs.check import check as check
     from preceptor.verbs.distill import distill as distill
     from preceptor.verbs.report import report as report

@@ -273,20 +273,5 @@ class _Views:
         return Seen(self.ids[index], self.scored[index], int(self.prompts[index]))
 
 
-@final
-@dataclass(frozen=True)
-class TextData:
-    """The three sets of a run; no document is in two of them (`splitting.split_rows`)."""
-
-    train: TextSet
-    validation: TextSet
-    test: TextSet
-
-    @property
-    def vocabulary(self) -> int:
-        """How many tokens the student's tokenizer knows."""
-        return self.train.vocabulary
-
-
 def _list(ids: Ids) -> list[int]:
     return np.asarray(ids, dtype=np.int64).tolist()
