@@ -8,7 +8,7 @@ Dimension key: n responses, d numbers a sketch, p prompts.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self, final
 
@@ -189,7 +189,10 @@ class Features:
 
 
 def joined(parts: Sequence[Features]) -> Features:
-    """The rows of several pieces of the same candidate, one piece after another.
+    """The rows of several pieces of the same candidate, ascending by prompt.
+
+    A prompt's rows stay in the order of the pieces, so that which prompts a piece held does not
+    show in the result.
 
     Raises:
         NeedsError: a piece comes from another probe.
@@ -197,6 +200,6 @@ def joined(parts: Sequence[Features]) -> Features:
     first = parts[0]
     for number, part in enumerate(parts):
         first.probe.expect(part.probe, f"piece {number}")
-    columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS}
-    assert set(columns) == {each.name for each in fields(Features)} - {"probe"}
+    order = np.argsort(np.concatenate([part.prompts for part in parts]), kind="stable")
+    columns = {name: np.concatenate([getattr(p, name) for p in parts])[order] for name in _COLUMNS}
     return Features(**columns, probe=first.probe)

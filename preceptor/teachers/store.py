@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from preceptor.errors import NeedsError, StorageError
-from preceptor.teachers.shards import Shard, read_manifest
+from preceptor.shards import Shard, read_manifest
 
 FORMAT = 1
 """The layout's version."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from preceptor.errors import DataError, NeedsError, NonFiniteError, StorageError
 from preceptor.files import write_text
+from preceptor.shards import MANIFEST, Shard, clear_away
 from preceptor.teachers.base import Teacher
-from preceptor.teachers.shards import MANIFEST, Shard, clear_away
 from preceptor.teachers.store import Manifest, Precision, row_type
 from preceptor.types import Batch
 

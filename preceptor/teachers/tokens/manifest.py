@@ -8,7 +8,7 @@ from typing import Any, final
 
 from preceptor.errors import StorageError
 from preceptor.files import write_text
-from preceptor.teachers.shards import MANIFEST, Shard, read_manifest
+from preceptor.shards import MANIFEST, Shard, read_manifest
 from preceptor.teachers.tokens.codecs import AnyCodec, codec_text, codec_told
 
 FORMAT = 1

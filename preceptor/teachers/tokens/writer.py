@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from preceptor.errors import DataError, StorageError
-from preceptor.teachers.shards import MANIFEST, Shard, clear_away
+from preceptor.shards import MANIFEST, Shard, clear_away
 from preceptor.teachers.tokens.codecs import AnyCodec, DenseCodec
 from preceptor.teachers.tokens.lists import Coding, Lists
 from preceptor.teachers.tokens.manifest import Identity, Manifest
