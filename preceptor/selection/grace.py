@@ -60,8 +60,9 @@ class Grace:
 
     @property
     def name(self) -> str:
-        """With the part it is of."""
-        return "grace" if self.part == "whole" else f"grace_{self.part}"
+        """With the mode, where it is not the paper's, and the part, where it is not the whole."""
+        mode = "" if self.mode == "paper" else f"_{self.mode}"
+        return f"grace{mode}" + ("" if self.part == "whole" else f"_{self.part}")
 
     @property
     def better(self) -> Better:
@@ -141,7 +142,7 @@ class Grace:
                 return np.broadcast_to(mean, h.shape)
 
     def left_out(self, features: Features) -> Float64[np.ndarray, " p"]:
-        """The score without each prompt; the folds of the others stay."""
+        """The score without each prompt; the splits of the others stay."""
         from preceptor.selection.left_out import grace_left_out
 
         return grace_left_out(self, features)

@@ -4,7 +4,7 @@ Dimension key: p prompts.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Float64
@@ -29,8 +29,16 @@ class LeverageRatio:
     """
 
     grace: Grace = field(default_factory=Grace)
-    name: ClassVar[str] = "leverage_ratio"
-    better: ClassVar[Better] = "lower"
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return "leverage_ratio"
+
+    @property
+    def better(self) -> Better:
+        """Lower: other prompts span what a prompt asks for."""
+        return "lower"
 
     def value(self, features: Features, weights: Weights | None = None) -> float:
         """The ratio."""

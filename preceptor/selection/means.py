@@ -5,7 +5,7 @@ Dimension key: n responses, p prompts.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Float64
@@ -18,8 +18,8 @@ from preceptor.selection.score import Better
 class RatioOfSums(ABC):
     """The sum of one number a response over the sum of another."""
 
-    name: ClassVar[str]
-    better: ClassVar[Better]
+    name: str
+    better: Better
 
     @abstractmethod
     def columns(
@@ -57,8 +57,8 @@ class GNorm(RatioOfSums):
     """
 
     length_factor: bool = True
-    name: ClassVar[str] = "g_norm"
-    better: ClassVar[Better] = "lower"
+    name = "g_norm"
+    better = "lower"
 
     def columns(
         self, features: Features
@@ -75,8 +75,8 @@ class GNorm(RatioOfSums):
 class MeanLoss(RatioOfSums):
     """The student's loss on a response, in nats a token, meaned over responses."""
 
-    name: ClassVar[str] = "mean_loss"
-    better: ClassVar[Better] = "lower"
+    name = "mean_loss"
+    better = "lower"
 
     def columns(
         self, features: Features
@@ -94,8 +94,8 @@ class RankSurprisal(RatioOfSums):
     teacher whose text is surprising though its tokens rank high is one that teaches.
     """
 
-    name: ClassVar[str] = "rank_surprisal"
-    better: ClassVar[Better] = "lower"
+    name = "rank_surprisal"
+    better = "lower"
 
     def columns(
         self, features: Features
@@ -114,8 +114,8 @@ class MeanLength(RatioOfSums):
     where lengths differ much, it says how much of another score may be length.
     """
 
-    name: ClassVar[str] = "mean_length"
-    better: ClassVar[Better] = "higher"
+    name = "mean_length"
+    better = "higher"
 
     def columns(
         self, features: Features
@@ -129,8 +129,8 @@ class MeanLength(RatioOfSums):
 class DuplicateRate(RatioOfSums):
     """The share of responses that repeat another response to the same prompt word for word."""
 
-    name: ClassVar[str] = "duplicate_rate"
-    better: ClassVar[Better] = "lower"
+    name = "duplicate_rate"
+    better = "lower"
 
     def columns(
         self, features: Features

@@ -4,7 +4,7 @@ Dimension key: d numbers a sketch, p prompts.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, final
+from typing import Annotated, final
 
 import numpy as np
 from annotated_types import Gt
@@ -27,8 +27,15 @@ class GVendi:
     "Prismatic Synthesis", 2505.20161, prints its exponential.
     """
 
-    name: ClassVar[str] = "g_vendi"
-    better: ClassVar[Better] = "higher"
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return "g_vendi"
+
+    @property
+    def better(self) -> Better:
+        """Higher: the text changes the student in more ways."""
+        return "higher"
 
     def value(self, features: Features, weights: Weights | None = None) -> float:
         """The entropy."""
@@ -66,8 +73,16 @@ class LogDeterminant:
     """
 
     smoothing: Annotated[float, Gt(0)] = 1e-3
-    name: ClassVar[str] = "log_determinant"
-    better: ClassVar[Better] = "higher"
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return "log_determinant"
+
+    @property
+    def better(self) -> Better:
+        """Higher: the text changes the student in more ways."""
+        return "higher"
 
     def __post_init__(self) -> None:
         check_ranges(self)

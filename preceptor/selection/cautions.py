@@ -1,0 +1,141 @@
+"""What breaks a score, in sentences that name the candidate and the figure.
+
+Dimension key: n responses, d numbers a sketch, p prompts.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from preceptor.selection.directions import directions_of
+from preceptor.selection.features import Features
+from preceptor.selection.grace import Grace
+from preceptor.selection.means import DuplicateRate, MeanLength
+from preceptor.selection.texts import NGRAM
+
+DUPLICATES = 0.1
+"""More responses than this that repeat another one are told."""
+
+COPIES = 0.05
+"""More responses than this with the text of an answer to another prompt are told."""
+
+REPETITIVE = 0.5
+"""A response more of whose n-grams than this stood in it before is repetitive."""
+
+REPETITIVE_RESPONSES = 0.05
+"""More of them than this are told."""
+
+TERSE = 0.5
+"""Responses shorter than this share of the middle candidate's are told."""
+
+BIASED = 0.5
+"""More of GRACE than this from the mean gradient is told."""
+
+FILLED = 0.5
+"""More dimensions than this share of the effective rows make the second moment near singular."""
+
+_HELD_IN = 0.9  # What a tenth held out leaves.
+
+
+def cautions_about(candidates: Mapping[str, Features]) -> tuple[str, ...]:
+    """All that is to be said of each candidate, in their order."""
+    lengths = {name: MeanLength().value(features) for name, features in candidates.items()}
+    middle = float(np.median(list(lengths.values())))
+    sentences: list[str] = []
+    for name, features in candidates.items():
+        sentences += _of_text(name, features)
+        if lengths[name] < TERSE * middle:
+            sentences.append(
+                f"{name} is terse: {lengths[name]:.0f} tokens a response, where the middle "
+                f"candidate writes {middle:.0f}; gradients of short responses are larger, and the "
+                "length factor makes up for a part of that only."
+            )
+        sentences += _of_gradients(name, features)
+    return tuple(sentences)
+
+
+def _of_text(name: str, features: Features) -> Iterator[str]:
+    if (again := DuplicateRate().value(features)) > DUPLICATES:
+        yield (
+            f"{name}: {_percent(again)} of its responses repeat another response to the same "
+            "prompt word for word; GRACE rises with near-duplicates, and training would see less "
+            "text than it counts."
+        )
+    if (copied := copies(features)) > COPIES:
+        yield (
+            f"{name}: {_percent(copied)} of its responses have the text of an answer to another "
+            "prompt; text that does not depend on the prompt can score well and teach nothing."
+        )
+    if (share := float((features.repetitions > REPETITIVE).mean())) > REPETITIVE_RESPONSES:
+        yield (
+            f"{name}: {_percent(share)} of its responses are repetitive (more than half of their "
+            f"{NGRAM}-grams stood in them before); such text has small gradients, which lowers "
+            "GRACE without teaching."
+        )
+
+
+def _of_gradients(name: str, features: Features) -> Iterator[str]:
+    responses, prompts = len(features), len(features.every_prompt)
+    if responses == prompts:
+        yield (
+            f"{name} has one response a prompt; how alike its responses to a prompt are is not "
+            "seen. Give two or more, 4 as in the paper."
+        )
+    d, rows = features.probe.dimension, effective_rows(features)
+    if d > FILLED * rows:
+        alike = within_prompt_similarity(features)
+        fitting = max(1, int(FILLED * rows))
+        yield (
+            f"{name}: {d} dimensions for {rows:.0f} effective rows ({prompts} prompts, "
+            f"{responses} responses, similarity within a prompt {alike:.2f}) are near the singular "
+            "regime, where the smoothing decides. Give "
+            f"{int(np.ceil(prompts * d / (FILLED * rows)))} prompts, or narrow the sketches to "
+            f"{fitting} numbers."
+        )
+    if prompts < Grace().folds:
+        return
+    whole, bias = Grace().value(features), Grace(part="bias").value(features)
+    if bias > BIASED * whole:
+        yield (
+            f"{name}: {_percent(bias / whole)} of its GRACE is the bias part, the mean gradient "
+            "alone, as with text that has little to do with the prompt; compare by "
+            "grace_variance too."
+        )
+
+
+def copies(features: Features) -> float:
+    """The share of responses whose text answers another prompt too."""
+    pairs = np.unique(np.stack([features.texts, features.prompts], axis=1), axis=0)
+    texts, count = np.unique(pairs[:, 0], return_counts=True)
+    return float(np.isin(features.texts, texts[count > 1]).mean())
+
+
+def within_prompt_similarity(features: Features) -> float:
+    """rho: the mean cosine of two gradients of one prompt, beyond that of two prompts'; 0 to 1.
+
+    0 where every prompt has one response.
+    """
+    rows = directions_of(features, length_factor=False)
+    sums = np.zeros((len(rows.counts), rows.u.shape[1]))
+    np.add.at(sums, rows.prompt, rows.u)
+    squares = (rows.u**2).sum()
+    same, within = float((rows.counts * (rows.counts - 1)).sum()), (sums**2).sum()
+    other, total = float(rows.counts.sum() ** 2 - (rows.counts**2).sum()), sums.sum(axis=0)
+    if not same:
+        return 0.0
+    here, there = (within - squares) / same, (total @ total - within) / other
+    return float(np.clip((here - there) / max(1 - there, 1e-12), 0, 1))
+
+
+def effective_rows(features: Features) -> float:
+    """0.9 n / (1 + (m - 1) rho): rows of the second moment, those of one prompt counted as alike.
+
+    m is the mean number of responses of a response's prompt.
+    """
+    counts = np.unique(features.prompts, return_counts=True)[1]
+    m = float((counts**2).sum() / counts.sum())
+    return _HELD_IN * len(features) / (1 + (m - 1) * within_prompt_similarity(features))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
