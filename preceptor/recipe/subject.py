@@ -55,6 +55,10 @@ class Subject(ABC):
     def describe(self) -> str:
         """How much of what there is, in a line."""
 
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of the report must know of the data, in sentences."""
+        return ()
+
     @abstractmethod
     def model(self, said: AnyModel, seed: int) -> TappedModel:
         """A model for this data; what is random in it comes from the seed."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from preceptor.data.joined_source import JoinedSource
+from preceptor.data.joined_source import JoinedSource, coverage_of
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
 from preceptor.data.verifiers import verifier
@@ -47,6 +47,8 @@ from preceptor.train.plan import Plan
 from preceptor.types import Batch, Distribution, Needs
 
 EVALUATION_BATCH = 16
+_LOOKED_AT = 200
+"""Rows by which it is told how much two tokenisers share."""
 _CHECKED = 64
 """Held-out rows on which a teacher shows that it knows anything."""
 
@@ -109,6 +111,14 @@ class TextSubject(Subject):
         tokens = f"{int(self.train.lengths.sum()):,} {which} of {self.num_classes:,}"
         return f"{sizes} rows{left_out}, {tokens}{self.voice.sentence()}"
 
+    def remarks(self) -> tuple[str, ...]:
+        """How much of the text a student and a teacher of two tokenisers share."""
+        if self.voice.joining is None:
+            return ()
+        rows = np.arange(min(_LOOKED_AT, len(self.train)))
+        found = coverage_of(self.train, self._foreign, self.voice.joining, rows)
+        return (f"two tokenisers: of {len(rows)} training rows, {found.sentence()}",)
+
     def model(self, said: AnyModel, seed: int) -> TappedModel:
         """A language model with a row of its head for every token."""
         made = language_model(said, seed, *self.voice.of_model(said, self.tokenizer))
@@ -157,9 +167,13 @@ class TextSubject(Subject):
             drawn = rollouts(stage.rollouts, self.train, self.drawing, plan, seed, taught)
         if self.voice.joining is None:
             return drawn
+        return JoinedSource(drawn, self._foreign, self.voice.joining)
+
+    @cached_property
+    def _foreign(self) -> TextSet:
+        """The training part as a teacher of another tokeniser reads it."""
         assert self.voice.foreign is not None
-        theirs = TextSet(self.parts.train, self.voice.foreign, name="training")
-        return JoinedSource(drawn, theirs, self.voice.joining)
+        return TextSet(self.parts.train, self.voice.foreign, name="training")
 
     def _answered(self, said: SequenceFields, plan: Plan, seed: int, taught: Taught) -> Source:
         """The teacher's answers, which are the same for every seed of the student."""

@@ -48,7 +48,8 @@ def deep_check(recipe: Recipe, price: float = 0.0) -> list[str]:
         arms = [recipe.control.longer if a == "longer" else 1.0 for a in recipe.control.arms]
         total = (sum(seconds.values()) + seconds[STUDENT] * sum(arms)) * recipe.seed.count
         money = f", {total / 3600 * price:.2f} at {price:g} an hour" if price else ""
-        lines.append(f"all arms and seeds: about {total:.0f} s{money}, and the teacher's training")
+        more = ", and the teacher's training" if experiment.every_teacher() else ""
+        lines.append(f"all arms and seeds: about {total:.0f} s{money}{more}")
         lines.append(f"memory: {_peak() / 2**20:.0f} MiB at most so far")
         kept = disk * recipe.checkpoint.keep * (len(seconds) + len(arms)) * recipe.seed.count
         lines.append(f"disk: about {kept / 2**20:.1f} MiB of checkpoints")

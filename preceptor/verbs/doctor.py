@@ -24,7 +24,7 @@ def diagnosis(subject: TextSubject, student: TappedModel, teacher: Teacher | Non
 
     The teacher may be None, where there is none yet; nothing is trained or kept.
     """
-    lines = [*_rows(subject), *_sizes(student, "student")]
+    lines = [*_rows(subject), *subject.remarks(), *_sizes(student, "student")]
     batch = subject.train.batch(np.arange(min(_ROWS, len(subject.train))))
     lines.append(_projection(student, batch))
     if teacher is None:

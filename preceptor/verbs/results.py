@@ -44,7 +44,7 @@ def run_result(
     found: list[ArmResult] = []
     models: dict[str, Any] = {}
     taught = [cell for cell in experiment.every_teacher() if cell.done()]
-    warnings = _warnings(taught, [finished(cell) for cell in taught])
+    warnings = [*subject.remarks(), *_warnings(taught, [finished(cell) for cell in taught])]
     for name, cells in arms.items():
         done = [finished(cell) for cell in cells]
         warnings += _warnings(cells, done)

@@ -9,10 +9,22 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
+from preceptor import (
+    CE,
+    Nobody,
+    OptimizerPlan,
+    Plan,
+    Rendering,
+    TextSet,
+    TextSource,
+    fit,
+    read_rows,
+)
 from preceptor.cli import app
+from preceptor.data.tokenizers import bpe_tokenizer
 from preceptor.errors import PreceptorError
 from preceptor.evaluate.report import Value
-from preceptor.models.load import load
+from preceptor.models.load import load, load_model, save_model
 from preceptor.recipe.load import recipe_of
 from preceptor.verbs.check import check
 from preceptor.verbs.distill import distill
@@ -257,3 +269,28 @@ def test_students_of_text_teach_one_another(tmp_path: Path) -> None:
     recipe["stages"][0] |= {"objective": [{"ce": {}}, {"dml": {}}]}
     report = ran(recipe, tmp_path / "run")
     assert isinstance(report.arm("distilled").measures["token_nll"], Value)
+
+
+@pytest.mark.parametrize("method", ["byte_chunks", "uld"])
+def test_a_teacher_of_another_tokeniser_teaches_and_the_report_says_what_both_share(
+    tmp_path: Path, method: str
+) -> None:
+    recipe = written_recipe(sums(tmp_path / "sums.jsonl"))
+    folder = tmp_path / "teacher"
+    theirs = bpe_tokenizer([(tmp_path / "sums.jsonl").read_text()], 300)
+    model = load_model({**llama(16, 2), "classes": len(theirs)})
+    texts = TextSet(read_rows(tmp_path / "sums.jsonl"), Rendering(theirs, 24, plain=True))
+    plan = Plan(steps=15, optimizer=OptimizerPlan(**ADAM))
+    assert len(list(fit(model, Nobody(), CE(), TextSource(texts, batch=16), plan))) == 15
+    save_model(model, folder, theirs)
+    recipe["teacher"] = {"model": {"folder": str(folder)}}
+    recipe["stages"][0]["objective"] = [{"ce": {}}, {method: {}}]
+    told = "two tokenisers: of 95 training rows, "
+    assert told in str(check(recipe_of(recipe), deep=True))
+    report = ran(recipe, tmp_path / "run")
+    [sentence] = [each for each in report.warnings if each.startswith(told)]
+    assert "100.0 % of" in sentence
+    assert "shared chunks" in sentence
+    recipe["stages"][0]["objective"] = [{"kd": {"temperature": 1}}]
+    with pytest.raises(PreceptorError, match=r"20 .* 300 .*|two tokenisers"):
+        check(recipe_of(recipe), deep=True)
