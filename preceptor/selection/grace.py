@@ -22,6 +22,7 @@ from preceptor.errors import DataError
 from preceptor.fields import check_ranges
 from preceptor.selection.directions import Directions, Weights, directions_of
 from preceptor.selection.features import Features
+from preceptor.selection.left_out import grace_left_out
 from preceptor.selection.score import Better
 from preceptor.selection.splits import HeldOut, folds, released_splits
 
@@ -143,8 +144,6 @@ class Grace:
 
     def left_out(self, features: Features) -> Float64[np.ndarray, " p"]:
         """The score without each prompt; the splits of the others stay."""
-        from preceptor.selection.left_out import grace_left_out
-
         return grace_left_out(self, features)
 
 

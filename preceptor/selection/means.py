@@ -19,7 +19,11 @@ class RatioOfSums(ABC):
     """The sum of one number a response over the sum of another."""
 
     name: str
-    better: Better
+
+    @property
+    def better(self) -> Better:
+        """Lower, where nothing else is said."""
+        return "lower"
 
     @abstractmethod
     def columns(
@@ -58,7 +62,6 @@ class GNorm(RatioOfSums):
 
     length_factor: bool = True
     name = "g_norm"
-    better = "lower"
 
     def columns(
         self, features: Features
@@ -76,7 +79,6 @@ class MeanLoss(RatioOfSums):
     """The student's loss on a response, in nats a token, meaned over responses."""
 
     name = "mean_loss"
-    better = "lower"
 
     def columns(
         self, features: Features
@@ -95,7 +97,6 @@ class RankSurprisal(RatioOfSums):
     """
 
     name = "rank_surprisal"
-    better = "lower"
 
     def columns(
         self, features: Features
@@ -115,7 +116,11 @@ class MeanLength(RatioOfSums):
     """
 
     name = "mean_length"
-    better = "higher"
+
+    @property
+    def better(self) -> Better:
+        """Higher: see above."""
+        return "higher"
 
     def columns(
         self, features: Features
@@ -130,7 +135,6 @@ class DuplicateRate(RatioOfSums):
     """The share of responses that repeat another response to the same prompt word for word."""
 
     name = "duplicate_rate"
-    better = "lower"
 
     def columns(
         self, features: Features
