@@ -72,7 +72,9 @@ class Basis:
         whole = moment.trace().item()
         if whole <= 0:
             return 1.0
-        return (self.of(self.of(moment, 0), 1).trace() / whole).item()
+        if self.matrix is None:
+            return self.of(moment.diagonal(), 0).sum().item() / whole
+        return ((moment @ self.matrix) * self.matrix).sum().item() / whole
 
 
 def evenly(total: int, kept: int) -> Int[Tensor, " k"]:

@@ -34,10 +34,13 @@ class Choice:
     Args:
         of: the number of the teacher's block.
         kept: axis -> indices, for heads, groups, the two fused, size and neurons.
+        until: the last of the teacher's blocks that it stands for: `of`, unless its writers are
+            to make up for those left out behind it.
     """
 
     of: int
     kept: dict[str, Int[Tensor, " k"]]
+    until: int
 
 
 def require_smaller(teacher: Sizes, student: Sizes) -> None:
@@ -140,6 +143,7 @@ def chosen(
             "size": size,
             "neurons": neurons,
         },
+        until=of,
     )
 
 

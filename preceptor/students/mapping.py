@@ -77,7 +77,7 @@ class Mapping:
     def _map(self, piece: Piece) -> Origin:
         if not self._covered(piece):
             return Origin(piece.name, "random")
-        block = self._choices[piece.block].of if piece.layer.in_block else -1
+        block = self._block(piece)
         source = self.teacher.pieces.get((piece.layer.key, block, piece.what))
         if source is None:
             return self._without_source(piece)
@@ -90,6 +90,14 @@ class Mapping:
         for rows, value in self._values(piece, source):
             target[rows] = value.to(target)
         return Origin(piece.name, self._how(piece, source), source.name)
+
+    def _block(self, piece: Piece) -> int:
+        """The teacher's block: of a norm on the stream behind a block, the last one stood for."""
+        if not piece.layer.in_block:
+            return -1
+        choice = self._choices[piece.block]
+        behind = piece.layer.key == "after mlp" and piece.layer.place == "on"
+        return choice.until if behind else choice.of
 
     def _covered(self, piece: Piece) -> bool:
         if piece.layer.in_block:
