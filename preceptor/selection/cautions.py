@@ -50,7 +50,7 @@ def cautions_about(candidates: Mapping[str, Features]) -> tuple[str, ...]:
                 f"candidate writes {middle:.0f}; gradients of short responses are larger, and the "
                 "length factor makes up for a part of that only."
             )
-        sentences += _of_gradients(name, features)
+        sentences += cautions_about_gradients(name, features)
     return tuple(sentences)
 
 
@@ -74,7 +74,8 @@ def _of_text(name: str, features: Features) -> Iterator[str]:
         )
 
 
-def _of_gradients(name: str, features: Features) -> Iterator[str]:
+def cautions_about_gradients(name: str, features: Features) -> Iterator[str]:
+    """What is to be said of one candidate, whatever its text."""
     responses, prompts = len(features), len(features.every_prompt)
     if responses == prompts:
         yield (

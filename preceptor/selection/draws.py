@@ -55,3 +55,9 @@ class Draws:
         """
         share = np.sqrt((len(left_out) - 1) / len(left_out))
         return value + self._excess @ (share * (left_out.mean() - left_out))
+
+
+def standard_error(left_out: Float64[np.ndarray, " p"]) -> float:
+    """The jackknife's, of what has these values without each prompt; differences included."""
+    count = len(left_out)
+    return float(np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum()))

@@ -52,6 +52,7 @@ class Ranked:
         probability_best: the share of draws of prompts in which it is the best.
         tied: the candidates that it cannot be told from, best first.
         beside: further scores by name.
+        published_scale: times it, GRACE and G-Norm have the size that papers print.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Ranked:
     probability_best: float
     tied: tuple[str, ...]
     beside: Mapping[str, float]
+    published_scale: float
 
 
 @final
@@ -74,7 +76,6 @@ class Ranking:
             with its paired interval.
         cautions: what makes the score less than it seems, a sentence each.
         prompts: how many all were compared on.
-        published_scale: times it, GRACE and G-Norm have the size that papers print.
     """
 
     score: str
@@ -83,7 +84,6 @@ class Ranking:
     differences: Mapping[str, Mapping[str, Interval]]
     cautions: tuple[str, ...]
     prompts: int
-    published_scale: float
 
     @property
     def best(self) -> Ranked:
@@ -134,16 +134,32 @@ def rank(
         NeedsError: two candidates cannot be compared.
         DataError: there is no candidate, or only one prompt.
     """
-    score = Grace() if score is None else score
     expect_comparable(candidates)
+    return ordered(
+        candidates,
+        Grace() if score is None else score,
+        beside,
+        cautions_about(candidates),
+        Draws(len(next(iter(candidates.values())).every_prompt), draws, seed),
+        level,
+    )
+
+
+def ordered(
+    candidates: Mapping[str, Features],
+    score: Score,
+    beside: Sequence[Score],
+    cautions: tuple[str, ...],
+    draws: Draws,
+    level: float = LEVEL,
+) -> Ranking:
+    """The ranking of candidates that somebody found comparable; see `rank`."""
     names, every = list(candidates), list(candidates.values())
-    drawer = Draws(len(every[0].every_prompt), draws, seed)
     values = [score.value(features) for features in every]
     left_out = [score.left_out(features) for features in every]
-    drawn = np.stack([drawer.around(*each) for each in zip(values, left_out, strict=True)], axis=1)
-    order = sorted(
-        range(len(names)), key=lambda i: values[i] if score.better == "lower" else -values[i]
-    )
+    drawn = np.stack([draws.around(*each) for each in zip(values, left_out, strict=True)], axis=1)
+    sign = 1 if score.better == "lower" else -1
+    order = sorted(range(len(names)), key=lambda i: sign * values[i])
     differences = {
         names[i]: {
             names[j]: percentile(values[i] - values[j], drawn[:, i] - drawn[:, j], level)
@@ -152,32 +168,30 @@ def rank(
         for place, i in enumerate(order)
     }
     best = best_shares(drawn, score.better)
-    return Ranking(
-        score=score.name,
-        better=score.better,
-        candidates=tuple(
-            Ranked(
-                names[i],
-                percentile(values[i], drawn[:, i], level),
-                float(best[i]),
-                tuple(names[j] for j in order if _are_tied(differences, names[i], names[j])),
-                {other.name: other.value(every[i]) for other in beside},
-            )
-            for i in order
-        ),
-        differences=differences,
-        cautions=cautions_about(candidates),
-        prompts=len(every[0].every_prompt),
-        published_scale=every[0].probe.published_scale,
+    ranked = (
+        Ranked(
+            name=names[i],
+            score=percentile(values[i], drawn[:, i], level),
+            probability_best=float(best[i]),
+            tied=tuple(names[j] for j in order if _are_tied(differences, names[i], names[j])),
+            beside={other.name: other.value(every[i]) for other in beside},
+            published_scale=every[i].probe.published_scale,
+        )
+        for i in order
     )
+    prompts = len(every[0].every_prompt)
+    return Ranking(score.name, score.better, tuple(ranked), differences, cautions, prompts)
+
+
+def expect_some(candidates: Mapping[str, Features]) -> None:
+    """Raises `DataError` where there is no candidate."""
+    if not candidates:
+        raise DataError("no candidate was given", "there is nobody to rank", "Name at least one.")
 
 
 def expect_comparable(candidates: Mapping[str, Features]) -> None:
     """Raises `NeedsError` naming the first candidate that differs from the first of all."""
-    if not candidates:
-        raise DataError(
-            "no candidate was given", "there is nobody to rank", "Name at least one teacher."
-        )
+    expect_some(candidates)
     (_, first), *others = candidates.items()
     for name, features in others:
         first.expect_comparable(features, name)

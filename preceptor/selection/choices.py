@@ -1,0 +1,151 @@
+"""What a ranking is for: choosing one candidate, or one of each sort, or a few together."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import final
+
+from preceptor.errors import DataError, nearest
+from preceptor.selection.ranking import Ranked, Ranking
+
+
+@final
+@dataclass(frozen=True)
+class Choice:
+    """A candidate, and those admitted that cannot be told from it.
+
+    Args:
+        name: the candidate's.
+        score: what it was chosen for.
+        tied: others that were admitted and may be as good, best first.
+        among: how many were admitted.
+    """
+
+    name: str
+    score: float
+    tied: tuple[str, ...]
+    among: int
+
+    @property
+    def sentence(self) -> str:
+        """The choice in words."""
+        if self.among == 1:
+            return f"{self.name} is the only one admitted."
+        if not self.tied:
+            return f"{self.name} is the best of {self.among}."
+        others = ", ".join(self.tied)
+        return (
+            f"{self.name} has the best score of {self.among}, but cannot be told from {others} "
+            "on these prompts."
+        )
+
+
+def best(ranking: Ranking, among: Iterable[str] | None = None) -> Choice:
+    """The best of all, or of some.
+
+    Raises:
+        DataError: nobody is admitted, or a name is not ranked.
+    """
+    admitted = ranking.names if among is None else tuple(among)
+    _expect_ranked(ranking, admitted)
+    if not admitted:
+        raise DataError(
+            f"a choice among none of {len(ranking.names)} candidates",
+            "nobody was admitted",
+            "Widen the limit, or rank further candidates.",
+        )
+    first, *_ = chosen = [each for each in ranking.candidates if each.name in admitted]
+    tied = tuple(each.name for each in chosen if each.name in first.tied)
+    return Choice(first.name, first.score.estimate, tied, len(chosen))
+
+
+def best_within(ranking: Ranking, cost: Mapping[str, float], limit: float) -> Choice:
+    """The best of those whose cost (parameters, memory, price a token) is at most `limit`.
+
+    Raises:
+        DataError: none is cheap enough, or a candidate's cost is not told.
+    """
+    _expect_told(ranking, cost, "a cost")
+    admitted = [name for name in ranking.names if cost[name] <= limit]
+    if not admitted:
+        cheapest = min(ranking.names, key=lambda name: cost[name])
+        raise DataError(
+            f"the best candidate for at most {limit:g}",
+            f"the cheapest, {cheapest}, costs {cost[cheapest]:g}",
+            "Raise the limit, or rank cheaper candidates.",
+        )
+    return best(ranking, admitted)
+
+
+def best_of_each(ranking: Ranking, family: Mapping[str, str]) -> dict[str, Choice]:
+    """The best in each family, families in the order of their best.
+
+    The temperatures of a teacher are a family too, named as the teacher.
+
+    Raises:
+        DataError: a candidate's family is not told.
+    """
+    _expect_told(ranking, family, "a family")
+    families = dict.fromkeys(family[name] for name in ranking.names)
+    return {
+        each: best(ranking, [name for name in ranking.names if family[name] == each])
+        for each in families
+    }
+
+
+def best_temperature(ranking: Ranking, temperatures: Mapping[str, float]) -> tuple[float, Choice]:
+    """The sampling temperature of the best of some candidates: one teacher's, one a temperature.
+
+    GRACE falls and rises again: cold text repeats itself, and hot text has large gradients.
+
+    Args:
+        ranking: of these and perhaps others.
+        temperatures: by the candidate that was sampled at it.
+
+    Raises:
+        DataError: a name is not ranked.
+    """
+    choice = best(ranking, temperatures)
+    return temperatures[choice.name], choice
+
+
+def ensemble(ranking: Ranking, most: int, *, ties_alone: bool = False) -> tuple[str, ...]:
+    """The top scorers, to teach together.
+
+    Args:
+        ranking: of at least one candidate.
+        most: how many at most.
+        ties_alone: whether one that is clearly behind the best stays out.
+
+    Raises:
+        DataError: `most` is below 1.
+    """
+    if most < 1:
+        raise DataError(f"an ensemble of {most}", "nobody would teach", "Ask for one at least.")
+
+    def admitted(candidate: Ranked) -> bool:
+        leader = ranking.best
+        return not ties_alone or candidate.name == leader.name or candidate.name in leader.tied
+
+    return tuple(each.name for each in ranking.candidates if admitted(each))[:most]
+
+
+def _expect_ranked(ranking: Ranking, names: Iterable[str]) -> None:
+    for name in names:
+        if name not in ranking.names:
+            raise DataError(
+                f"{name} is to be chosen from", "it is not ranked", _closest(name, ranking.names)
+            )
+
+
+def _expect_told(ranking: Ranking, told: Mapping[str, object], what: str) -> None:
+    for name in ranking.names:
+        if name not in told:
+            raise DataError(
+                f"{name} has no {what.split()[-1]}",
+                f"{what} was told for {len(told)} candidates, and each that is ranked needs one",
+                f"Tell {what} for {name}.",
+            )
+
+
+def _closest(name: str, names: Iterable[str]) -> str:
+    return f"Nearest are {nearest(name, names)}."
