@@ -13,7 +13,7 @@ from torch import Tensor
 _BITS = 64
 
 
-def words(*keys: int | Int64[Tensor, "*n"], device: torch.device | str = "cpu") -> Tensor:
+def words(*keys: int | Int64[Tensor, "..."], device: torch.device | str = "cpu") -> Tensor:
     """One 64-bit word, as int64, for each tuple of keys; tensors of keys broadcast.
 
     >>> words(1, 2, torch.arange(2)).tolist()

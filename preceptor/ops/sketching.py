@@ -74,8 +74,8 @@ class CountSketch:
 
     n: int
     k: int
-    order: Int[Tensor, " {self.n}"]
-    sign: Float[Tensor, " {self.n}"]
+    order: Int[Tensor, " n"]
+    sign: Float[Tensor, " n"]
 
     @classmethod
     def drawn(cls, n: int, k: int, *keys: int, device: torch.device | str = "cpu") -> "CountSketch":

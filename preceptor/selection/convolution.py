@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn import grad as input_gradients
 
 from preceptor.errors import ModelError
 from preceptor.selection.ledger import Entry, Ledger
@@ -86,7 +87,7 @@ class _Convolution(torch.autograd.Function):
             of_bias.add_flat(rows.sum(dim=2, dtype=of_bias.ledger.total.dtype))
         if not ctx.needs_input_grad[1]:
             return None, None, None, None, None
-        back = torch.nn.grad.conv1d_input if slope.dim() == 3 else torch.nn.grad.conv2d_input
+        back = input_gradients.conv1d_input if slope.dim() == 3 else input_gradients.conv2d_input
         return None, back(ctx.shape, weight.to(slope.dtype), slope, *geometry), None, None, None
 
 

@@ -17,7 +17,7 @@ from preceptor.models.dry import keeping_modes
 from preceptor.models.lora import movable
 from preceptor.models.tapped import TappedModel
 from preceptor.ops.sketching import count_sketch, signs_sketch
-from preceptor.selection.rows import Rows, Scored, Soft, classified, ranks
+from preceptor.selection.rows import Details, Rows, Scored, Soft, classified, ranks
 
 Projection = Literal["signs", "counts"]
 """Dense random signs, d products a number; or buckets, one sum a number."""
@@ -50,6 +50,7 @@ class ExactSketcher:
     ) -> None:
         self._model, self._soft = model, soft
         self._dimension, self._seed = dimension, seed
+        self._projection: Projection = projection
         self._project = signs_sketch if projection == "signs" else count_sketch
         self._named = movable(model.module)
 
@@ -57,6 +58,11 @@ class ExactSketcher:
     def parameters(self) -> int:
         """D, how many numbers the gradient has."""
         return sum(parameter.numel() for parameter in self._named.values())
+
+    @property
+    def details(self) -> Details:
+        """What a probe says of it."""
+        return Details("exact", self._dimension, self._seed, {"projection": self._projection})
 
     def __call__(self, batch: Batch) -> Rows:
         """The rows of a batch, in its order."""

@@ -27,7 +27,7 @@ from preceptor.selection.head import (
     scored_by_head,
 )
 from preceptor.selection.ledger import Ledger, Sketching
-from preceptor.selection.rows import Rows, Soft, classified
+from preceptor.selection.rows import Details, Rows, Soft, classified
 from preceptor.selection.tracked import tracking
 from preceptor.selection.uses import USES
 
@@ -67,6 +67,11 @@ class FactoredSketcher:
     def parameters(self) -> int:
         """D, how many numbers the gradient has."""
         return self.ledger.size
+
+    @property
+    def details(self) -> Details:
+        """What a probe says of it."""
+        return self.ledger.sketching.details("factored", self._bfloat16)
 
     @torch.enable_grad()
     def __call__(self, batch: Batch) -> Rows:

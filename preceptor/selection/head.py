@@ -24,8 +24,7 @@ from preceptor.models.dry import keeping_modes
 from preceptor.models.tapped import TappedModel
 from preceptor.ops.projection import projected
 from preceptor.selection.ledger import Entry, Ledger, Sketching
-from preceptor.selection.rows import Rows, Scored, ranks
-
+from preceptor.selection.rows import Details, Rows, Scored, ranks
 
 Entries = tuple[Entry | None, Entry | None]
 """Those of a head's weight and bias; None where a gradient does not count."""
@@ -156,7 +155,7 @@ class HeadSketcher:
         bfloat16: whether its products are taken in bfloat16.
 
     Raises:
-        ModelError: the model is no language model, or its head is not learned.
+        ModelError: the model is no language model, or its head carries an adapter.
     """
 
     def __init__(
@@ -177,6 +176,11 @@ class HeadSketcher:
     def parameters(self) -> int:
         """D, how many numbers the gradient has."""
         return self.ledger.size
+
+    @property
+    def details(self) -> Details:
+        """What a probe says of it."""
+        return self.ledger.sketching.details("head", self._bfloat16)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Rows:

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from preceptor.errors import ModelError
 from preceptor.fields import Count, check_ranges
 from preceptor.ops.sketching import CountSketch, Side, contracted, two_sided
+from preceptor.selection.probe import Kind
+from preceptor.selection.rows import Details
 
 _FOLD, _FLAT, _ROWS, _COLUMNS = range(4)
 """What a random number of a parameter is for."""
@@ -48,6 +50,12 @@ class Sketching:
     def __post_init__(self) -> None:
         check_ranges(self)
 
+    def details(self, kind: Kind, bfloat16: bool) -> Details:
+        """What a probe says of features that are sketched so."""
+        products = "bfloat16" if bfloat16 else "as the weights"
+        others: dict[str, str | int | float] = {"side": self.side, "vocabulary": self.vocabulary}
+        return Details(kind, self.dimension, self.seed, {**others, "products": products})
+
 
 @final
 class Entry:
@@ -58,7 +66,8 @@ class Entry:
     ) -> None:
         self.ledger, self.name, self.vocabulary = ledger, name, vocabulary
         self.parameter = parameter.detach()
-        self._number, self._form = number, ""
+        self._number = number
+        self.form = ""  # "matrix" or "flat", once it was used so.
 
     def _keys(self, purpose: int) -> tuple[int, int, int]:
         return self.ledger.sketching.seed, self._number, purpose
@@ -92,7 +101,8 @@ class Entry:
         return Side.drawn(count, k, *self._keys(_COLUMNS), device=self.parameter.device)
 
     @cached_property
-    def _fold(self) -> CountSketch:
+    def fold(self) -> CountSketch:
+        """The map of the numbers of both sides."""
         count, d = self.rows.k * self.columns.k, self.ledger.sketching.dimension
         return CountSketch.drawn(count, d, *self._keys(_FOLD), device=self.parameter.device)
 
@@ -105,7 +115,7 @@ class Entry:
     def add(self, left: Float[Tensor, "b t kr"], right: Float[Tensor, "b t kc"]) -> None:
         """G = sum_t left_t right_t^T of each example, given through `rows.raw`, `columns.raw`."""
         scale = self.rows.scale * self.columns.scale
-        self._sum("matrix", self._fold(contracted(left, right, scale)))
+        self._sum("matrix", self.fold(contracted(left, right, scale)))
 
     def add_rows(
         self, ids: Int[Tensor, "b t"], right: Float[Tensor, "b t kc"], kept: Tensor | None
@@ -119,7 +129,7 @@ class Entry:
         room = total.new_zeros(len(ids) * self.rows.k, self.columns.k)
         room.index_add_(0, (example * self.rows.k + bucket[ids]).flatten(), signed.flatten(0, 1))
         scale = self.rows.scale * self.columns.scale
-        self._sum("matrix", self._fold(room.mul_(scale).view(len(ids), -1)))
+        self._sum("matrix", self.fold(room.mul_(scale).view(len(ids), -1)))
 
     @cached_property
     def _places(self) -> tuple[Tensor, Tensor]:
@@ -129,7 +139,7 @@ class Entry:
     def add_matrix(self, gradient: Float[Tensor, "b r c"]) -> None:
         """G of each example itself."""
         sketch = two_sided(gradient, self.rows, self.columns)
-        self._sum("matrix", self._fold(sketch.flatten(1)))
+        self._sum("matrix", self.fold(sketch.flatten(1)))
 
     def add_flat(self, gradient: Float[Tensor, "b n"]) -> None:
         """The gradient of each example of a parameter that no product is taken with."""
@@ -140,13 +150,13 @@ class Entry:
         self._sum("flat", sketch)
 
     def _sum(self, form: str, sketch: Float[Tensor, "b d"]) -> None:
-        if self._form not in ("", form):
+        if self.form not in ("", form):
             raise ModelError(
                 f"the parameter {self.name} is used in products and outside of them",
                 "the two parts of its gradient are sketched by different maps",
                 "Use exact features for this model.",
             )
-        self._form = form
+        self.form = form
         self.ledger.total += sketch
 
 
@@ -186,6 +196,11 @@ class Ledger:
         )
         # Gives a layer a backward pass also where nothing before it has a gradient.
         self.anchor = torch.zeros((), device=first.device, requires_grad=True)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every parameter's, in their order."""
+        return tuple(self._entries.values())
 
     def find(self, parameter: Tensor | None) -> Entry | None:
         """A parameter's entry; None where its gradient does not count."""

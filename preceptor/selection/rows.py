@@ -13,6 +13,7 @@ from torch import Tensor
 
 from preceptor.batches import Batch
 from preceptor.errors import DataError
+from preceptor.selection.probe import Kind
 
 RANK_CAP = 100
 """No rank counts for more (`Features.rank_sums`)."""
@@ -27,6 +28,17 @@ class Rows:
     losses: Float[Tensor, " b"]
     lengths: Int[Tensor, " b"]
     rank_sums: Float[Tensor, " b"]
+
+
+@final
+@dataclass(frozen=True)
+class Details:
+    """What a `Probe` is to say of who sketches."""
+
+    kind: Kind
+    dimension: int
+    seed: int
+    others: dict[str, str | int | float]
 
 
 Soft = Callable[[Batch], Float[Tensor, "b v"]]
