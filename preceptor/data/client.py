@@ -7,6 +7,7 @@ asked again. What it will not do (400, 401, 403, 404) is a sentence at once.
 import asyncio
 import json
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, final
@@ -26,7 +27,8 @@ _CONNECTING = 30.0  # Seconds; where nobody listens there is no use in waiting f
 
 @final
 class Client:
-    """Asks one server, from a thread of its own, until `close` or the end of a `with` block."""
+    """Asks one server, from a thread of its own, until `close`, the end of a `with` block, or until
+    nobody holds it any more."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         import httpx
@@ -46,6 +48,7 @@ class Client:
             target=self._loop.run_forever, name="preceptor-client", daemon=True
         )
         self._thread.start()
+        self._end = weakref.finalize(self, _ended, self._loop, self._thread, self._http)
 
     def __enter__(self) -> "Client":
         return self
@@ -55,12 +58,7 @@ class Client:
 
     def close(self) -> None:
         """Gives up the calls in flight, and lets go of thread and connections."""
-        if self._loop.is_closed():
-            return
-        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._end()
 
     def post(self, path: str, payload: Mapping[str, Any]) -> Answer:
         """One call.
@@ -196,9 +194,21 @@ class Client:
         text = text.replace(self._secret, "***") if self._secret else text
         return " ".join(text.split())[:_SHOWN]
 
-    async def _shut(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self._http.aclose()
+
+def _ended(loop: asyncio.AbstractEventLoop, thread: threading.Thread, http: Any) -> None:
+    """Gives up what is in flight. A client that nobody holds any more may end in any thread."""
+    if threading.current_thread() is thread:  # It cannot wait for itself.
+        threading.Thread(target=_ended, args=(loop, thread, http), daemon=True).start()
+        return
+    asyncio.run_coroutine_threadsafe(_shut(http), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+async def _shut(http: Any) -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await http.aclose()

@@ -109,7 +109,9 @@ def teacher(
     if isinstance(said, PeersTeacher):
         return Peers()
     if isinstance(said, ServedTeacher):
-        return Served(Client(said.served.endpoint()), subject.num_classes, said.served.top_k)
+        fields = said.served
+        client = Client(fields.endpoint())
+        return Served(client, subject.num_classes, fields.top_k, fields.api)
     if isinstance(said, BaseTeacher):
         return AdapterBase(students[0])
     # A cache is opened, and generations are trained one by one, in the run's folder: `verbs`.

@@ -21,7 +21,10 @@ from preceptor.synthesis.pairs import Pairs
 from preceptor.synthesis.policy import PolicyRollouts
 from preceptor.synthesis.returns import Returns
 from preceptor.synthesis.rollouts import Rollouts
-from preceptor.synthesis.writers import Local, Mixed
+from preceptor.synthesis.served_text import sampled_by
+from preceptor.synthesis.writers import Local, Mixed, Writer
+from preceptor.synthesis.writers import Served as ServedWriter
+from preceptor.teachers.served import Served
 from preceptor.train.plan import Plan
 
 
@@ -47,6 +50,12 @@ def rollouts(
         require_room(model, texts, sampling.max_new)
         return Local(model, sampling, ends, pad)
 
+    def teacher_writes(sampling: Sampling) -> Writer:
+        if isinstance(taught.teacher, Served):
+            ask = sampled_by(taught.teacher.client, sampling)
+            return ServedWriter(ask, ends, texts.vocabulary)
+        return writes(writing_model(taught), sampling)
+
     if isinstance(said, GkdRollouts):
         fields = said.gkd
         helped = fields.teacher_share > 0
@@ -54,7 +63,7 @@ def rollouts(
             drawn,
             writes(student, fields.sampling()),
             share=fields.share,
-            teacher=writes(writing_model(taught), fields.sampling()) if helped else None,
+            teacher=teacher_writes(fields.sampling()) if helped else None,
             teacher_share=fields.teacher_share,
             steps=steps,
             seed=seed,
@@ -74,7 +83,7 @@ def rollouts(
         pairs = said.distillm2
         teacher = None
         if pairs.teacher == "teacher":
-            teacher = writes(writing_model(taught), pairs.sampling())
+            teacher = teacher_writes(pairs.sampling())
         return Pairs(drawn, writes(student, pairs.sampling()), teacher, seed=seed)
     assert isinstance(said, MinillmRollouts), "sequence_kd writes before training"
     policy = said.minillm
@@ -101,7 +110,8 @@ def writing_model(taught: Taught) -> TappedModel:
         raise RecipeError(
             f"the teacher {type(taught.teacher).__name__} was asked to write",
             "it is no one model in this process",
-            "Use a live teacher, or let the student and the data write.",
+            "Use a live teacher, or let the student and the data write (gkd, distillm2 and "
+            "sequence_kd also take a server's text).",
         )
     return model
 

@@ -153,7 +153,7 @@ def sampled_by(
 ) -> Callable[[Sequence[Prompt], Sequence[int]], Sequence[Completion]]:
     """What answers prompts of token ids with the ids that were sampled (vLLM: `return_token_ids`).
 
-    For `writers.Served`, with a server that holds the student's weights.
+    For `writers.Served`.
     """
 
     def ask(prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Completion]:

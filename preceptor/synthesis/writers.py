@@ -100,7 +100,7 @@ class Completion(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Served:
-    """A server that holds the student's weights.
+    """A server that holds the student's weights, or a teacher of the student's vocabulary.
 
     It must say which tokens it sampled (vLLM does with `return_token_ids`): text that is
     tokenised again gives other ids than those that were drawn, and the student would be scored on
@@ -153,6 +153,6 @@ class Served:
             raise DataError(
                 f"the server sampled token {beyond[0]}",
                 f"the student knows 0 to {self.vocabulary - 1}",
-                "Serve the student that is being trained, with its own tokenizer.",
+                "Serve the student that is being trained, or a teacher of its vocabulary.",
             )
         return ids

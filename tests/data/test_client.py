@@ -1,5 +1,6 @@
 """The client against real servers on this machine."""
 
+import gc
 import json
 import socket
 import threading
@@ -273,6 +274,17 @@ def test_a_secret_in_the_address_is_refused_and_not_repeated() -> None:
     with pytest.raises(RecipeError, match="key_variable") as caught:
         Endpoint("http://me:hidden@host/v1", "m")
     assert "hidden" not in str(caught.value)
+
+
+def test_a_client_that_nobody_holds_lets_go_of_its_thread_and_connections() -> None:
+    with serving(told(completion("a"))) as server:
+        client = Client(endpoint(server))
+        client.post("chat/completions", {})
+        thread = client._thread
+        del client
+        gc.collect()
+        thread.join(timeout=20)
+    assert not thread.is_alive()
 
 
 def test_closing_gives_up_what_flies() -> None:

@@ -9,13 +9,14 @@ from torch import Tensor
 from tests.servers.serving import Reply, Request, Respond
 
 
-def scoring(model: Any, *, cap: int = 20, with_own: bool = True) -> Respond:
-    """vLLM's /v1/completions with `prompt_logprobs`, and SGLang's /generate.
+def scoring(model: Any, *, cap: int = 20, with_own: bool = True, end: int | None = None) -> Respond:
+    """vLLM's /v1/completions, with `prompt_logprobs` or writing, and SGLang's /generate.
 
     Args:
         model: takes `input_ids` and has `.logits`.
         cap: the most log-probabilities a token that may be asked for.
         with_own: vLLM's habit of telling the prompt's own token beside the largest.
+        end: the token that ends what is written.
     """
     lock = threading.Lock()
 
@@ -23,7 +24,22 @@ def scoring(model: Any, *, cap: int = 20, with_own: bool = True) -> Respond:
         with lock, torch.no_grad():
             return model(input_ids=torch.tensor([ids])).logits[0].float().log_softmax(-1)
 
+    def written(payload: dict[str, Any]) -> Reply:
+        """The ids that were sampled, as vLLM tells them with `return_token_ids`."""
+        assert payload["return_token_ids"]
+        draw = torch.Generator().manual_seed(payload["seed"])
+        ids, said = list(payload["prompt"]), []
+        while len(said) < payload["max_tokens"] and end not in said:
+            p = (log_probs(ids)[-1] / payload["temperature"]).softmax(-1)
+            said.append(int(torch.multinomial(p, 1, generator=draw)))
+            ids.append(said[-1])
+        finish = "stop" if end in said else "length"
+        choice = {"index": 0, "text": "x", "finish_reason": finish, "token_ids": said}
+        return Reply.json({"object": "text_completion", "choices": [choice], "usage": {}})
+
     def vllm(payload: dict[str, Any]) -> Reply:
+        if "prompt_logprobs" not in payload:
+            return written(payload)
         ids, k = payload["prompt"], payload["prompt_logprobs"]
         if k > cap:
             said = f"Requested prompt logprobs of {k}, which is greater than max allowed: {cap}"
