@@ -62,7 +62,16 @@ class Mapping:
             for piece in self.student.pieces.values():
                 if piece.name not in origins or origins[piece.name].how == "random":
                     origins[piece.name] = self._map(piece)
+        self._tell_left_out()
         return (*origins.values(), *self._others(origins))
+
+    def _tell_left_out(self) -> None:
+        """What the mapped blocks of the teacher have and the student does not."""
+        places = {at[0]: at for at in self.student.pieces}
+        for key, block, what in self.teacher.pieces:
+            lacks = key in places and (key, 0, what) not in self.student.pieces
+            if lacks and block == self._choices[0].of:
+                self.warnings.append(f"the teacher's {key} has a {what} that the student lacks")
 
     def _others(self, origins: dict[str, Origin]) -> Iterator[Origin]:
         """Tensors under a second name, and what the table does not know."""

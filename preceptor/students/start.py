@@ -114,6 +114,7 @@ def begin(
     _require_activations(teacher, plan, calibration)
     weights = weights_of(teacher)
     seen = described(ModuleWeights(student)), described(weights)
+    _require_family(*seen)
     require_smaller(seen[1].sizes, seen[0].sizes)
     if plan.basis in DENSE:
         require_turning(seen[1])
@@ -191,6 +192,16 @@ def _choices(
         return choices
     ends = [*(of - 1 for of in depth[1:]), theirs.blocks - 1]
     return [replace(choice, until=end) for choice, end in zip(choices, ends, strict=True)]
+
+
+def _require_family(student: Architecture, teacher: Architecture) -> None:
+    own, theirs = student.family.types, teacher.family.types
+    if own != theirs:
+        raise ModelError(
+            f"a {own[0]} student was to begin inside a {theirs[0]} teacher",
+            "the same tensors would be another function: norms and positions differ",
+            f"Choose a student of {' or '.join(theirs)}.",
+        )
 
 
 def _require_activations(
