@@ -61,14 +61,10 @@ def rank_students(
     (first_name, first), *others = students.items()
     for name, features in others:
         _expect_same_text(first_name, first, name, features)
-    cautions = [said for name, each in students.items() for said in _cautions(name, each)]
+    cautions = [said for each in students.items() for said in cautions_about_gradients(*each)]
     drawer = Draws(len(first.every_prompt), draws, seed)
     beside = (LeverageRatio(), MeanLoss(), RankSurprisal())
     return ordered(students, score, beside, tuple(cautions), drawer, level)
-
-
-def _cautions(name: str, features: Features) -> list[str]:
-    return list(cautions_about_gradients(name, features))
 
 
 def _expect_same_text(first_name: str, first: Features, name: str, features: Features) -> None:

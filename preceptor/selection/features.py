@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Self, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -102,7 +102,7 @@ class Features:
         """The prompts that are answered, each once, ascending."""
         return np.unique(self.prompts)
 
-    def of(self, prompts: Int64[np.ndarray, " p"]) -> Self:
+    def of(self, prompts: Int64[np.ndarray, " p"]) -> "Features":
         """The rows that answer these prompts, in the order they have here.
 
         Raises:
@@ -117,10 +117,10 @@ class Features:
             )
         return self._rows(np.isin(self.prompts, prompts))
 
-    def _rows(self, where: np.ndarray) -> Self:
+    def _rows(self, where: np.ndarray) -> "Features":
         return replace(self, **{name: getattr(self, name)[where] for name in _COLUMNS})
 
-    def narrowed(self, dimension: int) -> Self:
+    def narrowed(self, dimension: int) -> "Features":
         """The same responses in fewer numbers: another isometric sketch, of the sketches.
 
         Number i is added to number i mod `dimension` with a sign that depends on the probe's seed,
@@ -164,12 +164,15 @@ class Features:
 
     def save(self, path: Path) -> None:
         """One safetensors file, put in place whole; the probe is JSON in its header."""
+        write_atomically(path, self.write)
+
+    def write(self, path: Path) -> None:
+        """Fills that file, for those who put it in place themselves."""
         columns = {name: np.ascontiguousarray(getattr(self, name)) for name in _COLUMNS}
-        header = {"probe": json.dumps(asdict(self.probe), sort_keys=True)}
-        write_atomically(path, lambda temporary: save_file(columns, temporary, header))
+        save_file(columns, path, {"probe": json.dumps(asdict(self.probe), sort_keys=True)})
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> "Features":
         """What `save` wrote.
 
         Raises:

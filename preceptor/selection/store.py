@@ -108,7 +108,7 @@ class FeatureStore:
                 "Give every prompt at least one response, or leave it out for all candidates.",
             )
         shards = self._manifest.shards
-        shard = Shard.written(self.folder, shards, ".safetensors", len(part), part.save)
+        shard = Shard.written(self.folder, shards, ".safetensors", len(part), part.write)
         self._manifest = replace(self._manifest, shards=(*shards, shard))
         write_text(self.folder / MANIFEST, self._manifest.text())
         self._parts.append(part)
