@@ -5,6 +5,7 @@ time, or a module in memory. A folder's teacher is never made, so its size is no
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, final
@@ -58,25 +59,23 @@ class FolderWeights(Weights):
         self.folder = Path(folder)
         self.config = configuration(str(folder))
         self._file_of = _files(self.folder)
-        self._open: dict[Path, Any] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Read from the files' headers alone."""
-        return {
-            name: tuple(self._opened(file).get_slice(name).get_shape())
-            for name, file in self._file_of.items()
-        }
+        if not self._shapes:
+            for file in sorted(set(self._file_of.values())):
+                with _opened(file) as tensors:
+                    for name in (name for name, at in self._file_of.items() if at == file):
+                        self._shapes[name] = tuple(tensors.get_slice(name).get_shape())
+        return self._shapes
 
     def read(self, name: str, rows: slice = slice(None)) -> Tensor:
         """Only what is asked for is read."""
-        file = self._opened(self._file_of[name])
-        whole = file.get_slice(name)
-        return whole[rows] if whole.get_shape() else file.get_tensor(name)
-
-    def _opened(self, file: Path) -> Any:
-        if file not in self._open:
-            self._open[file] = _checked(file)
-        return self._open[file]
+        # Opened each time: what was read of an open file stays in the process's memory.
+        with _opened(self._file_of[name]) as tensors:
+            whole = tensors.get_slice(name)
+            return whole[rows] if whole.get_shape() else tensors.get_tensor(name)
 
 
 @final
@@ -137,12 +136,15 @@ def _files(folder: Path) -> dict[str, Path]:
             f"there is no {_SINGLE} and no {_INDEX}",
             "Give a folder of safetensors: the other format runs code when it is read.",
         )
-    return dict.fromkeys(_checked(file).keys(), file)
+    with _opened(file) as tensors:
+        return dict.fromkeys(tensors.keys(), file)
 
 
-def _checked(file: Path) -> Any:
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
     try:
-        return safe_open(file, "pt").__enter__()
+        with safe_open(file, "pt") as tensors:
+            yield tensors
     except (OSError, SafetensorError) as error:
         raise StorageError(
             f"{file} was read",

@@ -66,11 +66,11 @@ def divergence(name: str) -> Callable[[TappedModel], float]:
 
 @cache
 def teacher(name: str) -> TappedModel:
-    """A model of an architecture after 120 steps; not to be changed."""
+    """A model of an architecture after 80 steps; not to be changed."""
     torch.manual_seed(0)
     model = load_model(spec(name, **BIG))
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
-    for step in range(120):
+    for step in range(80):
         ids = tokens(32, step)
         found = model.module(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids)
         optimizer.zero_grad()
