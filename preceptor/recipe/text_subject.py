@@ -7,18 +7,14 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from preceptor.data.joined_source import JoinedSource, coverage_of
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
-from preceptor.data.verifiers import verifier
-from preceptor.errors import DataError, RecipeError, TeacherFailure
+from preceptor.errors import RecipeError, TeacherFailure
 from preceptor.evaluate.results import Losses, SeedResult
-from preceptor.evaluate.tokens import token_scores
-from preceptor.models.generate import generate
 from preceptor.models.load import load_model, save_model
-from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.answered import answered, require_able
 from preceptor.recipe.data import TextData
@@ -28,6 +24,7 @@ from preceptor.recipe.rollouts import DistillmRollouts, SequenceFields, Sequence
 from preceptor.recipe.schema import Stage, Student
 from preceptor.recipe.subject import Answers, Subject, Taught
 from preceptor.recipe.teachers import CachedFields
+from preceptor.recipe.text_answers import WithLogits, predicted, written
 from preceptor.recipe.texts import (
     DATA_SEED,
     language_model,
@@ -39,14 +36,12 @@ from preceptor.recipe.texts import (
 )
 from preceptor.recipe.token_stores import cached_tokens
 from preceptor.recipe.voice import Voice
-from preceptor.recipe.writing import ends_of, rollouts
+from preceptor.recipe.writing import rollouts
 from preceptor.synthesis.adaptive import AdaptiveRollouts
 from preceptor.teachers.base import Teacher
-from preceptor.teachers.live import Live
 from preceptor.train.plan import Plan
-from preceptor.types import Batch, Distribution, Needs
+from preceptor.types import Needs
 
-EVALUATION_BATCH = 16
 _LOOKED_AT = 200
 """Rows by which it is told how much two tokenisers share."""
 _CHECKED = 64
@@ -238,7 +233,7 @@ class TextSubject(Subject):
     def nats(self, model: TappedModel | Teacher, rows: Any) -> float:
         """Nats a token of some validation rows."""
         texts = self._read("validation", isinstance(model, Teacher))
-        return float(self._tokens(model, texts, rows, None)["token_nll"].mean())
+        return float(predicted(model, texts, rows, None)["token_nll"].mean())
 
     def answers(
         self,
@@ -253,9 +248,9 @@ class TextSubject(Subject):
             model.to(device)
         rows = np.arange(len(texts))
         other = None if self.voice.joining else beside()  # Ids of another vocabulary say nothing.
-        found = dict(self._tokens(model, texts, rows, other))
+        found = dict(predicted(model, texts, rows, other))
         if self.said.verify is not None:
-            found |= self._written(model, texts)
+            found |= written(model, texts, self.said.verify)
         return {name: torch.from_numpy(numbers) for name, numbers in found.items()}
 
     def quality(self, answers: Answers) -> float:
@@ -281,81 +276,10 @@ class TextSubject(Subject):
 
     def runnable(self, model: TappedModel) -> nn.Module:
         """With the logits of every position, as whoever serves it computes them."""
-        return _WithLogits(model)
+        return WithLogits(model)
 
     def _read(self, part: str, teacher: bool) -> TextSet:
         """A part as the student reads it, or as a teacher with a voice of its own does."""
         if not teacher or self.voice.reading is None:
             return getattr(self, part)
         return TextSet(getattr(self.parts, part), self.voice.reading, name=part)
-
-    def _tokens(
-        self, model: TappedModel | Teacher, texts: TextSet, rows: Any, beside: Teacher | None
-    ) -> Mapping[str, np.ndarray]:
-        batches = (
-            texts.batch(rows[start : start + EVALUATION_BATCH])
-            for start in range(0, len(rows), EVALUATION_BATCH)
-        )
-        other = None if beside is None else lambda batch: beside.signal(batch).distribution
-        return token_scores(_shows(model), batches, len(rows), texts.bytes(rows), other)
-
-    def _written(self, model: TappedModel | Teacher, texts: TextSet) -> dict[str, np.ndarray]:
-        """What it answers to each prompt, and whether that is right."""
-        verify = self.said.verify
-        writer = model.model if isinstance(model, Live) else model
-        assert verify is not None
-        if not isinstance(writer, TappedModel):
-            return {}
-        right = verifier(verify.by, verify.after)
-        length = np.zeros(len(texts))
-        hit, ended = np.zeros(len(texts)), np.zeros(len(texts))
-        # Of one length together, so that little is padded.
-        order = np.argsort(texts.lengths, kind="stable")
-        for start in range(0, len(order), verify.batch):
-            rows = order[start : start + verify.batch]
-            written = generate(
-                writer,
-                texts.prompts(rows),
-                Sampling(max_new=verify.most, temperature=0.0),
-                seeds=rows.tolist(),
-                ends=ends_of(texts.rendering),
-                pad=texts.rendering.pad,
-            )
-            for row, ids, end in zip(rows, written.ids, written.ended, strict=True):
-                text = texts.rendering.tokenizer.decode(ids, skip_special_tokens=True)
-                hit[row] = right(text, self._answer(texts, int(row)))
-                length[row], ended[row] = len(ids), end
-        return {"accuracy": hit, "length": length, "ended": ended}
-
-    def _answer(self, texts: TextSet, row: int) -> str:
-        said = texts.row(row)
-        reference = said.answer if said.answer is not None else said.completion
-        if reference is None:
-            raise DataError(
-                f"{said.place} has no answer",
-                "what a model writes is compared with one",
-                "Name the column (columns: {answer: ...}), or leave `verify` out.",
-            )
-        return reference
-
-
-def _shows(model: TappedModel | Teacher) -> Callable[[Batch], Distribution]:
-    if isinstance(model, Teacher):
-        return lambda batch: model.signal(batch).distribution
-
-    def shows(batch: Batch) -> Distribution:
-        model.eval()
-        return model(batch.inputs).projection
-
-    return shows
-
-
-@final
-class _WithLogits(nn.Module):
-    def __init__(self, model: TappedModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, inputs: Any) -> Tensor:
-        shown = self.model(inputs).projection
-        return shown.head.logits(shown.hidden)

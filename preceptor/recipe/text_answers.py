@@ -1,0 +1,106 @@
+"""What a language model answers to rows of text: how well it predicts them, and what it writes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import numpy as np
+from torch import Tensor, nn
+
+from preceptor.data.text import TextSet
+from preceptor.data.verifiers import verifier
+from preceptor.errors import DataError
+from preceptor.evaluate.tokens import token_scores
+from preceptor.models.generate import generate
+from preceptor.models.sampling import Sampling
+from preceptor.models.tapped import TappedModel
+from preceptor.recipe.data import Verify
+from preceptor.recipe.writing import ends_of
+from preceptor.teachers.base import Teacher
+from preceptor.teachers.live import Live
+from preceptor.types import Batch, Distribution
+
+EVALUATION_BATCH = 16
+
+Numbers = Mapping[str, np.ndarray]
+"""One number a row, by the measure's name."""
+
+
+def predicted(
+    model: TappedModel | Teacher, texts: TextSet, rows: np.ndarray, beside: Teacher | None
+) -> Numbers:
+    """How well a model predicts some rows, and how near it is to another one there."""
+    batches = (
+        texts.batch(rows[start : start + EVALUATION_BATCH])
+        for start in range(0, len(rows), EVALUATION_BATCH)
+    )
+    other = None if beside is None else lambda batch: beside.signal(batch).distribution
+    return token_scores(_shows(model), batches, len(rows), texts.bytes(rows), other)
+
+
+def written(model: TappedModel | Teacher, texts: TextSet, verify: Verify) -> Numbers:
+    """Greedy answers to every prompt: right or not, how long, and whether they came to an end.
+
+    Nothing where the model is none that writes.
+
+    Raises:
+        DataError: a row has no answer to compare with.
+    """
+    writer = model.model if isinstance(model, Live) else model
+    if not isinstance(writer, TappedModel):
+        return {}
+    right = verifier(verify.by, verify.after)
+    length, hit, ended = (np.zeros(len(texts)) for _ in range(3))
+    # Of one length together, so that little is padded.
+    order = np.argsort(texts.lengths, kind="stable")
+    for start in range(0, len(order), verify.batch):
+        rows = order[start : start + verify.batch]
+        found = generate(
+            writer,
+            texts.prompts(rows),
+            Sampling(max_new=verify.most, temperature=0.0),
+            seeds=rows.tolist(),
+            ends=ends_of(texts.rendering),
+            pad=texts.rendering.pad,
+        )
+        for row, ids, end in zip(rows, found.ids, found.ended, strict=True):
+            text = texts.rendering.tokenizer.decode(ids, skip_special_tokens=True)
+            hit[row] = right(text, _answer(texts, int(row)))
+            length[row], ended[row] = len(ids), end
+    return {"accuracy": hit, "length": length, "ended": ended}
+
+
+def _answer(texts: TextSet, row: int) -> str:
+    said = texts.row(row)
+    reference = said.answer if said.answer is not None else said.completion
+    if reference is None:
+        raise DataError(
+            f"{said.place} has no answer",
+            "what a model writes is compared with one",
+            "Name the column (columns: {answer: ...}), or leave `verify` out.",
+        )
+    return reference
+
+
+def _shows(model: TappedModel | Teacher) -> Callable[[Batch], Distribution]:
+    if isinstance(model, Teacher):
+        return lambda batch: model.signal(batch).distribution
+
+    def shows(batch: Batch) -> Distribution:
+        model.eval()
+        return model(batch.inputs).projection
+
+    return shows
+
+
+@final
+class WithLogits(nn.Module):
+    """A language model with the logits of every position, as whoever serves it computes them."""
+
+    def __init__(self, model: TappedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Any) -> Tensor:
+        """Logits [b, t, v]."""
+        shown = self.model(inputs).projection
+        return shown.head.logits(shown.hidden)
