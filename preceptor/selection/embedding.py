@@ -1,6 +1,6 @@
 """Embeddings: each token's gradient is added to its row's bucket, and no table is made.
 
-Dimension key: b examples, *n ids, w width.
+Dimension key: b examples, first of them or 1 for all, *n ids of each, w width.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from preceptor.selection.ledger import Entry
 
 
 def embedding(
-    ids: Int[Tensor, "b *n"], weight: Tensor, entry: Entry, padding: int | None = None
+    ids: Int[Tensor, "first *n"], weight: Tensor, entry: Entry, padding: int | None = None
 ) -> Float[Tensor, "b *n w"]:
     """The rows of `weight` at `ids`; the row `padding` has no gradient, as in torch.
 

@@ -9,7 +9,7 @@ Dimension key: n examples of a set, s of them chosen.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from preceptor.batches import Batch
 from preceptor.data.collate import rounded
 from preceptor.data.images import ImageSet
 from preceptor.data.text import TextSet
-from preceptor.errors import DataError, ModelError
+from preceptor.errors import DataError
 from preceptor.models.lora import movable
 from preceptor.models.tapped import TappedModel
 from preceptor.selection.features import Features
@@ -31,10 +31,8 @@ from preceptor.selection.texts import repetition, text_hash
 MULTIPLE = 8
 """Lengths are padded to a multiple of this."""
 
-_APART = 0.05
-"""How far, of its size, a row may move when another stands beside it: bfloat16 rounds."""
 
-
+@runtime_checkable
 class Sketcher(Protocol):
     """What makes rows of a batch: exact, factored or of the head alone."""
 
@@ -101,7 +99,6 @@ def text_features(
 
     Raises:
         DataError: an example has nothing that is scored.
-        ModelError: one example's row depends on another that stands beside it.
     """
     chosen = np.arange(len(texts)) if indices is None else np.asarray(indices, dtype=np.int64)
     for index in chosen[texts.scored[chosen] == 0]:
@@ -116,9 +113,6 @@ def text_features(
     def batch(places: Sequence[int]) -> Batch:
         return texts.batch(chosen[list(places)], multiple=MULTIPLE).to(device)
 
-    if len(chosen) > 1:
-        order = [place for part in parts for place in part]
-        expect_apart(sketcher, batch([order[-1], order[len(order) // 2 - 1]]))
     rows = _joined((places, sketcher(batch(places))) for places in parts)
     responses = [each.tolist() for each in texts.responses(chosen)]
     return Features(
@@ -153,34 +147,10 @@ def image_features(
     """
     chosen = torch.arange(len(images)) if rows is None else torch.as_tensor(rows)
     parts = [part.tolist() for part in torch.arange(len(chosen)).split(batch)]
-    if len(chosen) > 1:
-        expect_apart(sketcher, images.batch(chosen[:2]).to(device))
     found = _joined((places, sketcher(images.batch(chosen[places]).to(device))) for places in parts)
     ids = images.ids[chosen].numpy().astype(np.int64)
     zeros = np.zeros(len(ids), dtype=np.float32)
     return Features(**found, prompts=ids, texts=ids, repetitions=zeros, probe=probe)
-
-
-def expect_apart(sketcher: Sketcher, two: Batch) -> None:
-    """Raise where a row depends on who stands beside it: two examples together, and each alone.
-
-    So a layer that mixes examples, or lays them out along another axis than the first, is found.
-
-    Raises:
-        ModelError: it does.
-    """
-    if sketcher.details.kind == "exact":
-        return  # One at a time as it is.
-    together = sketcher(two).sketches.clone()
-    alone = torch.cat([sketcher(two.rows(i, i + 1)).sketches for i in range(2)])
-    far = (together - alone).norm(dim=1)
-    if bool((far > _APART * alone.norm(dim=1)).any()):
-        raise ModelError(
-            "an example's gradient was sketched alone and beside another",
-            f"the sketches differ by {float((far / alone.norm(dim=1)).max()):.2g} of their size: "
-            "the student mixes examples, or lays them out along another axis than the first",
-            "Use exact features for this model.",
-        )
 
 
 def _joined(parts: Iterable[tuple[Sequence[int], Rows]]) -> dict[str, np.ndarray]:

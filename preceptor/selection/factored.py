@@ -31,6 +31,9 @@ from preceptor.selection.rows import Details, Rows, Soft, classified
 from preceptor.selection.tracked import tracking
 from preceptor.selection.uses import USES
 
+_APART = 0.1
+"""How far, of its size, a row may move when others stand beside it: bfloat16 rounds."""
+
 
 @final
 class FactoredSketcher:
@@ -61,6 +64,7 @@ class FactoredSketcher:
         self.ledger = Ledger(named, sketching or Sketching(), tables)
         own = head_parameters(model) if model.causal else {}
         self._entries = head_entries(own, self.ledger)
+        self._is_apart = False
         self._device = next(iter(named.values())).device
 
     @property
@@ -78,8 +82,16 @@ class FactoredSketcher:
         """The rows of a batch, in its order.
 
         Raises:
-            ModelError: a parameter is used in a way that no rule knows.
+            ModelError: a parameter is used in a way that no rule knows, or an example's row
+                depends on the examples beside it.
         """
+        rows = self._rows(batch)
+        if not self._is_apart and len(batch) > 1:
+            expect_apart(rows, self._rows(batch.rows(0, 1)))
+            self._is_apart = True
+        return rows
+
+    def _rows(self, batch: Batch) -> Rows:
         self.ledger.begin(len(batch))
         with keeping_modes(self._model):
             self._model.eval()
@@ -107,6 +119,25 @@ class FactoredSketcher:
             _backward(losses.sum())
         ones = torch.ones_like(losses, dtype=torch.int64)
         return Rows(self.ledger.total, losses.detach(), ones, ranks)
+
+
+def expect_apart(together: Rows, first: Rows) -> None:
+    """Raise where the first row of a batch is another than the same example's alone.
+
+    So a layer that mixes examples, or lays them out along another axis than the first, is found.
+
+    Raises:
+        ModelError: it is.
+    """
+    alone = first.sketches[0]
+    far = float((together.sketches[0] - alone).norm() / alone.norm().clamp_min(1e-30))
+    if far > _APART:
+        raise ModelError(
+            "an example's gradient was sketched alone and beside others",
+            f"the sketches differ by {far:.2g} of their size: the student mixes examples, or lays "
+            "them out along another axis than the first",
+            "Use exact features for this model.",
+        )
 
 
 def _backward(loss: Tensor) -> None:

@@ -5,7 +5,7 @@ contracts it with (dL/dY) P_out of the same example and returns the input's grad
 Hu et al. "GraSS: Scalable Data Attribution with Gradient Sparsification and Sparse Projection",
 NeurIPS 2025 (a Function without a weight's gradient), with dense signs in place of masks.
 
-Dimension key: *n leading axes, a and o in- and outputs.
+Dimension key: rows, first of them or 1 for all, *n further axes, a and o in- and outputs.
 """
 
 from typing import Any
@@ -20,12 +20,12 @@ from preceptor.selection.ledger import Entry, Ledger
 
 def linear(
     ledger: Ledger,
-    x: Float[Tensor, "*n a"],
+    x: Float[Tensor, "first *n a"],
     weight: tuple[Tensor, Entry | None],
     bias: tuple[Tensor | None, Entry | None] = (None, None),
     *,
     transposed: bool = False,
-) -> Float[Tensor, "*n o"]:
+) -> Float[Tensor, "rows *n o"]:
     """x @ weight.T + bias, or x @ weight + bias where the weight is `transposed`, [a, o].
 
     Each of weight and bias comes with its entry where its gradient counts.

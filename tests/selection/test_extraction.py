@@ -1,0 +1,145 @@
+"""Features of a set of texts or images, whatever batches they were taken in."""
+
+import numpy as np
+import pytest
+import torch
+
+from preceptor.data.images import image_set
+from preceptor.data.text import TextSet
+from preceptor.errors import DataError
+from preceptor.models.load import load_model
+from preceptor.models.tapped import TappedModel
+from preceptor.models.zoo import create
+from preceptor.selection.exact import ExactSketcher
+from preceptor.selection.extraction import (
+    image_features,
+    probed,
+    student_fingerprint,
+    text_features,
+)
+from preceptor.selection.factored import FactoredSketcher
+from preceptor.selection.head import HeadSketcher
+from preceptor.selection.ledger import Sketching
+from preceptor.selection.rows import bucketed
+from preceptor.selection.texts import repetition, text_hash
+from tests.data.tokens import ask
+from tests.models.architectures import configuration
+from tests.selection.synthetic_teachers import rendering
+
+ROWS = [
+    ask("1+1=", "2"),
+    ask("what comes next? ", "a b a b a b a b a b", number=1),
+    ask("1+1=", "22", number=2),
+    ask("2+2=", "4", number=3),
+    ask("1+2=", "2", number=4),
+]
+PROMPTS = np.array([7, 8, 7, 9, 5])
+
+
+def student(seed: int = 0) -> TappedModel:
+    torch.manual_seed(seed)
+    config = {**configuration("llama"), "vocab_size": rendering().vocabulary}
+    return load_model({"causal": config}).eval()
+
+
+def texts(rows: list[object] | None = None) -> TextSet:
+    return TextSet(ROWS if rows is None else rows, rendering())  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("kind", ["exact", "factored", "head"])
+def test_rows_come_in_the_order_of_the_texts_whatever_the_batches(kind: str) -> None:
+    model = student()
+    made = {
+        "exact": lambda: ExactSketcher(model, dimension=16),
+        "factored": lambda: FactoredSketcher(model, Sketching(dimension=16)),
+        "head": lambda: HeadSketcher(model, Sketching(dimension=16)),
+    }
+    sketcher = made[kind]()
+    probe = probed(model, sketcher, "prompts")
+    together = text_features(sketcher, texts(), PROMPTS, probe)
+    apart = text_features(sketcher, texts(), PROMPTS, probe, tokens=1)
+    assert np.allclose(together.sketches, apart.sketches, atol=1e-5)
+    assert np.allclose(together.losses, apart.losses, atol=1e-5)
+    assert np.array_equal(together.rank_sums, apart.rank_sums)
+    assert together.prompts.tolist() == PROMPTS.tolist()
+    assert together.lengths.tolist() == [2, 20, 3, 2, 2]
+    some = text_features(sketcher, texts(), PROMPTS, probe, indices=[4, 1])
+    assert np.allclose(some.sketches, together.sketches[[4, 1]], atol=1e-5)
+    assert some.prompts.tolist() == [5, 8]
+    assert (probe.kind, probe.dimension, probe.seed) == (kind, 16, 0)
+
+
+def test_equal_responses_are_told_and_repetitions_measured() -> None:
+    model = student()
+    sketcher = HeadSketcher(model, Sketching(dimension=16))
+    found = text_features(sketcher, texts(), PROMPTS, probed(model, sketcher, ""))
+    assert found.texts[0] == found.texts[4] != found.texts[2]
+    own = [each.tolist() for each in texts().responses(range(5))]
+    assert found.texts.tolist() == [text_hash(each) for each in own]
+    assert found.repetitions[1] == pytest.approx(repetition(own[1]))
+    assert found.repetitions[1] > 0.5
+
+
+def test_a_response_of_nothing_is_refused_by_its_place() -> None:
+    silent = texts()
+    silent.__dict__["scored"] = np.array([1, 1, 0, 1, 1])
+    model = student()
+    sketcher = HeadSketcher(model, Sketching(dimension=16))
+    with pytest.raises(DataError, match=r"ask\.jsonl:3"):
+        text_features(sketcher, silent, PROMPTS, probed(model, sketcher, ""))
+
+
+def test_images_are_named_by_their_ids() -> None:
+    torch.manual_seed(0)
+    model = TappedModel(create("cnn-small", 4, 1, 8), head="head").eval()
+    pixels = torch.randint(256, (10, 1, 8, 8), dtype=torch.uint8)
+    images = image_set(pixels, torch.arange(10) % 4, ("a", "b", "c", "d"))
+    soft = torch.rand(10, 4).softmax(dim=1)
+    places = {int(name): i for i, name in enumerate(images.ids)}
+    sketcher = FactoredSketcher(
+        model,
+        Sketching(dimension=16),
+        soft=lambda batch: soft[[places[int(name)] for name in batch.ids]],
+    )
+    probe = probed(model, sketcher, images.fingerprint())
+    whole = image_features(sketcher, images, probe, batch=4)
+    assert whole.prompts.tolist() == images.ids.tolist()
+    assert whole.lengths.tolist() == [1] * 10
+    some = image_features(sketcher, images, probe, rows=[7, 2])
+    assert np.allclose(some.sketches, whole.sketches[[7, 2]], atol=1e-5)
+
+
+def test_a_fingerprint_is_of_the_weights_and_of_which_are_learned() -> None:
+    first = student_fingerprint(student())
+    assert first == student_fingerprint(student())
+    assert first != student_fingerprint(student(1))
+    moved = student()
+    with torch.no_grad():
+        next(iter(moved.parameters())).view(-1)[0] += 1e-3
+    assert first != student_fingerprint(moved)
+
+
+def test_details_tell_sketches_apart_that_cannot_be_compared() -> None:
+    model = student()
+    details = [
+        FactoredSketcher(model).details,
+        FactoredSketcher(model, Sketching(side=64)).details,
+        FactoredSketcher(model, Sketching(vocabulary=64)).details,
+        FactoredSketcher(model, Sketching(seed=1)).details,
+        FactoredSketcher(model, bfloat16=True).details,
+        HeadSketcher(model).details,
+        ExactSketcher(model).details,
+        ExactSketcher(model, projection="counts").details,
+    ]
+    assert all(a != b for i, a in enumerate(details) for b in details[:i])
+
+
+def test_batches_keep_to_their_tokens_and_hold_texts_of_like_length() -> None:
+    lengths = np.random.default_rng(0).integers(1, 40, size=60).tolist()
+    found = bucketed(lengths, 100)
+    assert sorted(index for part in found for index in part) == list(range(60))
+    for part in found:
+        assert len(part) * max(lengths[i] for i in part) <= 100
+    padded = sum(len(part) * max(lengths[i] for i in part) for part in found)
+    assert padded < 1.1 * sum(lengths)
+    assert bucketed([300, 2], 100) == [[0], [1]]

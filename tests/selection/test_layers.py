@@ -1,0 +1,279 @@
+"""Each kind of layer: the ledger's sketch against each example's own gradient by autograd."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.pytorch_utils import Conv1D
+
+from preceptor.errors import ModelError
+from preceptor.selection.ledger import Ledger, Sketching
+from preceptor.selection.tracked import tracking
+from preceptor.selection.uses import USES
+from tests.selection.explicit import expected, far
+
+EXAMPLES = 3
+
+
+class Together(nn.Module):
+    """Layers, then whatever `call` does with them."""
+
+    def __init__(self, call: Callable[..., Tensor], **parts: nn.Module | nn.Parameter) -> None:
+        super().__init__()
+        self.call = call
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(self, x)
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def ids() -> Tensor:
+    return torch.tensor([[0, 3, 3, 8, 1], [5, 5, 5, 0, 2], [8, 7, 6, 0, 0]])
+
+
+def parameter(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(*shape))
+
+
+def _positions(parts: Any, x: Tensor) -> Tensor:
+    return parts.table(torch.arange(5).unsqueeze(0)) * x
+
+
+def _class_token(parts: Any, x: Tensor) -> Tensor:
+    return torch.cat([parts.token.expand(len(x), -1, -1), x], dim=1) + parts.place
+
+
+def _tied(parts: Any, x: Tensor) -> Tensor:
+    return F.linear(parts.table(x), parts.table.weight)
+
+
+def _twice(parts: Any, x: Tensor) -> Tensor:
+    return parts.layer(torch.relu(parts.layer(x)))
+
+
+def _rows(parts: Any, x: Tensor) -> Tensor:
+    return parts.layer(x.view(-1, x.shape[-1]))
+
+
+def _in_place(parts: Any, x: Tensor) -> Tensor:
+    return (x * 1.0).add_(parts.shift).mul_(1 - parts.scale)
+
+
+def _shared_input(parts: Any, x: Tensor) -> Tensor:
+    return parts.layer(torch.ones(1, 4, 12, dtype=torch.float64)) * x[..., :1]
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
+    "linear, two-sided": (lambda: nn.Linear(40, 30), lambda: normal(EXAMPLES, 5, 40)),
+    "linear, whole": (lambda: nn.Linear(12, 3, bias=False), lambda: normal(EXAMPLES, 5, 12)),
+    "linear, narrow": (lambda: nn.Linear(200, 4), lambda: normal(EXAMPLES, 5, 200)),
+    "linear, one row an example": (lambda: nn.Linear(40, 30), lambda: normal(EXAMPLES, 40)),
+    "linear, rows of all examples": (
+        lambda: Together(_rows, layer=nn.Linear(40, 30)),
+        lambda: normal(EXAMPLES, 5, 40),
+    ),
+    "linear, used twice": (
+        lambda: Together(_twice, layer=nn.Linear(40, 40)),
+        lambda: normal(EXAMPLES, 5, 40),
+    ),
+    "linear, of what all examples share": (
+        lambda: Together(_shared_input, layer=nn.Linear(12, 9)),
+        lambda: normal(EXAMPLES, 4, 9),
+    ),
+    "GPT-2's Conv1D": (lambda: Conv1D(30, 40), lambda: normal(EXAMPLES, 5, 40)),
+    "embedding": (lambda: nn.Embedding(50, 40), ids),
+    "embedding with padding": (lambda: nn.Embedding(50, 40, padding_idx=0), ids),
+    "embedding of few": (lambda: nn.Embedding(9, 3), ids),
+    "positions that all share": (
+        lambda: Together(_positions, table=nn.Embedding(7, 6)),
+        lambda: normal(EXAMPLES, 5, 6),
+    ),
+    "tied embedding": (lambda: Together(_tied, table=nn.Embedding(50, 40)), ids),
+    "layer norm": (lambda: nn.LayerNorm(12), lambda: normal(EXAMPLES, 5, 12)),
+    "layer norm of two axes": (lambda: nn.LayerNorm([5, 12]), lambda: normal(EXAMPLES, 5, 12)),
+    "rms norm": (lambda: nn.RMSNorm(12), lambda: normal(EXAMPLES, 5, 12)),
+    "Llama's norm": (lambda: LlamaRMSNorm(12), lambda: normal(EXAMPLES, 5, 12)),
+    "Llama's norm of each attention head": (
+        lambda: LlamaRMSNorm(6),
+        lambda: normal(EXAMPLES, 5, 2, 6),
+    ),
+    "Gemma's norm": (lambda: GemmaRMSNorm(12), lambda: normal(EXAMPLES, 5, 12)),
+    "group norm": (lambda: nn.GroupNorm(2, 6), lambda: normal(EXAMPLES, 6, 4, 4)),
+    "batch norm": (lambda: nn.BatchNorm2d(6).eval(), lambda: normal(EXAMPLES, 6, 4, 4)),
+    "batch norm of vectors": (lambda: nn.BatchNorm1d(6).eval(), lambda: normal(EXAMPLES, 6)),
+    "convolution, two-sided": (
+        lambda: nn.Conv2d(8, 30, 3, stride=2, padding=1, dilation=2),
+        lambda: normal(EXAMPLES, 8, 9, 9),
+    ),
+    "convolution, whole": (
+        lambda: nn.Conv2d(2, 3, (3, 1), stride=(2, 1), padding=(1, 0)),
+        lambda: normal(EXAMPLES, 2, 6, 5),
+    ),
+    "convolution by groups": (
+        lambda: nn.Conv2d(6, 12, 3, padding=1, groups=3),
+        lambda: normal(EXAMPLES, 6, 5, 5),
+    ),
+    "convolution of each channel": (
+        lambda: nn.Conv2d(20, 20, 3, padding=1, groups=20, bias=False),
+        lambda: normal(EXAMPLES, 20, 5, 5),
+    ),
+    "convolution of one axis": (
+        lambda: nn.Conv1d(8, 30, 5, stride=2, padding=2),
+        lambda: normal(EXAMPLES, 8, 11),
+    ),
+    "convolution of one axis, whole": (
+        lambda: nn.Conv1d(2, 3, 3, padding=1, dilation=2),
+        lambda: normal(EXAMPLES, 2, 11),
+    ),
+    "class token and positions": (
+        lambda: Together(_class_token, token=parameter(1, 1, 6), place=parameter(1, 5, 6)),
+        lambda: normal(EXAMPLES, 4, 6),
+    ),
+    "a scale of channels": (
+        lambda: Together(lambda parts, x: parts.scale * x, scale=parameter(6, 1, 1)),
+        lambda: normal(EXAMPLES, 6, 4, 4),
+    ),
+    "in place": (
+        lambda: Together(_in_place, shift=parameter(6), scale=parameter(6)),
+        lambda: normal(EXAMPLES, 4, 6),
+    ),
+}
+
+
+def loss(answer: Tensor) -> Tensor:
+    """One number, in which no example and no number counts as another."""
+    rows = answer.reshape(EXAMPLES, -1)
+    return ((rows + 0.3 * rows.square()) * normal(rows.shape[1]).to(rows)).sum(dim=1)
+
+
+def sketched(module: nn.Module, x: Tensor, **settings: int) -> Ledger:
+    """The ledger after a pass."""
+    tables = [part.weight for part in module.modules() if isinstance(part, nn.Embedding)]
+    ledger = Ledger(dict(module.named_parameters()), Sketching(**settings), tables)
+    ledger.begin(EXAMPLES)
+    with tracking(module, ledger, USES):
+        loss(module(x)).sum().backward()
+    return ledger
+
+
+def gradients(module: nn.Module, x: Tensor) -> Tensor:
+    """Each example's own, by autograd."""
+    parameters = list(module.parameters())
+    each = [
+        torch.autograd.grad(one, parameters, retain_graph=True) for one in loss(module(x)).unbind()
+    ]
+    return torch.stack([torch.cat([part.flatten() for part in parts]) for parts in each])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("wants_input", [True, False], ids=["within", "first"])
+def test_a_layers_sketch_is_that_of_each_examples_own_gradient(
+    case: str, wants_input: bool
+) -> None:
+    make, given = CASES[case]
+    module, x = make().double(), given()
+    with torch.no_grad():
+        for each in module.parameters():
+            each.add_(0.3 * torch.randn_like(each))
+    if wants_input and x.is_floating_point():
+        x.requires_grad_()
+    ledger = sketched(module, x, dimension=40, side=4, vocabulary=16)
+    slope = None if x.grad is None else x.grad.clone()
+    truth = expected(ledger, gradients(module, x))
+    assert far(ledger.total, truth) < 1e-7
+    assert all(each.grad is None for each in module.parameters())
+    if slope is not None:
+        x.grad = None
+        loss(module(x)).sum().backward()
+        assert x.grad is not None
+        assert torch.allclose(slope, x.grad)
+
+
+@pytest.mark.parametrize("case", ["linear, two-sided", "convolution, two-sided", "rms norm"])
+def test_in_single_precision_the_error_is_rounding(case: str) -> None:
+    make, given = CASES[case]
+    module, x = make(), given().float()
+    ledger = sketched(module, x, dimension=40, side=4, vocabulary=16)
+    assert ledger.total.dtype == torch.float32
+    assert far(ledger.total, expected(ledger, gradients(module, x))) < 1e-5
+
+
+def _mixed_products(parts: Any, x: Tensor) -> Tensor:
+    return parts.layer(x) + parts.layer.weight.sum()
+
+
+def _both_forms(parts: Any, x: Tensor) -> Tensor:
+    return F.linear(x, parts.weight) * parts.weight
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], str]] = {
+    "a function without a rule": (
+        lambda: Together(_mixed_products, layer=nn.Linear(4, 4)),
+        lambda: normal(EXAMPLES, 2, 4),
+        "layer.weight is used in `sum`",
+    ),
+    "products and sums of one": (
+        lambda: Together(_both_forms, weight=parameter(4, 4)),
+        lambda: normal(EXAMPLES, 4, 4),
+        "weight is used in products and outside",
+    ),
+    "a norm over the batch": (
+        lambda: nn.BatchNorm1d(4),
+        lambda: normal(EXAMPLES, 4),
+        "mixes examples",
+    ),
+    "examples along another axis": (
+        lambda: nn.Linear(4, 4),
+        lambda: normal(5, EXAMPLES, 4),
+        "read from the first axis",
+    ),
+    "a bounded embedding": (
+        lambda: nn.Embedding(9, 4, max_norm=1.0),
+        ids,
+        "more than a table",
+    ),
+    "three axes": (
+        lambda: nn.Conv3d(1, 2, 2),
+        lambda: normal(EXAMPLES, 1, 3, 3, 3),
+        "one or two axes",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_no_rule_knows_is_refused_by_name_and_the_parameters_are_put_back(case: str) -> None:
+    make, given, said = REFUSED[case]
+    module = make().double()
+    held = list(module.parameters())
+    with pytest.raises(ModelError, match="exact features") as seen:
+        sketched(module, given(), dimension=8)
+    assert said in str(seen.value)
+    assert all(a is b for a, b in zip(module.parameters(), held, strict=True))
+
+
+def test_frozen_parameters_beside_tracked_ones_stay_as_they_are() -> None:
+    module = nn.Sequential(nn.Linear(12, 9), nn.LayerNorm(9), nn.Linear(9, 4)).double()
+    module[0].requires_grad_(False)
+    module[1].bias.requires_grad_(False)
+    named = {name: each for name, each in module.named_parameters() if each.requires_grad}
+    ledger = Ledger(named, Sketching(dimension=40, side=2))
+    ledger.begin(EXAMPLES)
+    x = normal(EXAMPLES, 5, 12)
+    with tracking(module, ledger, USES):
+        loss(module(x)).sum().backward()
+    own = [
+        torch.autograd.grad(one, list(named.values()), retain_graph=True)
+        for one in loss(module(x)).unbind()
+    ]
+    each = torch.stack([torch.cat([part.flatten() for part in parts]) for parts in own])
+    assert far(ledger.total, expected(ledger, each)) < 1e-7
