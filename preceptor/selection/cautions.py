@@ -28,8 +28,12 @@ REPETITIVE_RESPONSES = 0.05
 TERSE = 0.5
 """Responses shorter than this share of the middle candidate's are told."""
 
-BIASED = 0.5
-"""More of GRACE than this from the mean gradient is told."""
+BIASED = 2.0
+"""A bias part of more than this times GRACE / d is told.
+
+Were a gradient's size independent of its direction, it could not exceed once: with m the mean
+direction, S is at least m m^T, so that m^T S^-1 m is at most 1, and GRACE is at least d G-Norm.
+"""
 
 FILLED = 0.5
 """More dimensions than this share of the effective rows make the second moment near singular."""
@@ -96,11 +100,11 @@ def cautions_about_gradients(name: str, features: Features) -> Iterator[str]:
     if prompts < Grace().folds:
         return
     whole, bias = Grace().value(features), Grace(part="bias").value(features)
-    if bias > BIASED * whole:
+    if (times := d * bias / whole) > BIASED:
         yield (
-            f"{name}: {_percent(bias / whole)} of its GRACE is the bias part, the mean gradient "
-            "alone, as with text that has little to do with the prompt; compare by "
-            "grace_variance too."
+            f"{name}: the bias part of its GRACE is {times:.1f} times GRACE / d, where at most "
+            "once is usual: a few large gradients, in directions that the others lack, make the "
+            "mean, as with broken text. Read the responses whose loss is highest."
         )
 
 
