@@ -16,6 +16,7 @@ from torch import Tensor
 
 from preceptor.errors import ModelError
 from preceptor.fields import Positive, check_ranges
+from preceptor.models.load import load
 from preceptor.models.tapped import TappedModel
 from preceptor.students.architecture import Architecture, described
 from preceptor.students.bases import (
@@ -28,8 +29,10 @@ from preceptor.students.bases import (
     selected,
 )
 from preceptor.students.choosing import Choice, Depth, chosen, depth_map, require_smaller
+from preceptor.students.convolutions import begin_convolutions
 from preceptor.students.folding import require_turning
 from preceptor.students.mapping import Mapping, differences
+from preceptor.students.networks import is_network
 from preceptor.students.repair import Repair
 from preceptor.students.report import Report
 from preceptor.students.streams import Pooled, explained_energy, pooled
@@ -97,6 +100,8 @@ def begin(
 ) -> Report:
     """Write a student's weights from its teacher's, in place, before the first step.
 
+    Of convolutional networks `basis` alone is read, and calibration estimates their norms anew.
+
     Args:
         student: drawn at random; of the teacher's architecture, nowhere larger.
         teacher: a live model, or a folder of safetensors that is read a tensor at a time.
@@ -111,6 +116,8 @@ def begin(
             not allow, a plan that reads activations of a teacher that is not live.
         DataError: frequencies of another vocabulary.
     """
+    if is_network(student.module):
+        return _begin_convolutions(student, teacher, plan, calibration, loss)
     _require_activations(teacher, plan, calibration)
     weights = weights_of(teacher)
     seen = described(ModuleWeights(student)), described(weights)
@@ -146,6 +153,24 @@ def begin(
         repair = Repair(student, live, seen, basis, choices, calibration, plan.ridge)
         report = replace(report, repaired=repair.run())
     return report if loss is None else replace(report, loss=loss(student))
+
+
+def _begin_convolutions(
+    student: TappedModel,
+    teacher: TappedModel | str | Path,
+    plan: Plan,
+    calibration: Sequence[Inputs],
+    loss: Callable[[TappedModel], float] | None,
+) -> Report:
+    if plan.basis not in ("select", "prune"):
+        raise ModelError(
+            f"a convolutional network was to begin by {plan.basis!r}",
+            "its norms and ReLUs see each channel on its own: in a basis that mixes them it would "
+            "be another function",
+            "Begin by `select` or `prune`.",
+        )
+    live = teacher if isinstance(teacher, TappedModel) else load(teacher)
+    return begin_convolutions(student, live, plan.basis, calibration=calibration, loss=loss)
 
 
 def _basis(
