@@ -8,11 +8,12 @@ thread the two agree where nothing else runs.
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,25 @@ def timed(once: Callable[[], object]) -> tuple[float, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     once()
     return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def peak_mib(step: Callable[[], object]) -> float:
+    """MiB allocated at once in a step beyond what was there, by the allocator's records."""
+    # The profiler's own lines are no part of the answer; torch is asked late, for not all need it.
+    os.environ["KINETO_LOG_LEVEL"] = "99"
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step()
+    assert seen.profiler is not None
+    found = seen.profiler.kineto_results
+    assert found is not None
+    events: list[Any] = [event for event in found.events() if event.name() == "[memory]"]
+    held = top = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        top = max(top, held)
+    return top / 2**20
 
 
 def median_interval(values: Sequence[float] | Times) -> Interval:

@@ -19,12 +19,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ["KINETO_LOG_LEVEL"] = "99"  # The profiler's own lines are no part of the answer.
-
 import torch
-from paired import Claim, Interval, at_most, conclude, median_interval, paired, table
+from paired import Claim, Interval, at_most, conclude, median_interval, paired, peak_mib, table
 from projection_sides import (
     DIVERGENCES,
+    OPEN,
     PEERS_BETA,
     Opened,
     Problem,
@@ -35,7 +34,6 @@ from projection_sides import (
     products,
     trl,
 )
-from torch.profiler import ProfilerActivity, profile
 
 from preceptor.ops.projection import slice_length
 
@@ -74,18 +72,9 @@ def default_folder() -> Path:
 def peak(problem: Problem, step: Step) -> float:
     """MiB allocated at once in a step, by the allocator's records."""
     problem.clear()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        step()
+    found = peak_mib(step)
     problem.clear()
-    assert seen.profiler is not None
-    found = seen.profiler.kineto_results
-    assert found is not None
-    events: list[Any] = [event for event in found.events() if event.name() == "[memory]"]
-    held = top = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        top = max(top, held)
-    return top / MIB
+    return found
 
 
 def compared(
@@ -113,6 +102,16 @@ def compared(
                 return name, path, f"{seconds:.2f}", over, of_dense, f"{most:.0f}"
 
             yield f"{name} {path}", row
+
+
+def without_closed_form(claims: list[Claim], problem: Problem) -> Rows:
+    """Peak of the methods that autograd alone can score, at the default slice."""
+    rows: Rows = []
+    for name, objective in OPEN.items():
+        most = peak(problem, ours(problem, objective))
+        claims.append(at_most(f"{name}, generic: peak, MiB", flat(most), PEAK_MIB))
+        rows.append((name, f"{most:.0f}"))
+    return rows
 
 
 def flat(value: float) -> Interval:
@@ -200,6 +199,8 @@ def main() -> None:
     found = [row() for _, row in compared(claims, problem, rounds)]
     heads = ("divergence", "path", "seconds", "over products", "over dense", "peak, MiB")
     print(table(heads, found), end="\n\n", flush=True)
+    found = without_closed_form(claims, problem)
+    print(table(("without a closed form", "peak, MiB"), found), end="\n\n", flush=True)
     found = by_length(claims, problem, 2 if said.quick else 3, there)
     print(table(("divergence", "whose", "slice", "seconds", "over ours", "peak, MiB"), found))
     found = errors(claims, 64, classes)

@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from preceptor import GKD, AdaptiveKL, SkewKL, SkewReverseKL, TotalVariation
+from preceptor import DKD, GKD, TAID, AdaptiveKL, SkewKL, SkewReverseKL, TotalVariation
 from preceptor.distributions import Dense, Head, Projected
 from preceptor.objectives.base import Objective, Sum
 from preceptor.ops.projection import slice_length
@@ -31,6 +31,8 @@ DIVERGENCES: dict[str, Objective[Any]] = {
     "total variation": TotalVariation(),
     "adaptive KL": AdaptiveKL(),
 }
+OPEN: dict[str, Objective[Any]] = {"DKD": DKD(), "TAID": TAID()}
+"""Methods that have no closed form."""
 PEERS_BETA = {"forward KL": 0.0, "JSD": 0.5, "reverse KL": 1.0}
 
 
@@ -99,9 +101,11 @@ def ours(problem: Problem, objective: Objective[Any], length: int = 0) -> Step:
 
     whole = Sum(objective.parts())
     count = problem.hidden.shape[1]
-    batch = Batch(torch.zeros(1, count, dtype=torch.int64), mask=torch.ones(1, count).bool())
+    positions = torch.zeros(1, count, dtype=torch.int64)
+    batch = Batch(positions, labels=positions, mask=torch.ones(1, count).bool())
     signal = Signal(Projected(problem.teacher_hidden, Head(problem.teacher_weight)))
-    modules = nn.ModuleList([nn.Module()])
+    few = objective.context_on(student_logits=torch.zeros(1, 2), teacher_logits=torch.zeros(1, 2))
+    modules = nn.ModuleList([objective.auxiliary(few) or nn.Module()])
     plain = scoring.projected
 
     def step() -> None:
