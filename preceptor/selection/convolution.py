@@ -1,27 +1,44 @@
 """Convolutions: patches of the input stand in for a linear layer's rows.
 
-P_in is applied as one more convolution, with random signs for filters, so that only k numbers a
-place are kept. Where groups are convolved apart, or the filters' gradient is cheaper to make than
-to sketch, each example's own is made from its patches.
+P_in is applied as one more convolution, with random signs for filters, so that only k numbers
+a place are kept. Where groups are convolved apart, or the filters' gradient is cheaper to make than
+to sketch, each example's own is made: one convolution in which every example is a group.
 
-Dimension key: b examples, c channels, o outputs, *s and *l places of in- and output, g groups,
-p numbers a patch, l places.
+Dimension key: b examples, c channels, o outputs, *s and *l places of in- and output, p numbers
+a patch.
 """
 
-import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
-from torch.nn import grad as input_gradients
 
 from preceptor.errors import ModelError
 from preceptor.selection.ledger import Entry, Ledger
 
-PATCHES = 1 << 22
-"""Numbers of patches that exist at once."""
+_BACKWARD = torch.ops.aten.convolution_backward.default
+
+
+class Geometry(NamedTuple):
+    """How a convolution lies over its input, one number an axis."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution."""
+        plain = (self.stride, self.padding, self.dilation, False, [0] * len(self.stride))
+        return torch.convolution(x, weight, bias, *plain, self.groups)
+
+    def back(self, slope: Tensor, x: Tensor, weight: Tensor, *, to_input: bool) -> Tensor:
+        """The gradient of the input, or of the weight: of either, the shape alone is read."""
+        plain = (self.stride, self.padding, self.dilation, False, [0] * len(self.stride))
+        wanted = [to_input, not to_input, False]
+        found = _BACKWARD(slope, x, weight, None, *plain, self.groups, wanted)
+        return found[0 if to_input else 1]
 
 
 def convolution(
@@ -31,28 +48,29 @@ def convolution(
     bias: tuple[Tensor | None, Entry | None],
     geometry: tuple[Any, Any, Any, int],
 ) -> Float[Tensor, "b o *l"]:
-    """A convolution over one axis or two; `geometry` is stride, padding, dilation, groups.
+    """A convolution; `geometry` is stride, padding, dilation, groups as torch is given them.
 
     Raises:
-        ModelError: over three axes, or with padding by name.
+        ModelError: padding is given by name, or the first axis is not the examples'.
     """
     axes = weight[0].dim() - 2
-    if axes > 2 or isinstance(geometry[1], str) or len(x) != ledger.examples:
+    if isinstance(geometry[1], str) or x.dim() != axes + 2 or len(x) != ledger.examples:
         raise ModelError(
-            f"a convolution over {axes} axes, padding {geometry[1]!r}, met {list(x.shape)}",
-            "patches are laid out for one or two axes, padding in numbers and one example a row",
+            f"a convolution over {axes} axes with padding {geometry[1]!r} met a tensor of shape "
+            f"{list(x.shape)} in a batch of {ledger.examples} examples",
+            "padding is read in numbers, and the first axis as the examples'",
             "Use exact features for this model.",
         )
-    sizes = tuple(_each(value, axes) for value in geometry[:3])
-    found = _Convolution.apply(ledger.anchor, x, weight, bias, (*sizes, geometry[3]))
+    sizes = [_each(value, axes) for value in geometry[:3]]
+    found = _Convolution.apply(ledger.anchor, x, weight, bias, Geometry(*sizes, geometry[3]))
     assert isinstance(found, Tensor)
     return found
 
 
 def _each(value: Any, axes: int) -> tuple[int, ...]:
-    return (
-        tuple(value) * (axes // len(value)) if isinstance(value, tuple | list) else (value,) * axes
-    )
+    if not isinstance(value, tuple | list):
+        return (value,) * axes
+    return tuple(value) * (axes // len(value))
 
 
 class _Convolution(torch.autograd.Function):
@@ -63,15 +81,15 @@ class _Convolution(torch.autograd.Function):
         x: Tensor,
         weight: tuple[Tensor, Entry | None],
         bias: tuple[Tensor | None, Entry | None],
-        geometry: tuple[Any, Any, Any, int],
+        geometry: Geometry,
     ) -> Tensor:
         entry = weight[1]
-        given = x
+        given = None if entry is None else x
         if entry is not None and _is_sketched(entry, geometry):
-            given = _convolve(x, _filters(entry).to(x.dtype), None, (*geometry[:3], 1))
-        ctx.save_for_backward(None if entry is None else given, weight[0])
+            given = geometry.product(x, _filters(entry).to(x.dtype), None)
+        ctx.save_for_backward(given, weight[0])
         ctx.entries, ctx.geometry, ctx.shape = (entry, bias[1]), geometry, x.shape
-        return _convolve(x, weight[0], bias[0], geometry)
+        return geometry.product(x, weight[0], bias[0])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -82,45 +100,33 @@ class _Convolution(torch.autograd.Function):
         if entry is not None and _is_sketched(entry, geometry):
             entry.add(entry.rows.raw(rows.mT), given.flatten(2).mT)
         elif entry is not None:
-            entry.add_matrix(_gradients(rows, given, weight, geometry))
+            entry.add_matrix(_gradients(slope, given, weight, geometry))
         if of_bias is not None:
             of_bias.add_flat(rows.sum(dim=2, dtype=of_bias.ledger.total.dtype))
         if not ctx.needs_input_grad[1]:
             return None, None, None, None, None
-        back = input_gradients.conv1d_input if slope.dim() == 3 else input_gradients.conv2d_input
-        return None, back(ctx.shape, weight.to(slope.dtype), slope, *geometry), None, None, None
+        shape = slope.new_empty(1).expand(ctx.shape)
+        back = geometry.back(slope, shape, weight.to(slope.dtype), to_input=True)
+        return None, back, None, None, None
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Any) -> Tensor:
-    return (F.conv1d if weight.dim() == 3 else F.conv2d)(x, weight, bias, *geometry)
+def _is_sketched(entry: Entry, geometry: Geometry) -> bool:
+    return geometry.groups == 1 and entry.columns.table is not None
 
 
-def _is_sketched(entry: Entry, geometry: tuple[Any, Any, Any, int]) -> bool:
-    return geometry[3] == 1 and entry.columns.table is not None
-
-
-def _filters(entry: Entry) -> Tensor:
+def _filters(entry: Entry) -> Float[Tensor, "k c *s"]:
     table = entry.columns.table
     assert table is not None
     return table.T.reshape(-1, *entry.parameter.shape[1:])
 
 
 def _gradients(
-    slope: Float[Tensor, "b o l"], x: Tensor, weight: Tensor, geometry: tuple[Any, Any, Any, int]
+    slope: Float[Tensor, "b o *l"], x: Float[Tensor, "b c *s"], weight: Tensor, geometry: Geometry
 ) -> Float[Tensor, "b o p"]:
-    """Each example's gradient of the filters, from its patches; few examples at a time."""
-    stride, padding, dilation, groups = geometry
-    kernel = tuple(weight.shape[2:])
-    if len(kernel) == 1:  # One row of pixels.
-        x, kernel = x.unsqueeze(2), (1, *kernel)
-        stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
-    wide = torch.promote_types(slope.dtype, torch.float32)
-    patch = x.shape[1] * math.prod(kernel)
-    step = max(1, PATCHES // (patch * slope.shape[2]))
-    found: list[Tensor] = []
-    for own, outer in zip(x.split(step), slope.split(step), strict=True):
-        patches = F.unfold(own.to(wide), kernel, dilation, padding, stride)
-        patches = patches.view(len(own), groups, -1, patches.shape[2])
-        grouped = outer.to(wide).view(len(own), groups, -1, outer.shape[2])
-        found.append((grouped @ patches.mT).flatten(1, 2))
-    return torch.cat(found)
+    """Each example's gradient of the filters."""
+    count, wide = len(x), torch.promote_types(slope.dtype, torch.float32)
+    apart = geometry._replace(groups=count * geometry.groups)
+    each = slope.new_empty(1, dtype=wide).expand(count * len(weight), *weight.shape[1:])
+    slopes, inputs = (one.to(wide).flatten(0, 1).unsqueeze(0) for one in (slope, x))
+    found = apart.back(slopes, inputs, each, to_input=False)
+    return found.reshape(count, len(weight), -1)

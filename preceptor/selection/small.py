@@ -1,4 +1,4 @@
-"""Parameters outside of products: norms, scales, positions, a class token.
+"""Parameters outside of products and norms of torch's: a model's own norms, scales, positions.
 
 Each example gets a copy of its own to be multiplied with, which costs no memory; the sum over an
 example's positions is then what autograd makes of a broadcast axis anyway.
@@ -36,10 +36,8 @@ class _Copies(torch.autograd.Function):
         return None, None
 
 
-def beside(entry: Entry, own: Tensor, x: Tensor, *, axis: int | None = None) -> Tensor:
+def beside(entry: Entry, own: Tensor, x: Tensor) -> Tensor:
     """The copies `own` [b, *s] with axes so that they broadcast with x [b, ...] as *s would.
-
-    `axis` says which of x's axes a vector goes along; the last ones where not given.
 
     Raises:
         ModelError: x has no axis of examples.
@@ -50,8 +48,6 @@ def beside(entry: Entry, own: Tensor, x: Tensor, *, axis: int | None = None) -> 
         shape = shape[1:]
     if x.dim() <= len(shape) or (len(x) != 1 and len(x) % examples):
         raise refusal(entry, f"together with a tensor of shape {list(x.shape)}")
-    if axis is not None:
-        shape += [1] * (x.dim() - 1 - axis)
     own = own.reshape(examples, *[1] * (x.dim() - 1 - len(shape)), *shape)
     # Where positions are rows, each example's copy stands beside all of its own.
     return own.repeat_interleave(len(x) // examples, 0) if len(x) > examples else own

@@ -11,6 +11,7 @@ from preceptor.selection.convolution import convolution
 from preceptor.selection.embedding import embedding
 from preceptor.selection.ledger import Entry, Ledger
 from preceptor.selection.linear import linear
+from preceptor.selection.norms import Norm, normed
 from preceptor.selection.small import beside, copies, spread_to
 from preceptor.selection.tracked import Step, Tracked, Uses, refusal
 
@@ -86,29 +87,24 @@ def _convolution(
     return convolution(ledger, input, _pair(weight), _pair(bias), geometry)
 
 
-def _affine(x: Tensor, weight: Any, bias: Any, axis: int | None = None) -> Tensor:
-    if weight is not None:
-        x = x * _beside(weight, x, axis)
-    return x if bias is None else x + _beside(bias, x, axis)
-
-
-def _beside(value: Any, x: Tensor, axis: int | None) -> Tensor:
-    """One copy an example, or the parameter itself where its gradient does not count."""
-    if isinstance(value, Tracked):
-        return beside(value.entry, _copies(value), x, axis=axis)
-    return value if axis is None else value.view(-1, *[1] * (x.dim() - 1 - axis))
+def _norm(x: Tensor, norm: Norm, weight: Any, bias: Any, *, channels: bool) -> Tensor:
+    ledger = _ledger(x, weight, bias)
+    return normed(ledger, x, norm, _pair(weight), _pair(bias), channels=channels)
 
 
 def _layer_norm(
     _: Any, input: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Tensor:
-    return _affine(F.layer_norm(input, shape, eps=eps), weight, bias)
+    def norm(x: Tensor) -> Tensor:
+        return F.layer_norm(x, shape, eps=eps)
+
+    return _norm(input, norm, weight, bias, channels=False)
 
 
 def _rms_norm(
     _: Any, input: Tensor, shape: Any, weight: Any = None, eps: float | None = None
 ) -> Tensor:
-    return _affine(F.rms_norm(input, shape, eps=eps), weight, None)
+    return _norm(input, lambda x: F.rms_norm(x, shape, eps=eps), weight, None, channels=False)
 
 
 def _batch_norm(
@@ -122,16 +118,20 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
+    del momentum  # Of statistics that stand still.
     if training:
         raise refusal(_first(weight, bias).entry, "in a norm over the batch, which mixes examples")
-    found = F.batch_norm(input, mean, variance, momentum=momentum, eps=eps)
-    return _affine(found, weight, bias, axis=1)
+
+    def norm(x: Tensor) -> Tensor:
+        return F.batch_norm(x, mean, variance, eps=eps)
+
+    return _norm(input, norm, weight, bias, channels=True)
 
 
 def _group_norm(
     _: Any, input: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Tensor:
-    return _affine(F.group_norm(input, groups, eps=eps), weight, bias, axis=1)
+    return _norm(input, lambda x: F.group_norm(x, groups, eps=eps), weight, bias, channels=True)
 
 
 def _cast(func: Any, value: Any, *rest: Any, **named: Any) -> Any:

@@ -135,6 +135,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
         lambda: nn.Conv1d(2, 3, 3, padding=1, dilation=2),
         lambda: normal(EXAMPLES, 2, 11),
     ),
+    "convolution of three axes": (
+        lambda: nn.Conv3d(8, 30, 2, stride=(1, 2, 1)),
+        lambda: normal(EXAMPLES, 8, 4, 4, 3),
+    ),
     "class token and positions": (
         lambda: Together(_class_token, token=parameter(1, 1, 6), place=parameter(1, 5, 6)),
         lambda: normal(EXAMPLES, 4, 6),
@@ -242,10 +246,10 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], str]] = 
         ids,
         "more than a table",
     ),
-    "three axes": (
-        lambda: nn.Conv3d(1, 2, 2),
-        lambda: normal(EXAMPLES, 1, 3, 3, 3),
-        "one or two axes",
+    "padding by name": (
+        lambda: nn.Conv2d(1, 2, 3, padding="same"),
+        lambda: normal(EXAMPLES, 1, 3, 3),
+        "padding is read in numbers",
     ),
 }
 
