@@ -129,6 +129,45 @@ def ensemble(ranking: Ranking, most: int, *, ties_alone: bool = False) -> tuple[
     return tuple(each.name for each in ranking.candidates if admitted(each))[:most]
 
 
+@final
+@dataclass(frozen=True)
+class Moved:
+    """How a ranking changed while the student was trained.
+
+    Args:
+        spearman: the rank correlation of both orders; 1 where there is a single candidate.
+        before: the best of the first.
+        after: the best of the second.
+        clearly: whether the former best is now told to be behind: reason to change the teacher.
+    """
+
+    spearman: float
+    before: str
+    after: str
+    clearly: bool
+
+
+def moved(before: Ranking, after: Ranking) -> Moved:
+    """Two rankings of the same candidates by the same score, the student's weights apart.
+
+    Raises:
+        DataError: they have other candidates, or other scores.
+    """
+    if set(before.names) != set(after.names) or before.score != after.score:
+        raise DataError(
+            f"a ranking of {', '.join(before.names)} by {before.score} was to be followed by one "
+            f"of {', '.join(after.names)} by {after.score}",
+            "what moved is only known where both are the same",
+            "Rank the same candidates by the same score again.",
+        )
+    count = len(before.names)
+    squares = sum((i - after.names.index(name)) ** 2 for i, name in enumerate(before.names))
+    correlation = 1 - 6 * squares / max(1, count * (count**2 - 1))
+    former, latter = before.best.name, after.best.name
+    clearly = former != latter and former not in after.best.tied
+    return Moved(correlation, former, latter, clearly)
+
+
 def _expect_ranked(ranking: Ranking, names: Iterable[str]) -> None:
     for name in names:
         if name not in ranking.names:

@@ -86,6 +86,9 @@ def _without_rest(
         share = (n - m) / (scale * n)
         half = cholesky(split.rest + added * share * np.eye(d), lower=True)
         scored = solve_triangular(half, split.scored.T, lower=True) * np.sqrt(split.weight)
+        mean = scored @ np.sqrt(split.weight)
+        if len(split.weight) > d:  # As many columns as numbers have the same X X^T.
+            scored = np.asarray(np.linalg.qr(scored.T, mode="r")).T
         places, members = rows.with_rows(m)
         u = solve_triangular(half, rows.u[members].T, lower=True).T
         by_prompt = u.reshape(-1, m, d)
@@ -94,7 +97,7 @@ def _without_rest(
         more = _quadratic(inner, onto, onto)
         if shift is not None:
             delta = solve_triangular(half, shift.delta[places].T, lower=True).T  # [q, d]
-            other = 2 * shift.sign * (scored @ np.sqrt(split.weight)) + delta
+            other = 2 * shift.sign * mean + delta
             first, second = by_prompt @ delta[..., None], by_prompt @ other[..., None]
             more += (delta * other).sum(axis=1) + _quadratic(inner, first, second)
         left[places] = share * ((scored**2).sum() + more)

@@ -10,6 +10,7 @@ from preceptor.selection.choices import (
     best_temperature,
     best_within,
     ensemble,
+    moved,
 )
 from preceptor.selection.grace import Grace
 from preceptor.selection.ranking import Ranking, rank
@@ -89,3 +90,18 @@ def test_a_choice_among_nobody_gets_a_sentence(ranking: Ranking) -> None:
     with pytest.raises(DataError, match="nobody was admitted"):
         best(ranking, [])
     assert replace(best(ranking), tied=()).sentence.endswith("is the best of 4.")
+
+
+def test_a_student_that_moved_tells_whether_its_teacher_should_change(ranking: Ranking) -> None:
+    same = moved(ranking, ranking)
+    assert (same.spearman, same.before, same.clearly) == (1, ranking.best.name, False)
+    first, second, third, last = ranking.candidates
+    swapped = replace(ranking, candidates=(second, first, third, last))
+    # 1 - 6 (1 + 1) / (4 (16 - 1)), and the two were tied.
+    assert moved(ranking, swapped).spearman == pytest.approx(0.8)
+    assert not moved(ranking, swapped).clearly
+    turned = replace(ranking, candidates=tuple(reversed(ranking.candidates)))
+    found = moved(ranking, turned)
+    assert (found.spearman, found.after, found.clearly) == (-1, "d", True)
+    with pytest.raises(DataError, match="by g_norm"):
+        moved(ranking, replace(ranking, score="g_norm"))

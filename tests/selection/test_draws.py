@@ -59,7 +59,7 @@ def test_where_rows_are_few_the_plain_bootstrap_is_far_off_and_it_is_not() -> No
 
 def test_nineteen_of_twenty_intervals_of_a_difference_hold_the_truth() -> None:
     # Two candidates of the same law that share what is hard about a prompt.
-    held, rounds, draws = 0, 80, Draws(48)
+    held, rounds, draws = 0, 60, Draws(48)
     for seed in range(rounds):
         generator = np.random.default_rng(seed)
         spread = np.exp(0.4 * generator.normal(size=48))

@@ -45,3 +45,10 @@ def test_g_vendi_without_a_prompt_is_right_to_first_order() -> None:
         moved = exact - GVendi().value(features)
         assert np.abs(first_order - exact).max() < error * np.abs(moved).max()
         assert first_order.std() == pytest.approx(exact.std(), rel=error)
+
+
+def test_more_rows_held_out_than_dimensions_change_nothing() -> None:
+    features = ragged(90, 4)
+    for part in ("whole", "variance", "bias"):
+        score = Grace(folds=2, part=part)
+        np.testing.assert_allclose(score.left_out(features), one_by_one(score, features), rtol=1e-8)
