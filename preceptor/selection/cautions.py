@@ -38,6 +38,9 @@ direction, S is at least m m^T, so that m^T S^-1 m is at most 1, and GRACE is at
 FILLED = 0.5
 """More dimensions than this share of the effective rows make the second moment near singular."""
 
+UNEQUAL = 1.1
+"""A candidate with so many times the responses of another is told."""
+
 _HELD_IN = 0.9  # What a tenth held out leaves.
 
 
@@ -45,7 +48,7 @@ def cautions_about(candidates: Mapping[str, Features]) -> tuple[str, ...]:
     """All that is to be said of each candidate, in their order."""
     lengths = {name: MeanLength().value(features) for name, features in candidates.items()}
     middle = float(np.median(list(lengths.values())))
-    sentences: list[str] = []
+    sentences = list(_of_rows(candidates))
     for name, features in candidates.items():
         sentences += _of_text(name, features)
         if lengths[name] < TERSE * middle:
@@ -56,6 +59,17 @@ def cautions_about(candidates: Mapping[str, Features]) -> tuple[str, ...]:
             )
         sentences += cautions_about_gradients(name, features)
     return tuple(sentences)
+
+
+def _of_rows(candidates: Mapping[str, Features]) -> Iterator[str]:
+    fewest = min(candidates, key=lambda name: len(candidates[name]))
+    most = max(candidates, key=lambda name: len(candidates[name]))
+    few, many = len(candidates[fewest]), len(candidates[most])
+    if many > UNEQUAL * few:
+        yield (
+            f"{most} has {many} responses and {fewest} {few} to the same prompts; GRACE falls as "
+            "rows become many for the dimension. Keep as many of each (`with_responses`)."
+        )
 
 
 def _of_text(name: str, features: Features) -> Iterator[str]:
@@ -81,7 +95,7 @@ def _of_text(name: str, features: Features) -> Iterator[str]:
 def cautions_about_gradients(name: str, features: Features) -> Iterator[str]:
     """What is to be said of one candidate, whatever its text."""
     responses, prompts = len(features), len(features.every_prompt)
-    if responses == prompts:
+    if responses == prompts and (features.lengths > 1).any():  # An image has one answer.
         yield (
             f"{name} has one response a prompt; how alike its responses to a prompt are is not "
             "seen. Give two or more, 4 as in the paper."

@@ -1,11 +1,13 @@
 """Paired draws of prompts: how far scores would move had other prompts been asked.
 
-A plain bootstrap of GRACE is wrong twice. A drawn prompt that stands in the second moment twice
-counts as one, so that a draw has about half the effective rows and a higher penalty for few of
-them: at d = 0.28 rows its mean is 1.5 to 1.8 times the score, and its spread twice the true one.
-And each draw costs a second. So each prompt's influence is taken from the score without it, where
-nothing is repeated, and influences are drawn, by the same counts for all candidates (`tests/
-selection/test_draws.py` holds the spread to that over fresh data).
+A plain bootstrap of GRACE is wrong twice over. A prompt that is drawn twice stands in the second
+moment twice and tells it nothing new, so that a draw has about half the effective rows and a higher
+penalty for few of them: with 0.28 dimensions a row (512 prompts x 4 responses x 512 numbers) its
+mean is 1.4 to 1.9 times the score, and its spread 1.5 to 2.2 times that over fresh prompts. Each
+draw also costs as much as the score. So each prompt's influence is taken from the score without it,
+where nothing is repeated, and influences are drawn, by the same counts for all candidates
+(`tests/selection/test_draws.py` holds their spread to that over fresh prompts, and to the plain
+bootstrap's where rows are many).
 
 Dimension key: p prompts, b draws.
 """

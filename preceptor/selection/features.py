@@ -120,6 +120,20 @@ class Features:
     def _rows(self, where: np.ndarray) -> "Features":
         return replace(self, **{name: getattr(self, name)[where] for name in _COLUMNS})
 
+    def with_responses(self, most: int) -> "Features":
+        """The first `most` responses to each prompt: GRACE falls as rows become many.
+
+        Raises:
+            DataError: `most` is below 1.
+        """
+        if most < 1:
+            raise DataError(
+                f"{most} responses a prompt were to be kept",
+                "nothing would be left",
+                "Keep one at least.",
+            )
+        return self._rows(_places_within(self.prompts) < most)
+
     def narrowed(self, dimension: int) -> "Features":
         """The same responses in fewer numbers: another isometric sketch, of the sketches.
 
@@ -189,6 +203,15 @@ class Features:
                 f"they cannot be read ({error})",
                 "Take them again.",
             ) from error
+
+
+def _places_within(prompts: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """How many rows of its prompt stand before each row."""
+    order = np.argsort(prompts, kind="stable")
+    _, first, counts = np.unique(prompts[order], return_index=True, return_counts=True)
+    places = np.empty_like(prompts)
+    places[order] = np.arange(len(prompts)) - np.repeat(first, counts)
+    return places
 
 
 def joined(parts: Sequence[Features]) -> Features:

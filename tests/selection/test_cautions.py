@@ -55,8 +55,15 @@ def test_a_terse_teacher_is_told_beside_the_others() -> None:
     assert said(terse) == ""
 
 
-def test_one_response_a_prompt_is_told() -> None:
+def test_one_response_a_prompt_is_told_but_of_images() -> None:
     assert "big has one response a prompt" in said(isotropic(200, 1, 8))
+    assert said(isotropic(200, 1, 8, lengths=np.ones(200, np.int64))) == ""
+
+
+def test_candidates_with_more_responses_than_others_are_told() -> None:
+    found = said(plain(), plain().with_responses(2))
+    assert found.startswith("big has 180 responses and other 0 120 to the same prompts")
+    assert said(plain().with_responses(2), plain().with_responses(2)) == ""
 
 
 def test_too_few_prompts_for_the_dimension_are_told_with_what_would_do() -> None:

@@ -43,6 +43,19 @@ def test_a_subset_has_all_rows_of_its_prompts_and_no_others() -> None:
         features.of(np.array([3, 4]))
 
 
+def test_the_first_responses_to_each_prompt_are_kept() -> None:
+    features = ragged(9, 4)
+    for most in (1, 2, 4):
+        kept = features.with_responses(most)
+        for prompt in features.every_prompt:
+            rows = np.flatnonzero(features.prompts == prompt)[:most]
+            found = kept.sketches[kept.prompts == prompt]
+            np.testing.assert_array_equal(found, features.sketches[rows])
+    assert same(features.with_responses(9), features)
+    with pytest.raises(DataError, match="Keep one at least"):
+        features.with_responses(0)
+
+
 def test_how_prompts_were_cut_into_pieces_does_not_show() -> None:
     features = ragged(9, 4)
     every = features.every_prompt
