@@ -11,21 +11,17 @@ a channel's importance is the size of its norm's gain).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from preceptor.errors import ModelError
 from preceptor.models.dry import keeping_modes
 from preceptor.models.tapped import TappedModel
-from preceptor.students.bases import evenly, most
-from preceptor.students.choosing import depth_map
-from preceptor.students.networks import CLASSES, PIXELS, Carried, Network, Unit, network
-from preceptor.students.report import How, Origin, Report
+from preceptor.students.convolution_repair import ConvolutionRepair
+from preceptor.students.cut import Channels, Cut
+from preceptor.students.networks import network
+from preceptor.students.report import Report
 from preceptor.types import Inputs, map_tensors
-
-Channels = Literal["select", "prune"]
 
 
 def begin_convolutions(
@@ -34,6 +30,8 @@ def begin_convolutions(
     basis: Channels,
     *,
     calibration: Sequence[Inputs] = (),
+    repair: bool = False,
+    ridge: float = 0.01,
     loss: Callable[[TappedModel], float] | None = None,
 ) -> Report:
     """Write a convolutional student's weights from its teacher's, in place.
@@ -43,7 +41,8 @@ def begin_convolutions(
         teacher: live.
         basis: evenly spaced channels, or those whose norms have the largest gains.
         calibration: images, for the norms' running statistics; a few hundred. The teacher's are
-            kept without.
+        repair: whether convolutions are fitted to the teacher's on the calibration.
+        ridge: how strongly they are held to what they were.
         loss: what to measure before and after; lower is better.
 
     Errors:
@@ -51,9 +50,13 @@ def begin_convolutions(
     """
     own, theirs = network(student.module), network(teacher.module)
     random_loss = None if loss is None else loss(student)
-    cut = _Cut(own, theirs, basis)
+    cut = Cut(own, theirs, basis)
     origins = tuple(cut.take(carried) for carried in own.tensors)
-    _estimate(student, calibration)
+    repaired = ()
+    if repair:
+        repaired = ConvolutionRepair(student, teacher, cut, calibration, ridge).run()
+    else:
+        _estimate(student, calibration)
     widths = [max(net.lengths.values()) for net in (theirs, own)]
     return Report(
         basis,
@@ -64,73 +67,10 @@ def begin_convolutions(
         {},
         origins,
         warnings=tuple(cut.warnings),
+        repaired=repaired,
         loss=None if loss is None else loss(student),
         random_loss=random_loss,
     )
-
-
-class _Cut:
-    """Two networks, and which of the teacher's channels are kept."""
-
-    def __init__(self, own: Network, theirs: Network, basis: Channels) -> None:
-        self._own, self._theirs, self._basis = own, theirs, basis
-        self._sources = {(c.unit, c.inside): c for c in theirs.tensors}
-        self.warnings: list[str] = []
-
-    def take(self, carried: Carried) -> Origin:
-        """One tensor."""
-        source = self._sources.get((self._unit(carried.unit), carried.inside))
-        if source is None or len(source.axes) != len(carried.axes):
-            raise ModelError(
-                f"the student's {carried.name!r} was to begin as its teacher's",
-                "the teacher has nothing of the kind in that place",
-                "Choose a student of its teacher's family.",
-            )
-        value = source.tensor
-        for dim, (own, axis) in enumerate(zip(carried.axes, source.axes, strict=True)):
-            if CLASSES in (own, axis) and value.shape[dim] != carried.tensor.shape[dim]:
-                self.warnings.append(
-                    f"{carried.name} stays random: {carried.tensor.shape[dim]} classes, "
-                    f"the teacher has {value.shape[dim]}"
-                )
-                return Origin(carried.name, "random")
-            kept = self._kept(axis, carried.tensor.shape[dim])
-            value = value.index_select(dim, kept.to(value.device))
-        if value.shape != carried.tensor.shape:
-            raise ModelError(
-                f"the student's {carried.name!r} is {list(carried.tensor.shape)}",
-                f"the teacher's would be {list(value.shape)}",
-                "Choose a student with kernels of its teacher's size.",
-            )
-        carried.tensor.copy_(value)
-        how: How = "copied" if value.shape == source.tensor.shape else "selected"
-        return Origin(carried.name, how, source.name)
-
-    def _unit(self, unit: Unit) -> Unit:
-        """The teacher's unit that a unit is taken from."""
-        kept, there = self._own.units(unit.stage), self._theirs.units(unit.stage)
-        if kept > there:
-            raise ModelError(
-                f"the student has {kept} units in {unit.stage!r}, its teacher {there}",
-                "a student that begins inside its teacher is cut out of it",
-                "Choose a student that is nowhere deeper, or start it at random.",
-            )
-        return Unit(unit.stage, depth_map("even", there, kept)[unit.number])
-
-    def _kept(self, axis: str, count: int) -> Tensor:
-        """The same channels of an axis, wherever it is carried."""
-        axis = self._theirs.axis(axis)
-        total = self._theirs.lengths[axis]
-        if count > total or (axis == PIXELS and count != total):
-            raise ModelError(
-                f"the student has {count} channels where its teacher has {total} ({axis})",
-                "a student that begins inside its teacher is cut out of it",
-                "Choose a student that is nowhere wider, and images of the same channels.",
-            )
-        gains = [gain.abs().cpu() for gain in self._theirs.gains(axis)]
-        if self._basis == "select" or not gains:
-            return evenly(total, count)
-        return most(torch.stack(gains).sum(0), count)
 
 
 def _estimate(student: TappedModel, calibration: Sequence[Inputs]) -> None:

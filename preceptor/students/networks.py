@@ -95,8 +95,9 @@ class Network:
         if isinstance(module, nn.Conv2d | nn.Linear):
             return self._weighted(module, name, axis)
         if isinstance(module, ResidualBlock):
-            written = self.walk(module.body, f"{name}.body", axis)
-            return self._added(written, self.walk(module.shortcut, f"{name}.shortcut", axis))
+            # The shortcut first: what is fitted behind it needs it as it will be.
+            kept = self.walk(module.shortcut, f"{name}.shortcut", axis)
+            return self._added(self.walk(module.body, f"{name}.body", axis), kept)
         if isinstance(module, WideBlock):
             return self._wide(module, name, axis)
         raise _unknown(name, f"it is a {type(module).__name__}")

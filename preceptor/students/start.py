@@ -100,7 +100,8 @@ def begin(
 ) -> Report:
     """Write a student's weights from its teacher's, in place, before the first step.
 
-    Of convolutional networks `basis` alone is read, and calibration estimates their norms anew.
+    Of convolutional networks `basis`, `repair` and `ridge` are read; without repair, calibration
+    estimates their norms anew.
 
     Args:
         student: drawn at random; of the teacher's architecture, nowhere larger.
@@ -170,7 +171,21 @@ def _begin_convolutions(
             "Begin by `select` or `prune`.",
         )
     live = teacher if isinstance(teacher, TappedModel) else load(teacher)
-    return begin_convolutions(student, live, plan.basis, calibration=calibration, loss=loss)
+    if plan.repair and not calibration:
+        raise ModelError(
+            "convolutions were to be fitted to the teacher's",
+            "that is done on images, and none were given",
+            "Give calibration batches, or leave repair out.",
+        )
+    return begin_convolutions(
+        student,
+        live,
+        plan.basis,
+        calibration=calibration,
+        repair=plan.repair,
+        ridge=plan.ridge,
+        loss=loss,
+    )
 
 
 def _basis(
