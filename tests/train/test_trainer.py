@@ -80,6 +80,7 @@ def trainer_of(
     collate: Any = as_ours,
     accumulate: int = 1,
     processes: int = 1,
+    saves: bool = False,
     **said: Any,
 ) -> tuple[DistillationTrainer, Seen]:
     seen = Seen()
@@ -93,7 +94,8 @@ def trainer_of(
         max_steps=STEPS,
         max_grad_norm=0.7,
         logging_steps=1,
-        save_strategy="no",
+        save_strategy="steps" if saves else "no",
+        save_steps=1,
         report_to=[],
         use_cpu=True,
         disable_tqdm=True,
@@ -128,6 +130,16 @@ def test_the_numbers_are_those_of_fit(tmp_path: Path, collate: Any, accumulate: 
     assert seen.losses == pytest.approx(expected, abs=2e-4)  # as many places as it logs
     for tensor, theirs in zip(one.module.parameters(), other.module.parameters(), strict=True):
         torch.testing.assert_close(theirs, tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_a_checkpoint_of_the_trainer_is_gone_on_from_with_the_same_numbers(tmp_path: Path) -> None:
+    objective = CE() + Ramp(0.0, 1.0) * KD()
+    whole, cut = language_model(1), language_model(1)
+    trainer_of(whole, tmp_path / "whole", objective=objective, saves=True)[0].train()
+    trainer, _ = trainer_of(cut, tmp_path / "cut", objective=objective)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-2"))
+    for tensor, theirs in zip(whole.module.parameters(), cut.module.parameters(), strict=True):
+        assert torch.equal(theirs, tensor)
 
 
 MAPS = "model.layers.0.self_attn:output[1]"

@@ -135,13 +135,17 @@ def test_what_the_student_writes_is_learned_from_and_a_resumed_run_writes_the_sa
         }
     ]
     ran(recipe, tmp_path / "whole")
-    ran(recipe, tmp_path / "cut")
-    cell = tmp_path / "cut/arms/distilled/seed-0"
-    for left in ("done.json", "stage-0/checkpoints/step-00000006"):
-        path = cell / left
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    ran(recipe, tmp_path / "cut")
+    resumed(recipe, tmp_path / "cut")
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def resumed(recipe: dict[str, Any], folder: Path) -> None:
+    """A run that lost its last checkpoint and the mark that it was done, and went on."""
+    ran(recipe, folder)
+    for left in ("done.json", "stage-0/checkpoints/step-00000006"):
+        path = folder / "arms/distilled/seed-0" / left
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    ran(recipe, folder)
 
 
 def _cached(folder: Path, keep: dict[str, Any]) -> dict[str, Any]:
@@ -209,6 +213,8 @@ def test_a_student_with_adapters_learns_from_its_own_base(tmp_path: Path) -> Non
     student = tmp_path / "run/arms/distilled/seed-0/student"
     assert (student / "adapter/adapter_model.safetensors").exists()
     AutoModelForCausalLM.from_pretrained(student)
+    resumed(recipe, tmp_path / "cut")
+    assert contents(tmp_path / "cut") == contents(tmp_path / "run")
 
 
 def test_a_cache_and_the_student_s_own_text_are_mixed(tmp_path: Path) -> None:
