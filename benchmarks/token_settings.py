@@ -1,7 +1,6 @@
 """Language models, rows and distributions that the scripts about token caches share."""
 
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,21 +92,20 @@ def encoded(files: Sequence[Path], vocabulary: int) -> tuple[Tensor, int]:
     return torch.tensor(ids), len(tokenizer)
 
 
-def trained(ids: Tensor, vocabulary: int, seconds: float) -> TappedModel:
-    """A small language model after so many seconds of learning, over and over, from `ids`."""
+def trained(ids: Tensor, vocabulary: int, nats: float) -> TappedModel:
+    """A small language model that has learnt `ids`, over and over, down to so many nats a token."""
     model = language_model(vocabulary, 192, 2)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95))
-    begin, generator = time.monotonic(), torch.Generator().manual_seed(0)
-    while (done := (time.monotonic() - begin) / seconds) < 1:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True)
+    generator, mean = torch.Generator().manual_seed(0), math.log(vocabulary)
+    while mean > nats:
         starts = torch.randint(len(ids) - LENGTH, (8,), generator=generator).tolist()
         rows = torch.stack([ids[at : at + LENGTH] for at in starts])
-        for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * (0.5 + 0.5 * math.cos(math.pi * done))
         loss = model.module(input_ids=rows, labels=rows).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        mean += 0.05 * (float(loss.detach()) - mean)
     return model.eval()
 
 
