@@ -23,6 +23,9 @@ from preceptor.ops.counter import shuffle, signs
 PIECE = 1 << 16
 """Coordinates of a long vector whose map is made at once."""
 
+_AT_ONCE = 1 << 13
+"""Coordinates that are brought into their order at once, so that they stay in the cache."""
+
 
 @final
 @dataclass(frozen=True)
@@ -95,10 +98,15 @@ class CountSketch:
 
     def __call__(self, x: Float[Tensor, "*n {self.n}"]) -> Float[Tensor, "*n {self.k}"]:
         """The sums of signed coordinates by bucket."""
-        signed = x.reshape(-1, self.n).index_select(1, self.order).mul_(self.sign.to(x.dtype))
-        each, rest = divmod(self.n, self.k)
-        found = signed[:, : each * self.k].view(len(signed), each, self.k).sum(dim=1)
-        found[:, :rest] += signed[:, each * self.k :]
+        rows = x.reshape(-1, self.n)
+        found = rows.new_zeros(len(rows), self.k)
+        step = max(1, _AT_ONCE // self.k) * self.k
+        for start in range(0, self.n, step):
+            there = slice(start, min(start + step, self.n))
+            signed = rows.index_select(1, self.order[there]).mul_(self.sign[there].to(x.dtype))
+            each, rest = divmod(signed.shape[1], self.k)
+            found += signed[:, : each * self.k].view(len(rows), each, self.k).sum(dim=1)
+            found[:, :rest] += signed[:, each * self.k :]
         return found.view(*x.shape[:-1], self.k)
 
     def places(self) -> tuple[Int[Tensor, " {self.n}"], Float[Tensor, " {self.n}"]]:

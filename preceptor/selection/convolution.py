@@ -1,13 +1,14 @@
 """Convolutions: patches of the input stand in for a linear layer's rows.
 
-P_in is applied as one more convolution, with random signs for filters, so that only k numbers
-a place are kept. Where groups are convolved apart, or the filters' gradient is cheaper to make than
+P_in is applied as one more convolution, with random signs for filters, in the backward pass: what
+a convolution is given is kept by the activation before it anyway. Where groups are convolved apart, or the filters' gradient is cheaper to make than
 to sketch, each example's own is made: one convolution in which every example is a group.
 
 Dimension key: b examples, c channels, o outputs, *s and *l places of in- and output, p numbers
 a patch.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 from preceptor.errors import ModelError
 from preceptor.selection.ledger import Entry, Ledger
 
+_AT_ONCE = 1 << 19
+"""Numbers of filters' gradients that exist at once."""
 _BACKWARD = torch.ops.aten.convolution_backward.default
 
 
@@ -84,23 +87,21 @@ class _Convolution(torch.autograd.Function):
         geometry: Geometry,
     ) -> Tensor:
         entry = weight[1]
-        given = None if entry is None else x
-        if entry is not None and _is_sketched(entry, geometry):
-            given = geometry.product(x, _filters(entry).to(x.dtype), None)
-        ctx.save_for_backward(given, weight[0])
+        ctx.save_for_backward(None if entry is None else x, weight[0])
         ctx.entries, ctx.geometry, ctx.shape = (entry, bias[1]), geometry, x.shape
         return geometry.product(x, weight[0], bias[0])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (slope,), (given, weight) = outer, ctx.saved_tensors
+        (slope,), (x, weight) = outer, ctx.saved_tensors
         (entry, of_bias), geometry = ctx.entries, ctx.geometry
         rows = slope.flatten(2)
         if entry is not None and _is_sketched(entry, geometry):
+            given = geometry.product(x, _filters(entry).to(x.dtype), None)
             entry.add(entry.rows.raw(rows.mT), given.flatten(2).mT)
         elif entry is not None:
-            entry.add_matrix(_gradients(slope, given, weight, geometry))
+            entry.add_matrices(_gradients(slope, x, weight, geometry))
         if of_bias is not None:
             of_bias.add_flat(rows.sum(dim=2, dtype=of_bias.ledger.total.dtype))
         if not ctx.needs_input_grad[1]:
@@ -122,11 +123,14 @@ def _filters(entry: Entry) -> Float[Tensor, "k c *s"]:
 
 def _gradients(
     slope: Float[Tensor, "b o *l"], x: Float[Tensor, "b c *s"], weight: Tensor, geometry: Geometry
-) -> Float[Tensor, "b o p"]:
-    """Each example's gradient of the filters."""
-    count, wide = len(x), torch.promote_types(slope.dtype, torch.float32)
-    apart = geometry._replace(groups=count * geometry.groups)
-    each = slope.new_empty(1, dtype=wide).expand(count * len(weight), *weight.shape[1:])
-    slopes, inputs = (one.to(wide).flatten(0, 1).unsqueeze(0) for one in (slope, x))
-    found = apart.back(slopes, inputs, each, to_input=False)
-    return found.reshape(count, len(weight), -1)
+) -> Iterator[Float[Tensor, "some o p"]]:
+    """Each example's gradient of the filters, some examples at a time."""
+    wide = torch.promote_types(slope.dtype, torch.float32)
+    step = max(1, _AT_ONCE // weight.numel())
+    for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
+        count = len(inputs)
+        apart = geometry._replace(groups=count * geometry.groups)
+        shape = slope.new_empty(1, dtype=wide).expand(count * len(weight), *weight.shape[1:])
+        rows, given = (one.to(wide).flatten(0, 1).unsqueeze(0) for one in (slopes, inputs))
+        found = apart.back(rows, given, shape, to_input=False)
+        yield found.reshape(count, len(weight), -1)

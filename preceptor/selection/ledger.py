@@ -136,10 +136,10 @@ class Entry:
         assert isinstance(self.rows, CountSketch), "embeddings have buckets"
         return self.rows.places()
 
-    def add_matrix(self, gradient: Float[Tensor, "b r c"]) -> None:
-        """G of each example itself."""
-        sketch = two_sided(gradient, self.rows, self.columns)
-        self._sum("matrix", self.fold(sketch.flatten(1)))
+    def add_matrices(self, parts: Iterable[Float[Tensor, "some r c"]]) -> None:
+        """G of each example itself, some examples at a time."""
+        each = [self.fold(two_sided(g, self.rows, self.columns).flatten(1)) for g in parts]
+        self._sum("matrix", torch.cat(each))
 
     def add_flat(self, gradient: Float[Tensor, "b n"]) -> None:
         """The gradient of each example of a parameter that no product is taken with."""

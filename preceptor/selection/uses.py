@@ -11,7 +11,7 @@ from preceptor.selection.convolution import convolution
 from preceptor.selection.embedding import embedding
 from preceptor.selection.ledger import Entry, Ledger
 from preceptor.selection.linear import linear
-from preceptor.selection.norms import Norm, normed
+from preceptor.selection.norms import batch_normed, normed
 from preceptor.selection.small import beside, copies, spread_to
 from preceptor.selection.tracked import Step, Tracked, Uses, refusal
 
@@ -87,24 +87,33 @@ def _convolution(
     return convolution(ledger, input, _pair(weight), _pair(bias), geometry)
 
 
-def _norm(x: Tensor, norm: Norm, weight: Any, bias: Any, *, channels: bool) -> Tensor:
-    ledger = _ledger(x, weight, bias)
-    return normed(ledger, x, norm, _pair(weight), _pair(bias), channels=channels)
-
-
 def _layer_norm(
     _: Any, input: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Tensor:
-    def norm(x: Tensor) -> Tensor:
-        return F.layer_norm(x, shape, eps=eps)
+    def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        return F.layer_norm(x, shape, scale, shift, eps)
 
-    return _norm(input, norm, weight, bias, channels=False)
+    ledger = _ledger(input, weight, bias)
+    return normed(ledger, input, norm, _pair(weight), _pair(bias), channels=False)
 
 
 def _rms_norm(
     _: Any, input: Tensor, shape: Any, weight: Any = None, eps: float | None = None
 ) -> Tensor:
-    return _norm(input, lambda x: F.rms_norm(x, shape, eps=eps), weight, None, channels=False)
+    def norm(x: Tensor, scale: Tensor | None, _: Tensor | None) -> Tensor:
+        return F.rms_norm(x, shape, scale, eps)
+
+    return normed(_ledger(input, weight), input, norm, _pair(weight), (None, None), channels=False)
+
+
+def _group_norm(
+    _: Any, input: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        return F.group_norm(x, groups, scale, shift, eps)
+
+    ledger = _ledger(input, weight, bias)
+    return normed(ledger, input, norm, _pair(weight), _pair(bias), channels=True)
 
 
 def _batch_norm(
@@ -121,17 +130,8 @@ def _batch_norm(
     del momentum  # Of statistics that stand still.
     if training:
         raise refusal(_first(weight, bias).entry, "in a norm over the batch, which mixes examples")
-
-    def norm(x: Tensor) -> Tensor:
-        return F.batch_norm(x, mean, variance, eps=eps)
-
-    return _norm(input, norm, weight, bias, channels=True)
-
-
-def _group_norm(
-    _: Any, input: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
-) -> Tensor:
-    return _norm(input, lambda x: F.group_norm(x, groups, eps=eps), weight, bias, channels=True)
+    ledger = _ledger(input, weight, bias)
+    return batch_normed(ledger, input, (mean, variance, eps), _pair(weight), _pair(bias))
 
 
 def _cast(func: Any, value: Any, *rest: Any, **named: Any) -> Any:
