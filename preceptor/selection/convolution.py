@@ -1,8 +1,9 @@
 """Convolutions: patches of the input stand in for a linear layer's rows.
 
 P_in is applied as one more convolution, with random signs for filters, in the backward pass: what
-a convolution is given is kept by the activation before it anyway. Where groups are convolved apart, or the filters' gradient is cheaper to make than
-to sketch, each example's own is made: one convolution in which every example is a group.
+a convolution is given is kept by the activation before it anyway. Where groups are convolved apart,
+or the filters' gradient is cheaper to make than to sketch, each example's own is made: one
+convolution in which every example is a group.
 
 Dimension key: b examples, c channels, o outputs, *s and *l places of in- and output, p numbers
 a patch.
@@ -96,19 +97,24 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slope,), (x, weight) = outer, ctx.saved_tensors
         (entry, of_bias), geometry = ctx.entries, ctx.geometry
-        rows = slope.flatten(2)
-        if entry is not None and _is_sketched(entry, geometry):
-            given = geometry.product(x, _filters(entry).to(x.dtype), None)
-            entry.add(entry.rows.raw(rows.mT), given.flatten(2).mT)
-        elif entry is not None:
-            entry.add_matrices(_gradients(slope, x, weight, geometry))
+        if entry is not None:
+            _add(entry, slope, x, weight, geometry)
         if of_bias is not None:
-            of_bias.add_flat(rows.sum(dim=2, dtype=of_bias.ledger.total.dtype))
+            of_bias.add_flat(slope.flatten(2).sum(dim=2, dtype=of_bias.ledger.total.dtype))
         if not ctx.needs_input_grad[1]:
             return None, None, None, None, None
         shape = slope.new_empty(1).expand(ctx.shape)
         back = geometry.back(slope, shape, weight.to(slope.dtype), to_input=True)
         return None, back, None, None, None
+
+
+def _add(entry: Entry, slope: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> None:
+    """A call of its own: what it makes is gone before the input's gradient is."""
+    if not _is_sketched(entry, geometry):
+        entry.add_matrices(_gradients(slope, x, weight, geometry))
+        return
+    given = geometry.product(x, _filters(entry).to(x.dtype), None)
+    entry.add(entry.rows.raw(slope.flatten(2).mT), given.flatten(2).mT)
 
 
 def _is_sketched(entry: Entry, geometry: Geometry) -> bool:

@@ -40,8 +40,8 @@ class FactoredSketcher:
     """Sketches of the gradient of all parameters that are learned, batch by batch.
 
     Args:
-        model: the student: any model; it is run in eval mode, and is afterwards as before.
-            Of one with adapters, the adapters' gradients.
+        model: the student: any model, on the device where it is to be run; it is run in eval
+            mode, and is afterwards as before. Of one with adapters, the adapters' gradients.
         sketching: how the gradients are sketched.
         bfloat16: whether its products are taken in bfloat16; sums are in float32 all the same.
         soft: of a model with one answer an example, the teacher's probabilities for it; its labels

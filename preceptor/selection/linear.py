@@ -66,10 +66,7 @@ class _Linear(torch.autograd.Function):
         (slope,), (given, weight) = outer, ctx.saved_tensors
         entry, of_bias = ctx.entries
         if entry is not None:
-            ledger = entry.ledger
-            own = ledger.by_example((entry.columns if ctx.transposed else entry.rows).raw(slope))
-            given = ledger.by_example(given)
-            entry.add(*((given, own) if ctx.transposed else (own, given)))
+            _add(entry, slope, given, ctx.transposed)
         if of_bias is not None:
             rows = of_bias.ledger.by_example(slope)
             of_bias.add_flat(rows.sum(dim=1, dtype=of_bias.ledger.total.dtype))
@@ -77,3 +74,11 @@ class _Linear(torch.autograd.Function):
             return None, None, None, None, None
         back = weight.to(slope.dtype)
         return None, slope @ (back.T if ctx.transposed else back), None, None, None
+
+
+def _add(entry: Entry, slope: Tensor, given: Tensor, transposed: bool) -> None:
+    """A call of its own: what it makes is gone before the input's gradient is."""
+    ledger = entry.ledger
+    own = ledger.by_example((entry.columns if transposed else entry.rows).raw(slope))
+    given = ledger.by_example(given)
+    entry.add(*((given, own) if transposed else (own, given)))
