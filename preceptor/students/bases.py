@@ -193,7 +193,7 @@ def embedding_moment(
     moment = np.zeros((width, width))
     own_product: Any = get_blas_funcs("syrk", dtype=np.float32)
     for at, part in weights.in_rows(table.name):
-        own = part.float()
+        own = part.float().cpu()
         if frequencies is not None:
             own = own * frequencies[at, None].to(own).sqrt()
         # The product with itself has half the work, and the upper half alone is written.

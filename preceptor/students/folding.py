@@ -35,10 +35,10 @@ class Folded:
 
     def read(self, piece: Piece, rows: slice = slice(None)) -> Tensor:
         """A tensor of a layer that is no norm, float32, or some rows of it."""
-        tensor = self._weights.read(piece.name, rows).float()
+        tensor = self._weights.read(piece.name, rows).float().cpu()
         layer = piece.layer
         if layer.reader and piece.what == "weight":
-            gain = self.gain(layer.reads, piece.block).to(tensor)
+            gain = self.gain(layer.reads, piece.block)
             return tensor * (gain[:, None] if layer.transposed else gain)
         if layer.reader:
             weight = self._architecture.piece(layer.key, piece.block)
@@ -55,14 +55,14 @@ class Folded:
     def bias(self, norm: str, block: int) -> Tensor | None:
         """A norm's bias [d], float32, where it has one."""
         piece = self._architecture.piece(norm, block, "bias")
-        return None if piece is None else self._weights.read(piece.name).float()
+        return None if piece is None else self._weights.read(piece.name).float().cpu()
 
     def constant(self, piece: Piece, rows: slice = slice(None)) -> Tensor:
         """What a reader makes of its norm's bias [out]; zero where there is none."""
-        weight = self._weights.read(piece.name, rows).float()
+        weight = self._weights.read(piece.name, rows).float().cpu()
         weight = weight.mT if piece.layer.transposed else weight
         bias = self.bias(piece.layer.reads, piece.block)
-        return weight.new_zeros(len(weight)) if bias is None else weight @ bias.to(weight)
+        return weight.new_zeros(len(weight)) if bias is None else weight @ bias
 
     def carried(self, norm: str) -> bool:
         """Whether a norm has a bias and a reader without one, which could take it up."""
@@ -81,7 +81,7 @@ def gain_of(weights: Weights, architecture: Architecture, norm: str, block: int)
     """What a norm multiplies with [d], float32, whether or not it is stored less one."""
     piece = architecture.piece(norm, block)
     assert piece is not None, f"no norm {norm!r} in block {block}"
-    gain = weights.read(piece.name).float()
+    gain = weights.read(piece.name).float().cpu()
     return gain + 1 if architecture.family.norm == "rms+1" else gain
 
 

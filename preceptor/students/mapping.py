@@ -165,7 +165,7 @@ class Mapping:
     def _value(self, piece: Piece, source: Piece, rows: slice) -> Tensor:
         kept = self._choices[piece.block].kept if piece.layer.in_block else {}
         if self._folded is None:
-            value = self._weights.read(source.name, rows).float()
+            value = self._weights.read(source.name, rows).float().cpu()
         else:
             value = self._folded.read(source, rows)
         for dim, axis in enumerate(piece.axes):
