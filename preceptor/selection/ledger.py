@@ -26,6 +26,8 @@ from preceptor.selection.rows import Details
 
 _FOLD, _FLAT, _ROWS, _COLUMNS = range(4)
 """What a random number of a parameter is for."""
+_AT_ONCE = 1 << 19
+"""Numbers of sketches of one parameter, before the last map, that exist at once."""
 
 
 @final
@@ -115,7 +117,10 @@ class Entry:
     def add(self, left: Float[Tensor, "b t kr"], right: Float[Tensor, "b t kc"]) -> None:
         """G = sum_t left_t right_t^T of each example, given through `rows.raw`, `columns.raw`."""
         scale = self.rows.scale * self.columns.scale
-        self._sum("matrix", self.fold(contracted(left, right, scale)))
+        step = max(1, _AT_ONCE // (self.rows.k * self.columns.k))
+        pairs = zip(left.split(step), right.split(step), strict=True)
+        each = [self.fold(contracted(*pair, scale)) for pair in pairs]
+        self._sum("matrix", torch.cat(each))
 
     def add_rows(
         self, ids: Int[Tensor, "b t"], right: Float[Tensor, "b t kc"], kept: Tensor | None

@@ -105,7 +105,7 @@ class _BatchNormed(torch.autograd.Function):
         own, shift = ctx.entries
         total = _by_channel(slope)
         if own is not None:
-            own.add_flat((_by_channel(slope * x) - mean * total) * inverse)
+            own.add_flat((_by_channel(slope, x) - mean * total) * inverse)
         if shift is not None:
             shift.add_flat(total)
         if not ctx.needs_input_grad[1]:
@@ -118,10 +118,16 @@ def _along_channels(value: Tensor, x: Tensor) -> Tensor:
     return value.view(-1, *[1] * (x.dim() - 2))
 
 
-def _by_channel(x: Tensor) -> Tensor:
-    """The sum over an example's positions [b, c], in float32 or better."""
+def _by_channel(x: Tensor, other: Tensor | None = None) -> Tensor:
+    """The sum of x, or of its product with another, over an example's positions [b, c].
+
+    In float32 or better; no product is laid down.
+    """
     wide = torch.promote_types(x.dtype, torch.float32)
-    return x.flatten(2).sum(dim=2, dtype=wide) if x.dim() > 2 else x.to(wide)
+    rows = x.reshape(*x.shape[:2], -1)
+    if other is None:
+        return rows.sum(dim=2, dtype=wide)
+    return torch.linalg.vecdot(rows.to(wide), other.reshape(rows.shape).to(wide))
 
 
 def _add(entry: Entry, each: Tensor, channels: bool) -> None:
