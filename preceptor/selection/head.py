@@ -78,11 +78,15 @@ class HeadScorer:
         slope = slope if self._head.scale == 1.0 else slope * self._head.scale
         for entry, kept in ((self._weight, self.slopes), (self._bias, self.of_bias)):
             if entry is not None and kept is not None:
-                classes = entry.parameter.shape[0]
-                whole = torch.nn.functional.pad(slope, (0, classes - slope.shape[1]))
                 sketch = entry.rows if entry is self._weight else entry.buckets
-                kept[rows] = sketch.raw(whole).to(kept.dtype)
+                kept[rows] = sketch.raw(_whole(slope, sketch.n)).to(kept.dtype)
         return (losses * share).sum()
+
+
+def _whole(slope: Float[Tensor, "r v"], classes: int) -> Tensor:
+    """With zeros for rows of the head that no token has."""
+    left_out = classes - slope.shape[1]
+    return torch.nn.functional.pad(slope, (0, left_out)) if left_out else slope
 
 
 def scored_by_head(

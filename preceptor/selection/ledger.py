@@ -74,12 +74,20 @@ class Entry:
     def _keys(self, purpose: int) -> tuple[int, int, int]:
         return self.ledger.sketching.seed, self._number, purpose
 
-    @property
-    def _is_whole(self) -> bool:
-        """Whether the gradient is cheaper to make than to sketch."""
-        rows, columns = self._shape
-        k = self.ledger.sketching.side
-        return rows * columns <= k * (rows + columns) + k * k
+    @cached_property
+    def _sizes(self) -> tuple[int, int]:
+        """How many numbers the rows' side and the columns' are brought to."""
+        (rows, columns), settings = self._shape, self.ledger.sketching
+        k = settings.side
+        if self.vocabulary:
+            return min(rows, settings.vocabulary), min(columns, k)
+        if self.parameter.dim() > 2:
+            # One filter of random signs costs what one of the layer's own does.
+            half = max(1, min(k, rows // 2))
+            return min(rows, k), columns if columns <= half else half
+        # Where the gradient is cheaper to make than to sketch, it is made.
+        is_whole = rows * columns <= k * (rows + columns) + k * k
+        return (rows, columns) if is_whole else (min(rows, k), min(columns, k))
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -88,19 +96,15 @@ class Entry:
     @cached_property
     def rows(self) -> Side | CountSketch:
         """The map of the parameter's first axis."""
-        count, device = self._shape[0], self.parameter.device
-        if self.vocabulary:
-            buckets = min(count, self.ledger.sketching.vocabulary)
-            return CountSketch.drawn(count, buckets, *self._keys(_ROWS), device=device)
-        k = count if self._is_whole else self.ledger.sketching.side
-        return Side.drawn(count, k, *self._keys(_ROWS), device=device)
+        drawn = CountSketch.drawn if self.vocabulary else Side.drawn
+        keys, device = self._keys(_ROWS), self.parameter.device
+        return drawn(self._shape[0], self._sizes[0], *keys, device=device)
 
     @cached_property
     def columns(self) -> Side:
         """The map of all other axes."""
-        count, k = self._shape[1], self.ledger.sketching.side
-        k = count if self._is_whole and not self.vocabulary else k
-        return Side.drawn(count, k, *self._keys(_COLUMNS), device=self.parameter.device)
+        keys, device = self._keys(_COLUMNS), self.parameter.device
+        return Side.drawn(self._shape[1], self._sizes[1], *keys, device=device)
 
     @cached_property
     def fold(self) -> CountSketch:
