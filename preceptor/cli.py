@@ -118,6 +118,28 @@ def cache(
 
 
 @app.command()
+def rank(
+    recipe: RecipeName,
+    settings: Settings = None,
+    out: Out = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Remove an earlier run from the folder, begin anew.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Order teachers, or temperatures of one, before any distillation.
+
+    From the student's gradients alone: of text that teachers wrote, in files or here, or of their
+    answers to images. A ranking that was stopped goes on where it was.
+    """
+    with _sentences(debug):
+        from preceptor.recipe.load import load_ranking
+        from preceptor.verbs.rank import rank
+
+        rank(load_ranking(recipe, settings or ()), out=out, fresh=fresh, show=True)
+
+
+@app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     debug: Debug = False,

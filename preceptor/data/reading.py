@@ -1,5 +1,6 @@
 """Read rows: files of records, plain text, data sets of the hub, anything that can be iterated."""
 
+import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,7 +30,7 @@ class RowStream:
 
     Args:
         source: one of
-            a file of records: `.jsonl` (one a line), `.json` (a list), `.parquet`;
+            a file of records: `.jsonl` (one a line), `.json` (a list), `.parquet`, `.csv`;
             a file of plain text, `.txt` or `.md` (then `documents` must say what one is);
             a folder of such files, or a pattern of names (`data/*.jsonl`);
             `owner/name`, `owner/name:configuration` or `owner/name:configuration@part` on the
@@ -252,6 +253,27 @@ def _parquet(file: Path) -> Placed:
         ) from error
 
 
+def _csv(file: Path) -> Placed:
+    # A cell of a table may be longer than the module's own limit of 131,072 characters.
+    csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))
+    # Line by line, as the lines stand: what is in quotes keeps its own ends.
+    reader = csv.DictReader(_lines(file), strict=True)
+    try:
+        for number, record in enumerate(reader, start=1):
+            place = f"{file.name}, row {number}"
+            if None in record or None in record.values():
+                columns = len(reader.fieldnames or ())
+                yield place, Broken(place, f"has not as many cells as the {columns} columns")
+            else:
+                yield place, record
+    except csv.Error as error:
+        raise DataError(
+            f"{file.name}:{reader.line_num} cannot be read",
+            f"it is no table of comma-separated values ({error})",
+            "Write it again, with quotes around cells that hold commas, quotes or line ends.",
+        ) from error
+
+
 def _whole_file(file: Path) -> Placed:
     yield file.name, {"text": _text(file)}
 
@@ -329,6 +351,7 @@ _RECORDS: dict[str, Callable[[Path], Placed]] = {
     ".ndjson": _json_lines,
     ".json": _json_list,
     ".parquet": _parquet,
+    ".csv": _csv,
 }
 _PLAIN = (".txt", ".md")
 _SUFFIXES = (*_RECORDS, *_PLAIN)

@@ -9,16 +9,27 @@ from preceptor.errors import RecipeError, nearest
 from preceptor.recipe.models import MODEL_KEYS, AnyModel
 from preceptor.recipe.overrides import overridden
 from preceptor.recipe.problems import Invalid, recipe_error
+from preceptor.recipe.ranking import RankingRecipe
 from preceptor.recipe.schema import Recipe
-from preceptor.recipe.section import parsed
+from preceptor.recipe.section import Section, parsed
 from preceptor.recipe.text import from_yaml, to_yaml
 
 _PRESETS = Path(__file__).parent / "presets"
+_RANKINGS = _PRESETS / "rankings"
 
 
 def preset_names() -> tuple[str, ...]:
     """The recipes that come with the package."""
-    return tuple(sorted(path.stem for path in _PRESETS.glob("*.yaml")))
+    return _names_in(_PRESETS)
+
+
+def ranking_names() -> tuple[str, ...]:
+    """The rankings that come with the package."""
+    return _names_in(_RANKINGS)
+
+
+def _names_in(presets: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in presets.glob("*.yaml")))
 
 
 def load_recipe(source: "str | Path | Recipe", settings: Iterable[str] = ()) -> Recipe:
@@ -35,9 +46,39 @@ def load_recipe(source: "str | Path | Recipe", settings: Iterable[str] = ()) -> 
     """
     if isinstance(source, Recipe):
         return recipe_of(overridden(plain(source), settings), source.name)
-    path = _found(source)
+    path = _found(source, _PRESETS)
     data = from_yaml(_text(path), path.name)
     return recipe_of(overridden(data, settings), path.name, _run_name(path.stem))
+
+
+def load_ranking(
+    source: "str | Path | RankingRecipe", settings: Iterable[str] = ()
+) -> RankingRecipe:
+    """What is to be ranked, from the same sources as a recipe.
+
+    Raises:
+        RecipeError: as `load_recipe` does.
+    """
+    if isinstance(source, RankingRecipe):
+        return ranking_of(overridden(plain(source), settings), source.name)
+    path = _found(source, _RANKINGS)
+    data = from_yaml(_text(path), path.name)
+    return ranking_of(overridden(data, settings), path.name, _run_name(path.stem))
+
+
+def ranking_of(data: Any, called: str = "the recipe", name: str = "ranking") -> RankingRecipe:
+    """Plain data as the recipe of a ranking; see `recipe_of`."""
+    if not isinstance(data, dict):
+        raise RecipeError(
+            called,
+            "it holds no mapping",
+            "Begin with data:, student: and candidates:, as `preceptor/recipe/presets/rankings` "
+            "do.",
+        )
+    try:
+        return parsed(RankingRecipe, {"name": name, **data})
+    except Invalid as error:
+        raise recipe_error(error.mistakes, called) from None
 
 
 def recipe_of(data: Any, called: str = "the recipe", name: str = "recipe") -> Recipe:
@@ -85,25 +126,25 @@ def model_of(text: str) -> AnyModel:
         raise recipe_error(error.mistakes, "the model") from None
 
 
-def plain(recipe: Recipe) -> dict[str, Any]:
+def plain(recipe: Section) -> dict[str, Any]:
     """A recipe as plain data with every field: what `recipe_of` takes back."""
     return recipe.model_dump(mode="json")
 
 
-def recipe_text(recipe: Recipe) -> str:
+def recipe_text(recipe: Section) -> str:
     """A recipe as YAML with every field: what `load_recipe` takes back."""
     return to_yaml(plain(recipe))
 
 
-def _found(source: "str | Path") -> Path:
+def _found(source: "str | Path", presets: Path) -> Path:
     path = Path(source)
     if path.is_file():
         return path
     if path.is_dir():
         raise RecipeError(f"{path}", "it is a folder", f"Name a file, such as {path}/recipe.yaml.")
-    if isinstance(source, str) and source in preset_names():
-        return _PRESETS / f"{source}.yaml"
-    near = nearest(path.stem, preset_names())
+    if isinstance(source, str) and source in _names_in(presets):
+        return presets / f"{source}.yaml"
+    near = nearest(path.stem, _names_in(presets))
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         here = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         files = f"; nearest file there: {nearest(path.name, here, 1)}" if here else ""

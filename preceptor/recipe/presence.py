@@ -11,13 +11,14 @@ from preceptor.models import zoo
 from preceptor.models.encoders import located
 from preceptor.recipe.data import SentenceData, Splits, TextData
 from preceptor.recipe.models import EncoderModel, FolderModel, ZooModel
-from preceptor.recipe.schema import Data, FromFolder, Recipe
+from preceptor.recipe.ranking import WrittenTexts
+from preceptor.recipe.schema import Data, FromFolder
 from preceptor.recipe.section import Section
 from preceptor.recipe.teachers import LiveTeacher
 from preceptor.recipe.texts import GENERATED
 
 
-def require_present(recipe: Recipe) -> None:
+def require_present(recipe: Section) -> None:
     """Raise, in the words that a run would use, where something named does not exist."""
     for section in _sections(recipe):
         if isinstance(section, ZooModel):
@@ -28,6 +29,8 @@ def require_present(recipe: Recipe) -> None:
             _require_folder(section.folder)
         elif isinstance(section, LiveTeacher) and section.load is not None:
             _require_folder(section.load)
+        elif isinstance(section, WrittenTexts):
+            files_of(section.source)
         elif isinstance(section, Data | TextData | SentenceData):
             check = check_source if isinstance(section, Data) else _check_rows
             both = section.source

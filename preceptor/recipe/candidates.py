@@ -1,0 +1,213 @@
+"""What a ranking's candidates answer to the same prompts: from files, or written when asked for.
+
+Prompts have numbers, their places among all prompts that there are, so that more or fewer of them
+may be compared later with the same features.
+
+Dimension key: p prompts, n responses.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+from preceptor.data.chat import Rendering
+from preceptor.data.reading import read_rows
+from preceptor.data.row_parsing import Columns
+from preceptor.data.rows import Row, fingerprint
+from preceptor.data.text import TextSet
+from preceptor.errors import DataError, NeedsError
+from preceptor.recipe.ranking import WrittenTexts
+from preceptor.synthesis.written import Answer, Answers, answered_by, key, prompt_alone
+
+_WRITTEN_TOGETHER = 64
+
+Speak = Callable[[Sequence[Row]], Sequence[Answer]]
+"""Answers some prompts."""
+
+
+class Candidate(ABC):
+    """Whoever answers prompts with text."""
+
+    identity: str
+    """What names its text: the same where it would say the same."""
+
+    @abstractmethod
+    def rows(self, prompts: Sequence[int]) -> list[Row]:
+        """Its responses, each numbered as its prompt is."""
+
+    def cut(self) -> float:
+        """The share of its responses that did not come to an end by themselves."""
+        return 0.0
+
+
+@final
+class FromFile(Candidate):
+    """A candidate whose text is there."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows: dict[int, list[Row]] = {}
+        for row in rows:
+            self._rows.setdefault(row.number, []).append(row)
+        self.identity = fingerprint([row for each in self._rows.values() for row in each])
+
+    def rows(self, prompts: Sequence[int]) -> list[Row]:
+        """In the order of the file."""
+        return [row for number in prompts for row in self._rows[number]]
+
+
+@final
+class Written(Candidate):
+    """A teacher at one temperature, which writes when it is asked; what it wrote is kept.
+
+    Args:
+        folder: where its answers are kept as they come.
+        pool: all prompts.
+        identity: what names teacher, sampling and seed.
+        speaks: gives whoever writes the first, second ... response to a prompt.
+        responses: to each prompt.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        pool: Sequence[Row],
+        identity: str,
+        speaks: Callable[[int], Speak],
+        responses: int,
+    ) -> None:
+        self._pool, self._speaks = pool, speaks
+        self.identity = f"{identity}, {responses} responses"
+        self._answers = [
+            Answers(folder / f"answers-{sample}.jsonl", f"{identity}, sample {sample}")
+            for sample in range(responses)
+        ]
+
+    def rows(self, prompts: Sequence[int]) -> list[Row]:
+        """Asks for what is not there; the first responses first."""
+        asked = [self._pool[number] for number in prompts]
+        found: list[Row] = []
+        for sample, held in enumerate(self._answers):
+            if any(held.of(row) is None for row in asked):
+                held.complete(asked, answered_by(self._speaks(sample), _WRITTEN_TOGETHER))
+            found += [_answered(row, answer) for row in asked if (answer := held.of(row))]
+        return found
+
+    def cut(self) -> float:
+        """Of all that it has written."""
+        every = [held.of(row) for held in self._answers for row in self._pool]
+        there = [answer for answer in every if answer is not None]
+        return sum(not answer.ended for answer in there) / max(1, len(there))
+
+
+def _answered(row: Row, answer: Answer) -> Row:
+    if not row.messages:
+        return replace(row, completion=answer.text)
+    turn = {"role": "assistant", "content": answer.text}
+    return replace(row, messages=(*row.messages, turn))
+
+
+@final
+@dataclass(frozen=True)
+class Prompted:
+    """The prompts of a ranking, and what files hold of answers to them.
+
+    Args:
+        pool: prompts alone, each numbered by its place.
+        files: candidates whose text is there, by name.
+        left_out: prompts whose answers are too long for the student, with whose they are.
+    """
+
+    pool: tuple[Row, ...]
+    files: Mapping[str, FromFile]
+    left_out: Mapping[int, str]
+
+    def usable(self) -> list[int]:
+        """The numbers of the prompts that all candidates may be compared on."""
+        return [row.number for row in self.pool if row.number not in self.left_out]
+
+
+def read_texts(said: Sequence[WrittenTexts]) -> dict[str, dict[str, list[Row]]]:
+    """What files hold: by candidate the rows of each prompt, under the prompt's key.
+
+    Raises:
+        DataError: a column is not there, a row is broken.
+        NeedsError: candidates answer other prompts.
+    """
+    found: dict[str, dict[str, list[Row]]] = {}
+    for file in said:
+        for name, column in file.responses.items():
+            rows = found[name] = {}
+            for row in read_rows(file.source, columns=Columns(None, file.prompt, column)):
+                bare = _bare(row)
+                rows.setdefault(key(bare), []).append(bare)
+    _require_same_prompts(found)
+    return found
+
+
+def prompted(
+    texts: Mapping[str, Mapping[str, Sequence[Row]]],
+    own: Sequence[Row],
+    rendering: Rendering,
+    responses: int,
+) -> Prompted:
+    """The prompts that all are asked: those of the files, or `own` where there are none.
+
+    Args:
+        texts: what `read_texts` gave.
+        own: the data's rows.
+        rendering: how the student reads them.
+        responses: to each prompt at most.
+
+    Raises:
+        DataError: the data are documents; a text is too long, where that is refused.
+    """
+    first = next(iter(texts.values()), None)
+    asked = list(own) if first is None else [rows[0] for rows in first.values()]
+    for row in asked:
+        if row.form == "text":
+            raise DataError(
+                f"{row.place} is a document",
+                "candidates answer prompts",
+                "Give rows with a prompt and a response, or with turns.",
+            )
+    alone = {key(row): prompt_alone(_bare(row)) for row in asked}
+    pool = tuple(replace(row, number=number) for number, row in enumerate(alone.values()))
+    numbers = {key(row): row.number for row in pool}
+    files: dict[str, FromFile] = {}
+    left_out: dict[int, str] = {}
+    for name, by_prompt in texts.items():
+        rows = [
+            replace(row, number=numbers[which])
+            for which, each in by_prompt.items()
+            for row in each[:responses]
+        ]
+        files[name] = FromFile(rows)
+        read = TextSet(rows, rendering, name=name)
+        kept = {read.row(index).place for index in range(len(read))}
+        left_out |= {row.number: name for row in rows if row.place not in kept}
+    return Prompted(pool, files, left_out)
+
+
+def _bare(row: Row) -> Row:
+    """A prompt and its response, and nothing that a data set may hold beside them."""
+    prompt = None if row.prompt is None else row.prompt.strip()
+    said = row.messages, prompt, row.completion, row.text
+    return Row(row.number, row.place, *said)
+
+
+def _require_same_prompts(texts: Mapping[str, Mapping[str, Sequence[Row]]]) -> None:
+    (first, whole), *others = texts.items() if texts else [("", {})]
+    for name, rows in others:
+        lone = [*(set(whole) - set(rows)), *(set(rows) - set(whole))]
+        if not lone:
+            continue
+        shared = len(set(whole) & set(rows))
+        place = min({**whole, **rows}[each][0].place for each in lone)
+        raise NeedsError(
+            f"{first} answers {len(whole)} prompts and {name} {len(rows)}, of them {shared} both",
+            f"{place} has an answer of one side only, and easier prompts would look like a better "
+            "teacher",
+            "Leave out of all files what one of them does not answer.",
+        )

@@ -1,0 +1,130 @@
+"""What a ranking's recipe becomes: the run that trains its models, and who sketches gradients."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from preceptor.data.chat import Rendering
+from preceptor.data.rows import Row
+from preceptor.errors import DataError, ModelError
+from preceptor.models.lora import movable
+from preceptor.models.sampling import Sampling
+from preceptor.models.tapped import TappedModel
+from preceptor.recipe.candidates import Speak
+from preceptor.recipe.load import plain, recipe_of
+from preceptor.recipe.ranking import FeatureFields, RankingRecipe
+from preceptor.recipe.schema import Recipe
+from preceptor.recipe.writing import ends_of
+from preceptor.selection.exact import ExactSketcher
+from preceptor.selection.extraction import Sketcher
+from preceptor.selection.factored import FactoredSketcher
+from preceptor.selection.head import HeadSketcher
+from preceptor.selection.ledger import Sketching
+from preceptor.selection.rows import Soft
+from preceptor.synthesis.writers import Local
+from preceptor.synthesis.written import spoken_by
+from preceptor.teachers.base import Teacher
+from preceptor.types import Batch
+
+_SAMPLE = 1_000_003
+"""Between the seeds of two responses to a prompt."""
+
+
+def training_of(said: RankingRecipe) -> Recipe:
+    """The recipe that trains a ranking's models: the student by labels, the teachers before."""
+    whole = plain(said)
+    student = whole["student"]
+    train = student.pop("train") or {"steps": 1}
+    members = [plain(live) for _, live in said.models()]
+    return recipe_of(
+        {
+            "name": said.name,
+            "data": whole["data"],
+            "student": student,
+            "teacher": {"ensemble": {"members": members}} if members else {"nobody": {}},
+            "stages": [{"objective": [{"ce": {}}], "plan": train}],
+            "control": {"arms": []},
+            "threads": said.threads,
+            "checkpoint": whole["checkpoint"],
+        }
+    )
+
+
+def lasting(said: RankingRecipe) -> RankingRecipe:
+    """What the features of a run's folder depend on: the recipe without what only reads them."""
+    kept = ("name", "data", "student", "candidates", "features", "responses", "seed", "checkpoint")
+    return RankingRecipe(**{name: getattr(said, name) for name in kept})
+
+
+def sketcher_of(said: FeatureFields, student: TappedModel, soft: Soft | None = None) -> Sketcher:
+    """Who takes the student's gradients; of images `soft` answers in the place of text.
+
+    Raises:
+        ModelError: nothing of the student is learned, or its kind of features does not fit it.
+    """
+    if not movable(student.module):
+        raise ModelError(
+            f"the student {type(student.module).__name__} was asked for its gradients",
+            "none of its parameters is learned",
+            "Use a student that learns.",
+        )
+    if said.kind == "exact":
+        return ExactSketcher(student, dimension=said.dimension, seed=said.seed, soft=soft)
+    sketching = Sketching(said.dimension, said.seed)
+    if said.kind == "head":
+        return HeadSketcher(student, sketching)
+    return FactoredSketcher(student, sketching, soft=soft)
+
+
+def probabilities_of(teacher: Teacher) -> Soft:
+    """A teacher's answers to images, in place of text."""
+
+    def soft(batch: Batch) -> Float[Tensor, "b v"]:
+        with torch.no_grad():
+            return teacher.signal(batch).whole.log_probs(1.0).exp()
+
+    return soft
+
+
+def prompts_fingerprint(pool: Sequence[Row], rendering: Rendering) -> str:
+    """Sha256 of all prompts as the student sees them."""
+    digest = hashlib.sha256()
+    for row in pool:
+        ids = rendering.prompt(row)
+        digest.update(np.array([len(ids)]).tobytes())
+        digest.update(ids.tobytes())
+    return digest.hexdigest()
+
+
+def require_room_for_answers(
+    pool: Sequence[Row], rendering: Rendering, name: str, most: int
+) -> None:
+    """Raise where an answer as long as it may be does not fit into what the student sees."""
+    longest = max(pool, key=lambda row: len(rendering.prompt(row)))
+    tokens = len(rendering.prompt(longest))
+    if tokens + most <= rendering.max_length:
+        return
+    raise DataError(
+        f"{longest.place} has a prompt of {tokens} tokens, and {name} may answer with {most}",
+        f"the student sees {rendering.max_length}",
+        "Raise data.max_length, lower the candidate's `most`, or leave out the longest prompts.",
+    )
+
+
+def speaks(
+    model: Callable[[], TappedModel],
+    reading: Rendering,
+    sampling: Sampling,
+    seed: int,
+) -> Callable[[int], Speak]:
+    """Whoever writes the first, second ... response to a prompt; `model` is asked when it does."""
+
+    def speak(sample: int) -> Speak:
+        local = Local(model(), sampling, ends_of(reading), reading.pad)
+        return spoken_by(local, reading, seed=seed + _SAMPLE * sample)
+
+    return speak

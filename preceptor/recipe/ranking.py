@@ -1,0 +1,279 @@
+"""The recipe of a ranking: a student, its data, and who might teach it.
+
+data: {...}          what the student reads, as in any recipe
+student: {...}       as it starts; or trained on the data first, where `train` is said
+candidates:
+  texts: [...]       what teachers wrote, in files
+  teachers: {...}    models that write here, or that answer images
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Le
+from pydantic import Field, model_validator
+
+from preceptor.fields import Count, Index, NonNegative, OpenFraction
+from preceptor.recipe.data import AnyData, SentenceData, TextData
+from preceptor.recipe.problems import invalid
+from preceptor.recipe.schema import Checkpoint, Student
+from preceptor.recipe.section import Section
+from preceptor.recipe.teachers import AnyPlan, LiveTeacher
+from preceptor.selection.probe import Kind
+from preceptor.selection.racing import Race
+from preceptor.selection.ranking import EVERY_SCORE
+from preceptor.selection.score import Score
+
+CandidateName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+ScoreName = Literal[
+    "grace",
+    "grace_released",
+    "grace_variance",
+    "grace_bias",
+    "g_norm",
+    "leverage_ratio",
+    "g_vendi",
+    "log_determinant",
+    "mean_loss",
+    "rank_surprisal",
+    "mean_length",
+    "duplicate_rate",
+]
+"""The names of `selection.ranking.EVERY_SCORE`."""
+
+
+class WrittenTexts(Section):
+    """A file of what one or more teachers wrote.
+
+    A prompt may stand in several rows, each with another response.
+
+    Args:
+        source: a file of rows (.jsonl, .json, .csv, .parquet), a folder or pattern of such, or a
+            name on the Hugging Face hub.
+        prompt: the column of prompts, or a pattern of columns: "{instruction} {input}".
+        responses: each candidate's column of responses, or pattern: "{large[solution]}".
+    """
+
+    source: str
+    prompt: str = "prompt"
+    responses: Annotated[dict[CandidateName, str], Field(min_length=1)]
+
+
+class Writes(LiveTeacher):
+    """A model that writes here, once for each temperature; or that answers images.
+
+    Args:
+        temperatures: of the softmax that is drawn from, each a candidate; 0 takes the most
+            probable token, so that all responses to a prompt are one.
+        most: tokens that a response may have.
+        top_p: draw among the most probable tokens that together reach this mass.
+    """
+
+    temperatures: Annotated[tuple[NonNegative, ...], Field(min_length=1)] = (1.0,)
+    most: Count = 128
+    top_p: Annotated[float, Gt(0), Le(1)] = 1.0
+
+    @model_validator(mode="after")
+    def _temperatures_differ(self) -> "Writes":
+        if len(set(self.temperatures)) < len(self.temperatures):
+            why = "one of them comes twice, and each is a candidate"
+            raise invalid(str(list(self.temperatures)), why, "Name each once.", ("temperatures",))
+        return self
+
+    def live(self) -> LiveTeacher:
+        """The model alone."""
+        return LiveTeacher(model=self.model, train=self.train, load=self.load)
+
+
+class Candidates(Section):
+    """Who might teach.
+
+    Args:
+        texts: files of what teachers wrote; all of them answer the same prompts.
+        teachers: models by name. Where there are texts too, they answer the texts' prompts; else
+            those of the training rows.
+    """
+
+    texts: tuple[WrittenTexts, ...] = ()
+    teachers: dict[CandidateName, Writes] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Candidates":
+        seen = list(self.teachers)
+        for index, file in enumerate(self.texts):
+            for name in file.responses:
+                if name in seen:
+                    place = ("texts", index, "responses", name)
+                    raise invalid("", "another candidate has this name", "Rename one.", place)
+                seen.append(name)
+        if not seen:
+            why = "nobody is named, and a ranking needs candidates"
+            raise invalid("", why, "Add texts: [...], or teachers: {...}.")
+        return self
+
+    def families(self) -> dict[str, str]:
+        """Every candidate's name, and whose it is: a teacher's temperatures are one family."""
+        return {
+            **{name: name for file in self.texts for name in file.responses},
+            **{at: name for name, said in self.teachers.items() for at in named(name, said)},
+        }
+
+
+def named(name: str, said: Writes) -> dict[str, float]:
+    """A teacher's candidates with their temperatures: its name alone where it has one."""
+    if len(said.temperatures) == 1:
+        return {name: said.temperatures[0]}
+    return {f"{name}@{temperature:g}": temperature for temperature in said.temperatures}
+
+
+class Learner(Student):
+    """Whose gradients are asked.
+
+    Args:
+        train: how it is trained on the labels of the data before; as it starts where not given.
+    """
+
+    train: AnyPlan | None = None
+
+
+class FeatureFields(Section):
+    """How the student's gradients are taken.
+
+    Args:
+        kind: "factored", inside each layer's backward pass; "exact", one example at a time, for
+            small students; "head", the output layer's alone, without a backward pass.
+        dimension: numbers that a gradient is sketched to; at most half of the effective rows.
+        seed: of the random signs.
+        tokens: in a batch at most, padding counted.
+    """
+
+    kind: Kind = "factored"
+    dimension: Count = 512
+    seed: Index = 0
+    tokens: Count = 8192
+
+
+class RaceFields(Section):
+    """Growing subsets of prompts; a clear loser is asked no further.
+
+    Args:
+        first: prompts at the first look.
+        growth: how many times as many at each further one.
+        error: the chance that the best is dropped.
+    """
+
+    first: Count = 64
+    growth: Annotated[int, Field(ge=2)] = 2
+    error: OpenFraction = 0.05
+
+    def race(self, seed: int) -> Race:
+        """As `selection.racing` takes it."""
+        return Race(self.first, self.growth, self.error, seed)
+
+
+class ChoiceFields(Section):
+    """What is chosen from the ranking, beside the best of all.
+
+    Args:
+        cost: of each candidate, in whatever unit: parameters, price a token.
+        limit: the best of those that cost at most so much.
+        families: of each candidate; the best of each. Temperatures of a teacher are one anyway.
+        ensemble: so many of the top scorers, to teach together.
+    """
+
+    cost: dict[CandidateName, NonNegative] = Field(default_factory=dict)
+    limit: NonNegative | None = None
+    families: dict[CandidateName, str] = Field(default_factory=dict)
+    ensemble: Count | None = None
+
+    @model_validator(mode="after")
+    def _limit_has_costs(self) -> "ChoiceFields":
+        if (self.limit is None) != (not self.cost):
+            why = "a limit and costs make sense together alone"
+            raise invalid("", why, "Say both choose.cost and choose.limit, or neither.")
+        return self
+
+
+class RankingRecipe(Section):
+    """Everything a ranking is.
+
+    Args:
+        name: of the run's folder; the file's name where it comes from one.
+        data: examples; of text also the tokenizer and how rows are rendered.
+        student: who is to learn.
+        candidates: who might teach it.
+        score: by which they are ordered; the others are told beside it.
+        features: how gradients are taken.
+        prompts: how many candidates are compared on; all where there are fewer.
+        responses: to each prompt at most.
+        seed: of the prompts that are chosen, of draws, and of what teachers write.
+        race: drop clear losers early; all answer every prompt where not given.
+        choose: what is chosen beside the best.
+        threads: of the CPU; 0 for torch's own choice.
+        checkpoint: how often the state of what is trained is written.
+
+    Raises:
+        RecipeError: with every mistake, its path, and what may stand there.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "ranking"
+    data: AnyData
+    student: Learner
+    candidates: Candidates
+    score: ScoreName = "grace"
+    features: FeatureFields = FeatureFields()
+    prompts: Annotated[int, Field(ge=10)] = 512
+    responses: Count = 4
+    seed: Index = 0
+    race: RaceFields | None = None
+    choose: ChoiceFields = ChoiceFields()
+    threads: Index = 0
+    checkpoint: Checkpoint = Checkpoint()
+
+    @model_validator(mode="after")
+    def _data_have_answers(self) -> "RankingRecipe":
+        if isinstance(self.data, SentenceData):
+            why = "an embedding is no answer whose loss has a gradient to compare"
+            raise invalid("'sentences'", why, "Rank on kind: text, or on images.", ("data", "kind"))
+        if isinstance(self.data, TextData):
+            if self.data.streamed is not None:
+                why = "candidates are compared on prompts that are all held"
+                raise invalid("", why, "Leave it out.", ("data", "streamed"))
+            return self
+        if self.candidates.texts:
+            why = "the data are images, and nobody answers them with text"
+            raise invalid("", why, "Name image models in teachers.", ("candidates", "texts"))
+        if self.features.kind == "head":
+            why = "hidden states and a head are told apart in causal language models"
+            raise invalid("'head'", why, "Use factored or exact.", ("features", "kind"))
+        for name, said in self.candidates.teachers.items():
+            if said.temperatures != (1.0,):
+                why = "an image's answer is its teacher's probabilities; nothing is drawn"
+                place = ("candidates", "teachers", name, "temperatures")
+                raise invalid("", why, "Leave it out.", place)
+        return self
+
+    @model_validator(mode="after")
+    def _choices_name_candidates(self) -> "RankingRecipe":
+        known = set(self.candidates.families().values())
+        for key, told in (("cost", self.choose.cost), ("families", self.choose.families)):
+            if not told:
+                continue
+            if self.race is not None:
+                why = "a race drops whom this choice may admit"
+                raise invalid("", why, "Leave race out.", ("choose", key))
+            for name in sorted(known ^ set(told)):
+                why = "is no candidate" if name in told else "is a candidate, and is not told"
+                do = f"Name each once: {', '.join(sorted(known))}."
+                raise invalid("", f"{name} {why}", do, ("choose", key))
+        return self
+
+    def scores(self) -> tuple[Score, tuple[Score, ...]]:
+        """What candidates are ordered by, and the other scores."""
+        own = next(score for score in EVERY_SCORE if score.name == self.score)
+        return own, tuple(score for score in EVERY_SCORE if score is not own)
+
+    def models(self) -> Iterator[tuple[str, LiveTeacher]]:
+        """The models that answer here, by name."""
+        return ((name, said.live()) for name, said in self.candidates.teachers.items())

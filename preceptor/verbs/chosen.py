@@ -1,0 +1,74 @@
+"""What a ranking's recipe chooses from the order."""
+
+from dataclasses import dataclass, field
+from typing import final
+
+from preceptor.recipe.ranking import RankingRecipe, named
+from preceptor.selection.choices import (
+    Choice,
+    best,
+    best_of_each,
+    best_temperature,
+    best_within,
+    ensemble,
+)
+from preceptor.selection.ranking import Ranking
+
+
+@final
+@dataclass(frozen=True)
+class Chosen:
+    """The choices that were asked for.
+
+    Args:
+        best: of all.
+        within: of those whose cost is within the limit.
+        families: of each family.
+        temperatures: the best temperature of each teacher that has several.
+        ensemble: the top scorers.
+    """
+
+    best: Choice
+    within: Choice | None = None
+    families: dict[str, Choice] = field(default_factory=dict)
+    temperatures: dict[str, float] = field(default_factory=dict)
+    ensemble: tuple[str, ...] = ()
+
+    def sentences(self) -> list[str]:
+        """In words."""
+        told = [f"Best: {self.best.sentence}"]
+        if self.within is not None:
+            told.append(f"Within the limit: {self.within.sentence}")
+        told += [f"Of {family}: {choice.sentence}" for family, choice in self.families.items()]
+        told += [
+            f"{name} writes best at temperature {t:g}." for name, t in self.temperatures.items()
+        ]
+        if self.ensemble:
+            told.append(f"Together: {', '.join(self.ensemble)}.")
+        return told
+
+
+def chosen(said: RankingRecipe, ranking: Ranking) -> Chosen:
+    """The choices that a recipe asks for.
+
+    Raises:
+        DataError: no candidate is within the limit.
+    """
+    asked, whose = said.choose, said.candidates.families()
+    within = None
+    if asked.limit is not None:
+        cost = {name: asked.cost[whose[name]] for name in ranking.names}
+        within = best_within(ranking, cost, asked.limit)
+    families: dict[str, Choice] = {}
+    if asked.families:
+        family = {name: asked.families[whose[name]] for name in ranking.names}
+        families = best_of_each(ranking, family)
+    temperatures: dict[str, float] = {}
+    for name, teacher in said.candidates.teachers.items():
+        left = {at: t for at, t in named(name, teacher).items() if at in ranking.names}
+        if len(teacher.temperatures) > 1 and left:
+            temperatures[name], choice = best_temperature(ranking, left)
+            if len(set(whose.values())) > 1:
+                families.setdefault(name, choice)
+    together = ensemble(ranking, asked.ensemble) if asked.ensemble else ()
+    return Chosen(best(ranking), within, families, temperatures, together)

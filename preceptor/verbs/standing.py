@@ -1,0 +1,50 @@
+"""A ranking as a terminal shows it."""
+
+from collections.abc import Iterator, Sequence
+
+from preceptor.evaluate.tables import text_table, wrapped
+from preceptor.selection.racing import Dropped
+from preceptor.selection.ranking import Ranking
+from preceptor.verbs.chosen import Chosen
+
+_ACROSS = 5
+"""Further scores side by side, so that a table has room in a terminal."""
+
+
+def standing(
+    ranking: Ranking, dropped: Sequence[Dropped], chosen: Chosen, cautions: Sequence[str]
+) -> str:
+    """Tables, choices and cautions as plain text; cautions begin with "!"."""
+    parts = [_order(ranking), "", *_beside(ranking)]
+    parts += [wrapped(sentence) for sentence in chosen.sentences()]
+    parts += [
+        f"{each.name} was dropped after {each.prompts} prompts, clearly behind {each.behind}."
+        for each in dropped
+    ]
+    parts += [wrapped(f"! {caution}") for caution in cautions]
+    return "\n".join(parts)
+
+
+def _order(ranking: Ranking) -> str:
+    places = {name: str(place) for place, name in enumerate(ranking.names, start=1)}
+    lines = [["", "candidate", ranking.score, "95 % of draws", "best", "not told from"]]
+    for each in ranking.candidates:
+        score = each.score
+        limits = f"{score.low:.4g} to {score.high:.4g}"
+        tied = ", ".join(places[name] for name in each.tied)
+        share = f"{100 * each.probability_best:.0f} %"
+        lines.append([places[each.name], each.name, f"{score.estimate:.4g}", limits, share, tied])
+    head = f"{ranking.prompts} prompts; of {ranking.score}, {ranking.better} is better"
+    return f"{head}\n\n{text_table(lines)}"
+
+
+def _beside(ranking: Ranking) -> Iterator[str]:
+    names = list(ranking.best.beside)
+    for start in range(0, len(names), _ACROSS):
+        shown = names[start : start + _ACROSS]
+        lines = [["candidate", *(name.replace("_", " ") for name in shown)]]
+        lines += [
+            [each.name, *(f"{each.beside[name]:.4g}" for name in shown)]
+            for each in ranking.candidates
+        ]
+        yield f"{text_table(lines)}\n"
