@@ -17,10 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from preceptor.errors import ModelError
-from preceptor.selection.ledger import Entry, Ledger
+from preceptor.ops.sketching import Side
+from preceptor.selection.ledger import AT_ONCE, Entry, Ledger
 
-_AT_ONCE = 1 << 19
-"""Numbers of filters' gradients that exist at once."""
 _BACKWARD = torch.ops.aten.convolution_backward.default
 
 
@@ -109,12 +108,26 @@ class _Convolution(torch.autograd.Function):
 
 
 def _add(entry: Entry, slope: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> None:
-    """A call of its own: what it makes is gone before the input's gradient is."""
+    """A call of its own: what it makes is gone before the input's gradient is made."""
     if not _is_sketched(entry, geometry):
         entry.add_matrices(_gradients(slope, x, weight, geometry))
         return
-    given = geometry.product(x, _filters(entry).to(x.dtype), None)
-    entry.add(entry.rows.raw(slope.flatten(2).mT), given.flatten(2).mT)
+    entry.add_parts(_sketched(entry, slope, x, geometry))
+
+
+def _sketched(
+    entry: Entry, slope: Tensor, x: Tensor, geometry: Geometry
+) -> Iterator[tuple[Float[Tensor, "some l kr"], Float[Tensor, "some l kc"]]]:
+    """Both sides of each place, some examples at a time."""
+    assert isinstance(entry.rows, Side)
+    filters, table = _filters(entry).to(x.dtype), entry.rows.table
+    step = max(1, AT_ONCE // (slope[0, 0].numel() * entry.columns.k))
+    for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
+        given = geometry.product(inputs, filters, None).flatten(2)
+        own = slopes.flatten(2)
+        # From the left, so that places stay where they lie in memory.
+        own = own if table is None else table.T.to(own.dtype) @ own
+        yield own.mT, given.mT
 
 
 def _is_sketched(entry: Entry, geometry: Geometry) -> bool:
@@ -132,7 +145,7 @@ def _gradients(
 ) -> Iterator[Float[Tensor, "some o p"]]:
     """Each example's gradient of the filters, some examples at a time."""
     wide = torch.promote_types(slope.dtype, torch.float32)
-    step = max(1, _AT_ONCE // weight.numel())
+    step = max(1, AT_ONCE // weight.numel())
     for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
         count = len(inputs)
         apart = geometry._replace(groups=count * geometry.groups)

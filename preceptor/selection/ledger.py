@@ -26,7 +26,9 @@ from preceptor.selection.rows import Details
 
 _FOLD, _FLAT, _ROWS, _COLUMNS = range(4)
 """What a random number of a parameter is for."""
-_AT_ONCE = 1 << 19
+_FEWEST = 16
+"""Filters of random signs, however few the layer's own are."""
+AT_ONCE = 1 << 19
 """Numbers of sketches of one parameter, before the last map, that exist at once."""
 
 
@@ -39,7 +41,8 @@ class Sketching:
         dimension: d, numbers a sketch.
         seed: of every random sign.
         side: k, numbers that a matrix' side is brought to. A matrix whose gradient is cheaper to
-            make than to sketch, r c <= k (r + c) + k^2, is left whole.
+            make than to sketch, r c <= k (r + c) + k^2, is left whole. A convolution's patches are
+            brought to half as many numbers as it has filters, and at most k.
         vocabulary: numbers that the side of an embedding's or a head's classes is brought to: more,
             because one such matrix may hold most of the gradient; it costs a sum, not a product.
     """
@@ -82,8 +85,8 @@ class Entry:
         if self.vocabulary:
             return min(rows, settings.vocabulary), min(columns, k)
         if self.parameter.dim() > 2:
-            # One filter of random signs costs what one of the layer's own does.
-            half = max(1, min(k, rows // 2))
+            # A filter of random signs costs what one of the layer's own does.
+            half = min(k, max(_FEWEST, rows // 2))
             return min(rows, k), columns if columns <= half else half
         # Where the gradient is cheaper to make than to sketch, it is made.
         is_whole = rows * columns <= k * (rows + columns) + k * k
@@ -120,11 +123,13 @@ class Entry:
 
     def add(self, left: Float[Tensor, "b t kr"], right: Float[Tensor, "b t kc"]) -> None:
         """G = sum_t left_t right_t^T of each example, given through `rows.raw`, `columns.raw`."""
+        step = max(1, AT_ONCE // (self.rows.k * self.columns.k))
+        self.add_parts(zip(left.split(step), right.split(step), strict=True))
+
+    def add_parts(self, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """The same, some examples at a time."""
         scale = self.rows.scale * self.columns.scale
-        step = max(1, _AT_ONCE // (self.rows.k * self.columns.k))
-        pairs = zip(left.split(step), right.split(step), strict=True)
-        each = [self.fold(contracted(*pair, scale)) for pair in pairs]
-        self._sum("matrix", torch.cat(each))
+        self._sum("matrix", torch.cat([self.fold(contracted(*part, scale)) for part in parts]))
 
     def add_rows(
         self, ids: Int[Tensor, "b t"], right: Float[Tensor, "b t kc"], kept: Tensor | None

@@ -116,8 +116,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
         lambda: normal(EXAMPLES, 8, 9, 9),
     ),
     "convolution, whole": (
-        lambda: nn.Conv2d(2, 3, (3, 1), stride=(2, 1), padding=(1, 0)),
-        lambda: normal(EXAMPLES, 2, 6, 5),
+        lambda: nn.Conv2d(1, 3, (3, 1), stride=(2, 1), padding=(1, 0)),
+        lambda: normal(EXAMPLES, 1, 6, 5),
     ),
     "convolution by groups": (
         lambda: nn.Conv2d(6, 12, 3, padding=1, groups=3),
@@ -132,8 +132,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
         lambda: normal(EXAMPLES, 8, 11),
     ),
     "convolution of one axis, whole": (
-        lambda: nn.Conv1d(2, 3, 3, padding=1, dilation=2),
-        lambda: normal(EXAMPLES, 2, 11),
+        lambda: nn.Conv1d(1, 3, 3, padding=1, dilation=2),
+        lambda: normal(EXAMPLES, 1, 11),
     ),
     "convolution of three axes": (
         lambda: nn.Conv3d(8, 30, 2, stride=(1, 2, 1)),
@@ -201,6 +201,22 @@ def test_a_layers_sketch_is_that_of_each_examples_own_gradient(
         loss(module(x)).sum().backward()
         assert x.grad is not None
         assert torch.allclose(slope, x.grad)
+
+
+def test_a_side_is_left_whole_where_that_is_cheaper() -> None:
+    shapes = {
+        "both": (nn.Linear(40, 30), (4, 4)),
+        "neither": (nn.Linear(12, 3), (3, 12)),
+        "patches": (nn.Conv2d(8, 30, 3), (4, 4)),
+        "few patches": (nn.Conv2d(1, 30, (3, 1)), (4, 3)),
+        "classes": (nn.Embedding(50, 40), (16, 4)),
+        "few classes": (nn.Embedding(9, 3), (9, 3)),
+    }
+    for name, (layer, sizes) in shapes.items():
+        table = [layer.weight] if isinstance(layer, nn.Embedding) else []
+        ledger = Ledger({"weight": layer.weight}, Sketching(side=4, vocabulary=16), table)
+        (entry,) = ledger.entries
+        assert (entry.rows.k, entry.columns.k) == sizes, name
 
 
 @pytest.mark.parametrize("case", ["linear, two-sided", "convolution, two-sided", "rms norm"])
