@@ -102,7 +102,8 @@ class _Convolution(torch.autograd.Function):
             of_bias.add_flat(slope.flatten(2).sum(dim=2, dtype=of_bias.ledger.total.dtype))
         if not ctx.needs_input_grad[1]:
             return None, None, None, None, None
-        shape = slope.new_empty(1).expand(ctx.shape)
+        # Its shape alone is read; but what is laid out as it is need not be copied.
+        shape = slope.new_empty(1).expand(ctx.shape) if x is None else x.to(slope.dtype)
         back = geometry.back(slope, shape, weight.to(slope.dtype), to_input=True)
         return None, back, None, None, None
 
