@@ -41,6 +41,7 @@ PAGES = (
     "README.md",
     "docs/tutorial.md",
     "docs/language-models.md",
+    "docs/ranking.md",
     "docs/from-trl-and-distillkit.md",
     "docs/all-of-preceptor.md",
 )

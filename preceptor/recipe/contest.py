@@ -1,6 +1,7 @@
 """What a ranking's recipe becomes: the run that trains its models, and who sketches gradients."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -88,6 +89,12 @@ def probabilities_of(teacher: Teacher) -> Soft:
             return teacher.signal(batch).whole.log_probs(1.0).exp()
 
     return soft
+
+
+def flatness(answers: Float[Tensor, "b v"]) -> float:
+    """The mean entropy of probabilities, as a share of the highest: 0 sure, 1 a guess."""
+    entropy = torch.special.entr(answers.double()).sum(dim=1).mean()
+    return float(entropy / math.log(answers.shape[1]))
 
 
 def prompts_fingerprint(pool: Sequence[Row], rendering: Rendering) -> str:

@@ -42,6 +42,9 @@ ScoreName = Literal[
 ]
 """The names of `selection.ranking.EVERY_SCORE`."""
 
+_OF_TEXT = ("mean_length", "duplicate_rate")
+"""Scores that say nothing of images."""
+
 
 class WrittenTexts(Section):
     """A file of what one or more teachers wrote.
@@ -247,6 +250,9 @@ class RankingRecipe(Section):
         if self.features.kind == "head":
             why = "hidden states and a head are told apart in causal language models"
             raise invalid("'head'", why, "Use factored or exact.", ("features", "kind"))
+        if self.score in _OF_TEXT:
+            why = "images are answered with probabilities, which have no length and no copies"
+            raise invalid(repr(self.score), why, "Use grace or g_norm.", ("score",))
         for name, said in self.candidates.teachers.items():
             if said.temperatures != (1.0,):
                 why = "an image's answer is its teacher's probabilities; nothing is drawn"
@@ -272,7 +278,10 @@ class RankingRecipe(Section):
     def scores(self) -> tuple[Score, tuple[Score, ...]]:
         """What candidates are ordered by, and the other scores."""
         own = next(score for score in EVERY_SCORE if score.name == self.score)
-        return own, tuple(score for score in EVERY_SCORE if score is not own)
+        told = EVERY_SCORE
+        if not isinstance(self.data, TextData):
+            told = tuple(score for score in told if score.name not in _OF_TEXT)
+        return own, tuple(score for score in told if score is not own)
 
     def models(self) -> Iterator[tuple[str, LiveTeacher]]:
         """The models that answer here, by name."""

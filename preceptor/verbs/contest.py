@@ -25,6 +25,7 @@ from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.candidates import Candidate, Prompted, Written, prompted
 from preceptor.recipe.contest import (
+    flatness,
     probabilities_of,
     prompts_fingerprint,
     require_room_for_answers,
@@ -56,6 +57,12 @@ _FEWEST = 10
 
 _CUT = 0.05
 """More answers than this that did not come to an end are told."""
+
+_FLAT = 0.5
+"""Probabilities of images with a larger share of the highest entropy than this are told."""
+
+_SHOWN = 256
+"""Images on which that is seen."""
 
 _TOLD_AFTER = 20.0
 """Seconds until it is said again how far a pass is."""
@@ -166,7 +173,7 @@ class Contest:
                     f"{name}: {100 * share:.0f} % of its answers were cut before their end; "
                     "allow longer ones (most)."
                 )
-        return tuple(told)
+        return (*told, *self._flat)
 
     def stores(self) -> dict[str, FeatureStore]:
         """Each candidate's features, which are taken when they are asked for."""
@@ -222,6 +229,11 @@ class Contest:
         return {}
 
     @cached_property
+    def _flat(self) -> list[str]:
+        """What is to be said of image teachers that say little."""
+        return []
+
+    @cached_property
     def _sketching(self) -> tuple[Sketcher, Probe]:
         """The student's gradients of text, and how they are taken."""
         subject = self.experiment.subject
@@ -245,10 +257,17 @@ class Contest:
 
     def _of_images(self, subject: ImageSubject) -> dict[str, FeatureStore]:
         images, found = subject.data.train, dict[str, FeatureStore]()
+        shown = images.batch(torch.arange(min(_SHOWN, len(images)))).to(self.device)
         place = {number: row for row, number in enumerate(images.ids.tolist())}
         for name, live in self.said.models():
             teacher = self._model(name, live)
             soft = probabilities_of(Live(teacher.to(self.device)))
+            if (share := flatness(soft(shown))) > _FLAT:
+                self._flat.append(
+                    f"{name}: its answers have {100 * share:.0f} % of the entropy of a guess; "
+                    "a student that knows little nearly agrees with them, so that its gradients "
+                    "are small, which lowers GRACE without teaching."
+                )
             sketcher = sketcher_of(self.said.features, self.student, soft)
             probe = probed(self.student, sketcher, images.fingerprint())
 

@@ -221,3 +221,18 @@ def test_real_files_are_a_matter_of_naming_columns() -> None:
         broken="skip",
     )
     assert len(alpaca) + len(alpaca.skipped) > 900
+
+
+def test_tables_of_comma_separated_values_keep_what_stands_in_quotes(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text('prompt,completion\n"1,\n1","a ""b"""\n2,c\n')
+    rows = read_rows(file)
+    assert [(row.prompt, row.completion) for row in rows] == [("1,\n1", 'a "b"'), ("2", "c")]
+    assert rows[1].place == "rows.csv, row 2"
+    file.write_text("prompt,completion\n1,2,3\n4,5\n6\n")
+    with pytest.raises(DataError, match="2 broken rows") as caught:
+        read_rows(file)
+    assert "rows.csv, row 3 has not as many cells as the 2 columns" in str(caught.value)
+    file.write_text('prompt,completion\n1,"2\n')
+    with pytest.raises(DataError, match="no table of comma-separated values"):
+        read_rows(file)

@@ -1,0 +1,155 @@
+"""What a ranking's recipe may say, and what is refused before anything is computed."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from preceptor.errors import DataError, NeedsError, RecipeError
+from preceptor.recipe.candidates import read_texts
+from preceptor.recipe.contest import lasting, training_of
+from preceptor.recipe.load import load_ranking, ranking_names, ranking_of, recipe_text
+from preceptor.recipe.ranking import ScoreName, WrittenTexts
+from preceptor.recipe.teachers import EnsembleTeacher, NobodyTeacher
+from preceptor.selection.ranking import EVERY_SCORE
+
+PRESETS = Path(__file__).parents[2] / "preceptor" / "recipe" / "presets" / "rankings"
+MODEL = {"causal": {"model_type": "llama"}}
+TEACHER = {"model": MODEL, "train": {"steps": 3}}
+GSM8K = (
+    "data.source=train.jsonl",
+    "candidates.texts.0.source=a.jsonl",
+    "candidates.texts.1.source=b.csv",
+)
+
+
+def small(**sections: Any) -> dict[str, Any]:
+    """A ranking as plain data, with some of its sections replaced."""
+    whole: dict[str, Any] = {
+        "data": {"kind": "text", "source": "arithmetic", "tokenizer": {"characters": True}},
+        "student": {"model": MODEL},
+        "candidates": {"teachers": {"a": TEACHER, "b": {**TEACHER, "temperatures": [0.5, 1.0]}}},
+    }
+    return {**whole, **sections}
+
+
+def images(**sections: Any) -> dict[str, Any]:
+    """The same of images."""
+    zoo = {"model": {"zoo": "cnn-small"}, "train": {"steps": 3}}
+    whole = {
+        "data": {"source": "toy"},
+        "student": {"model": zoo["model"]},
+        "candidates": {"teachers": {"a": zoo}},
+    }
+    return {**whole, **sections}
+
+
+@pytest.mark.parametrize("name", ranking_names())
+def test_every_ranking_preset_is_valid_and_written_back_the_same(name: str, tmp_path: Path) -> None:
+    said = load_ranking(name, GSM8K if name.startswith("gsm8k") else ())
+    assert said.name == name
+    (tmp_path / "ranking.yaml").write_text(recipe_text(said))
+    assert load_ranking(tmp_path / "ranking.yaml") == said
+
+
+@pytest.mark.parametrize("name", ranking_names())
+def test_every_number_of_a_ranking_preset_cites_its_source(name: str) -> None:
+    for line in (PRESETS / f"{name}.yaml").read_text().splitlines():
+        said, _, comment = line.partition("#")
+        is_name = any(word in said for word in ("model", "[solution]", "_response", "families"))
+        if any(letter.isdigit() for letter in said.partition(":")[2]) and not is_name:
+            assert "[" in comment, line
+
+
+def test_the_gsm8k_preset_asks_for_the_three_paths_that_are_the_reader_s() -> None:
+    with pytest.raises(RecipeError, match="3 mistakes") as caught:
+        load_ranking("gsm8k-teachers")
+    for setting in GSM8K:
+        assert setting.partition("=")[0] in str(caught.value)
+
+
+def test_scores_have_the_names_that_a_recipe_may_say() -> None:
+    assert get_args(ScoreName) == tuple(score.name for score in EVERY_SCORE)
+    own, beside = ranking_of(small(score="g_norm")).scores()
+    assert own.name == "g_norm"
+    assert len(beside) == len(EVERY_SCORE) - 1
+    told = {score.name for score in ranking_of(images()).scores()[1]}
+    assert not told & {"mean_length", "duplicate_rate"}
+
+
+def test_each_temperature_of_a_teacher_is_a_candidate_of_one_family() -> None:
+    families = ranking_of(small()).candidates.families()
+    assert families == {"a": "a", "b@0.5": "b", "b@1": "b"}
+
+
+def test_models_are_trained_by_a_recipe_of_their_own() -> None:
+    training = training_of(ranking_of(small(threads=1)))
+    assert isinstance(training.teacher, EnsembleTeacher)
+    assert len(training.teacher.ensemble.members) == 2
+    assert training.control.arms == ()
+    files = {"texts": [{"source": "a.jsonl", "responses": {"a": "response"}}]}
+    assert isinstance(training_of(ranking_of(small(candidates=files))).teacher, NobodyTeacher)
+
+
+def test_what_only_reads_features_does_not_change_which_run_a_folder_holds() -> None:
+    first = ranking_of(small())
+    other = ranking_of(small(score="g_norm", prompts=99, race={"first": 20}, threads=1))
+    assert lasting(first) == lasting(other)
+    assert lasting(first) != lasting(ranking_of(small(seed=1)))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (small(candidates={}), "nobody is named"),
+        (small(score="grase"), "nearest: grace"),
+        (small(prompts=9), "must be >= 10"),
+        (small(choose={"limit": 3.0}), "make sense together alone"),
+        (small(choose={"limit": 3.0, "cost": {"a": 1.0}}), "b is a candidate, and is not told"),
+        (small(choose={"families": {"a": "x", "b": "x", "c": "x"}}), "c is no candidate"),
+        (
+            small(choose={"families": {"a": "x", "b": "x"}}, race={}),
+            "a race drops whom this choice may admit",
+        ),
+        (
+            small(candidates={"teachers": {"a": {**TEACHER, "temperatures": [1.0, 1.0]}}}),
+            "one of them comes twice",
+        ),
+        (
+            small(
+                candidates={
+                    "teachers": {"a": TEACHER},
+                    "texts": [{"source": "a.jsonl", "responses": {"a": "response"}}],
+                }
+            ),
+            "another candidate has this name",
+        ),
+        (small(data={"kind": "sentences"}), "an embedding is no answer"),
+        (images(features={"kind": "head"}), "told apart in causal language models"),
+        (images(score="mean_length"), "no length and no copies"),
+        (
+            images(candidates={"texts": [{"source": "a.jsonl", "responses": {"a": "b"}}]}),
+            "nobody answers them with text",
+        ),
+    ],
+)
+def test_a_ranking_that_cannot_be_is_refused_in_words(data: dict[str, Any], words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        ranking_of(data)
+    assert words in str(caught.value)
+
+
+def test_files_whose_prompts_differ_are_refused_by_name_and_place(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('prompt,long\n"1+1=","the answer,\nis 2"\n2+2=,4\n')
+    (tmp_path / "b.csv").write_text("prompt,short\n1+1=,2\n3+3=,6\n")
+    said = [
+        WrittenTexts(source=str(tmp_path / f"{name}.csv"), responses={column: column})
+        for name, column in (("a", "long"), ("b", "short"))
+    ]
+    one = read_texts(said[:1])["long"]
+    assert [row.completion for rows in one.values() for row in rows] == ["the answer,\nis 2", "4"]
+    with pytest.raises(NeedsError, match=r"long answers 2 prompts and short 2, of them 1 both"):
+        read_texts(said)
+    wrong = WrittenTexts(source=str(tmp_path / "a.csv"), responses={"a": "longer"})
+    with pytest.raises(DataError, match="has no 'longer'; its columns are prompt, long"):
+        read_texts([wrong])

@@ -1,0 +1,227 @@
+"""Rankings of texts, of teachers that write, of temperatures and of image teachers, as one runs
+them: what comes out, what is refused before, and what a kill leaves."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from preceptor.errors import DataError, NeedsError, PreceptorError, RecipeError
+from preceptor.recipe.load import ranking_of
+from preceptor.selection.features import Features
+from preceptor.verbs.rank import rank
+from tests.verbs.child import finished, killed
+from tests.verbs.small import written
+from tests.verbs.text import ADAM, llama, sums
+
+TRAIN = {"steps": 8, "batch": 16, "optimizer": ADAM}
+
+
+def answers(file: Path, prompts: int = 40) -> Path:
+    """What three teachers say of sums: the truth twice over, a letter more, and noise."""
+    draw = random.Random(0)
+    lines: list[dict[str, str]] = []
+    for number in range(2 * prompts):
+        a, b = number % prompts % 10, number % prompts // 10
+        noise = "".join(draw.choice("0123456789+=") for _ in range(4))
+        lines.append({"question": f"{a}+{b}=", "good": f"{a + b}", "wild": noise, "same": "0"})
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return file
+
+
+def of_texts(folder: Path, **sections: Any) -> dict[str, Any]:
+    """A ranking of such texts for a student trained on sums for a moment."""
+    data = {
+        "kind": "text",
+        "source": str(sums(folder / "sums.jsonl")),
+        "max_length": 24,
+        "tokenizer": {"characters": True},
+        "plain": True,
+    }
+    columns = {name: name for name in ("good", "wild", "same")}
+    texts = {
+        "source": str(answers(folder / "answers.jsonl")),
+        "prompt": "question",
+        "responses": columns,
+    }
+    whole: dict[str, Any] = {
+        "data": data,
+        "student": {"model": llama(8), "train": TRAIN},
+        "candidates": {"texts": [texts]},
+        "features": {"dimension": 16},
+        "threads": 1,
+    }
+    return {**whole, **sections}
+
+
+def told(folder: Path) -> Any:
+    """A ranking's JSON."""
+    return json.loads((folder / "ranking.json").read_text())
+
+
+def test_texts_are_ranked_told_and_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = of_texts(tmp_path, choose={"ensemble": 2})
+    folder = tmp_path / "run"
+    found = rank(ranking_of(said), out=folder, show=True)
+    assert set(found.ranking.names) == {"good", "wild", "same"}
+    assert found.ranking.names.index("good") < found.ranking.names.index("wild")
+    assert found.chosen.ensemble == found.ranking.names[:2]
+    shown = capsys.readouterr().out
+    assert "of grace, lower is better" in shown
+    # Its text answers every prompt alike; each of the others repeats some of its answers.
+    assert "! same: 100 % of its responses have the text of an answer to another" in shown
+    assert told(folder)["ranking"]["candidates"][0]["name"] == found.ranking.best.name
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    again = rank(ranking_of(said), out=folder)
+    assert again.ranking == found.ranking
+    # Another score, fewer prompts, a race: all from the features that are there.
+    other = {**said, "score": "g_norm", "prompts": 20, "race": {"first": 12}}
+    less = rank(ranking_of(other), out=folder)
+    assert (less.ranking.score, less.ranking.prompts) == ("g_norm", 20)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        rank(ranking_of({**said, "seed": 1}), out=folder)
+
+
+@pytest.mark.parametrize("kind", ["exact", "head"])
+def test_other_kinds_of_features_are_what_the_recipe_says(kind: str, tmp_path: Path) -> None:
+    found = rank(
+        ranking_of(of_texts(tmp_path, features={"kind": kind, "dimension": 16})),
+        out=tmp_path / "run",
+    )
+    shard = next((found.folder / "features" / "good").glob("*.safetensors"))
+    features = Features.load(shard)
+    assert (features.probe.kind, features.sketches.shape) == (kind, (80, 16))
+    assert np.array_equal(np.unique(features.prompts), np.arange(40))
+
+
+def test_a_teacher_writes_at_each_temperature_and_cold_text_repeats_itself(tmp_path: Path) -> None:
+    teacher = {"model": llama(16), "train": TRAIN, "temperatures": [0.0, 1.0], "most": 4}
+    said = of_texts(
+        tmp_path,
+        candidates={"teachers": {"large": teacher}},
+        prompts=12,
+        responses=2,
+        features={"dimension": 8},
+    )
+    found = rank(ranking_of(said), out=tmp_path / "run")
+    assert set(found.ranking.names) == {"large@0", "large@1"}
+    assert found.chosen.temperatures.keys() == {"large"}
+    repeated = {each.name: each.beside["duplicate_rate"] for each in found.ranking.candidates}
+    assert repeated["large@0"] == 0.5 > repeated["large@1"]
+    lines = (tmp_path / "run" / "texts" / "large@1" / "answers-1.jsonl").read_text().splitlines()
+    assert len(lines) == 12 + 1  # and who wrote them
+    assert any("were cut before their end" in sentence for sentence in found.cautions)
+
+
+def test_image_teachers_are_ranked_by_their_probabilities_and_flat_ones_are_told(
+    tmp_path: Path,
+) -> None:
+    mlp = {"zoo": "mlp", "arguments": {"widths": [24]}}
+    plan = {"batch": 16, "optimizer": {"name": "adamw", "lr": 0.01}}
+    teachers = {
+        "early": {"model": mlp, "train": {"steps": 1, **plan}},
+        "late": {"model": mlp, "train": {"steps": 60, **plan}},
+    }
+    said = {
+        "data": {"source": "toy"},
+        "student": {"model": mlp},
+        "candidates": {"teachers": teachers},
+        "features": {"dimension": 16},
+        "threads": 1,
+    }
+    found = rank(ranking_of(said), out=tmp_path / "run")
+    assert found.ranking.names == ("early", "late")
+    assert "mean_length" not in found.ranking.best.beside
+    assert any(sentence.startswith("early: its answers have") for sentence in found.cautions)
+
+
+def _few(said: dict[str, Any], folder: Path) -> None:
+    del said
+    answers(folder / "answers.jsonl", prompts=9)
+
+
+def _lone(said: dict[str, Any], folder: Path) -> None:
+    lone = {"prompt": "9+9=", "response": "18"}
+    (folder / "lone.jsonl").write_text(json.dumps(lone))
+    said["candidates"]["texts"].append(
+        {"source": str(folder / "lone.jsonl"), "responses": {"lone": "response"}}
+    )
+
+
+def _long(said: dict[str, Any], folder: Path) -> None:
+    del folder
+    teacher = {"model": llama(16), "train": TRAIN, "most": 21}
+    said["candidates"]["teachers"] = {"large": teacher}
+
+
+def _nowhere(said: dict[str, Any], folder: Path) -> None:
+    said["candidates"]["texts"][0]["source"] = str(folder / "nowhere.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (_few, DataError, "9 prompts are answered by all candidates"),
+        (_lone, NeedsError, "good answers 40 prompts and lone 1, of them 0 both"),
+        (_long, DataError, "large may answer with 21"),
+        (_nowhere, DataError, "no such file"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused_before_anything_is_trained(
+    change: Any, error: type[PreceptorError], words: str, tmp_path: Path
+) -> None:
+    said = of_texts(tmp_path)
+    change(said, tmp_path)
+    with pytest.raises(error, match=words):
+        rank(ranking_of(said), out=tmp_path / "run")
+    assert not (tmp_path / "run" / "student").exists()
+
+
+def test_killed_at_any_moment_a_ranking_goes_on_and_ends_with_the_same_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = {"model": llama(16), "train": TRAIN, "temperatures": [0.5, 1.0], "most": 4}
+    ends: list[Path] = []
+    for name in ("whole", "cut"):
+        here = tmp_path / name
+        here.mkdir()
+        monkeypatch.chdir(here)
+        said = of_texts(here, responses=2, checkpoint={"every": 2})
+        said["data"]["source"], said["candidates"]["texts"][0]["source"] = (
+            "sums.jsonl",
+            "answers.jsonl",
+        )
+        said["candidates"]["teachers"] = {"large": teacher}
+        recipe = written(said, here / "ranking.yaml")
+        command, log = ["rank", str(recipe), "--out", "run"], tmp_path / f"{name}.log"
+        if name == "cut":
+            hit = [killed(command, log, there, random.Random(0)) for there in _moments(here)]
+            assert any(hit), hit
+        code, shown = finished(command, log)
+        assert code == 0, shown
+        ends.append(here / "run")
+    whole, cut = ends
+    for path in whole.rglob("*"):
+        if path.name == "answers-1.jsonl" or path.suffix == ".safetensors":
+            assert (cut / path.relative_to(whole)).read_bytes() == path.read_bytes(), path
+    assert told(cut)["ranking"] == told(whole)["ranking"]
+
+
+def _moments(here: Path) -> list[Callable[[], bool]]:
+    """The student is trained, features are taken, a teacher has written."""
+
+    def there(pattern: str) -> Callable[[], bool]:
+        return lambda: next(here.glob(pattern), None) is not None
+
+    return [
+        there("run/student/stage-0/checkpoints/step-*"),
+        there("run/features/wild/manifest.json"),
+        there("run/texts/large@1/answers-0.jsonl"),
+    ]
