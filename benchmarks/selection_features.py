@@ -190,7 +190,7 @@ def main() -> None:
     said = parser.parse_args()
     torch.set_num_threads(said.threads)
     if said.quick:
-        students = [llama(256, 2, 2048, 4, 128), image("resnet8x4", 16)]
+        students = [llama(256, 4, 4096, 8, 128), image("resnet8x4", 64)]
         small, rounds = llama(64, 2, 512, 16, 64), 3
     else:
         students = [

@@ -64,8 +64,9 @@ def convolution(
             "padding is read in numbers, and the first axis as the examples'",
             "Use exact features for this model.",
         )
-    sizes = [_each(value, axes) for value in geometry[:3]]
-    found = _Convolution.apply(ledger.anchor, x, weight, bias, Geometry(*sizes, geometry[3]))
+    stride, padding, dilation = (_each(value, axes) for value in geometry[:3])
+    laid = Geometry(stride, padding, dilation, geometry[3])
+    found = _Convolution.apply(ledger.anchor, x, weight, bias, laid)
     assert isinstance(found, Tensor)
     return found
 

@@ -123,7 +123,7 @@ def test_details_tell_sketches_apart_that_cannot_be_compared() -> None:
     model = student()
     details = [
         FactoredSketcher(model).details,
-        FactoredSketcher(model, Sketching(side=64)).details,
+        FactoredSketcher(model, Sketching(side=128)).details,
         FactoredSketcher(model, Sketching(vocabulary=64)).details,
         FactoredSketcher(model, Sketching(seed=1)).details,
         FactoredSketcher(model, bfloat16=True).details,

@@ -214,8 +214,8 @@ def test_a_side_is_left_whole_where_that_is_cheaper() -> None:
     }
     for name, (layer, sizes) in shapes.items():
         table = [layer.weight] if isinstance(layer, nn.Embedding) else []
-        ledger = Ledger({"weight": layer.weight}, Sketching(side=4, vocabulary=16), table)
-        (entry,) = ledger.entries
+        ledger = Ledger(dict(layer.named_parameters()), Sketching(side=4, vocabulary=16), table)
+        entry = ledger.entries[0]
         assert (entry.rows.k, entry.columns.k) == sizes, name
 
 
