@@ -52,7 +52,10 @@ def _addmm(_: Any, bias: Any, x: Tensor, weight: Any) -> Tensor:
 
 
 def _matmul(_: Any, x: Tensor, weight: Any) -> Tensor:
-    return linear(_ledger(x, weight), x, _pair(weight), transposed=True)
+    ledger, (matrix, entry) = _ledger(x, weight), _pair(weight)
+    if matrix.dim() != 2:
+        raise refusal(_first(weight).entry, f"in a product as {matrix.dim()} axes of numbers")
+    return linear(ledger, x, (matrix, entry), transposed=True)
 
 
 def _embedding(
@@ -88,29 +91,39 @@ def _convolution(
 
 
 def _layer_norm(
-    _: Any, input: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+    _: Any,
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
 ) -> Tensor:
     def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-        return F.layer_norm(x, shape, scale, shift, eps)
+        return F.layer_norm(x, normalized_shape, scale, shift, eps)
 
     ledger = _ledger(input, weight, bias)
     return normed(ledger, input, norm, _pair(weight), _pair(bias), channels=False)
 
 
 def _rms_norm(
-    _: Any, input: Tensor, shape: Any, weight: Any = None, eps: float | None = None
+    _: Any, input: Tensor, normalized_shape: Any, weight: Any = None, eps: float | None = None
 ) -> Tensor:
     def norm(x: Tensor, scale: Tensor | None, _: Tensor | None) -> Tensor:
-        return F.rms_norm(x, shape, scale, eps)
+        return F.rms_norm(x, normalized_shape, scale, eps)
 
     return normed(_ledger(input, weight), input, norm, _pair(weight), (None, None), channels=False)
 
 
 def _group_norm(
-    _: Any, input: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+    _: Any,
+    input: Tensor,
+    num_groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
 ) -> Tensor:
     def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-        return F.group_norm(x, groups, scale, shift, eps)
+        return F.group_norm(x, num_groups, scale, shift, eps)
 
     ledger = _ledger(input, weight, bias)
     return normed(ledger, input, norm, _pair(weight), _pair(bias), channels=True)
@@ -119,8 +132,8 @@ def _group_norm(
 def _batch_norm(
     _: Any,
     input: Tensor,
-    mean: Any,
-    variance: Any,
+    running_mean: Any,
+    running_var: Any,
     weight: Any = None,
     bias: Any = None,
     training: bool = False,
@@ -131,7 +144,7 @@ def _batch_norm(
     if training:
         raise refusal(_first(weight, bias).entry, "in a norm over the batch, which mixes examples")
     ledger = _ledger(input, weight, bias)
-    return batch_normed(ledger, input, (mean, variance, eps), _pair(weight), _pair(bias))
+    return batch_normed(ledger, input, (running_mean, running_var, eps), _pair(weight), _pair(bias))
 
 
 def _cast(func: Any, value: Any, *rest: Any, **named: Any) -> Any:
@@ -145,6 +158,8 @@ def _elementwise(func: Any, *arguments: Any, **named: Any) -> Any:
     """With numbers, one more step; with a tensor, one copy an example."""
     own = _first(*arguments)
     place = next(i for i, value in enumerate(arguments) if value is own)
+    if place == 0 and func.__name__ in _IN_PLACE:
+        raise refusal(own.entry, "as what is changed in place")
     others: Sequence[Any] = [*arguments[:place], *arguments[place + 1 :]]
     tensors = [other for other in others if isinstance(other, Tensor)]
     if not tensors:
@@ -162,7 +177,7 @@ def _expand(_: Any, value: Tracked, *sizes: Any) -> Tensor:
 
 _CASTS = ("to", "float", "double", "half", "bfloat16", "type_as", "contiguous")
 _ELEMENTWISE = ("add", "sub", "mul", "div", "true_divide", "neg", "rsub")
-_OPERATORS = ("add_", "sub_", "mul_", "div_", "__rsub__", "__iadd__", "__imul__", "__isub__")
+_IN_PLACE = ("add_", "sub_", "mul_", "div_", "__iadd__", "__imul__", "__isub__")
 
 USES: Uses = {
     F.linear: _linear,
@@ -180,7 +195,9 @@ USES: Uses = {
     F.group_norm: _group_norm,
     Tensor.expand: _expand,
     **{getattr(Tensor, name): _cast for name in _CASTS},
-    **{getattr(Tensor, name): _elementwise for name in (*_ELEMENTWISE[:-1], *_OPERATORS)},
+    **{
+        getattr(Tensor, name): _elementwise for name in (*_ELEMENTWISE[:-1], *_IN_PLACE, "__rsub__")
+    },
     **{getattr(torch, name): _elementwise for name in _ELEMENTWISE},
 }
 """Functions that an example's gradient is known of."""

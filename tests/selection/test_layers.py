@@ -147,6 +147,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
         lambda: Together(lambda parts, x: parts.scale * x, scale=parameter(6, 1, 1)),
         lambda: normal(EXAMPLES, 6, 4, 4),
     ),
+    "a product by matmul": (
+        lambda: Together(lambda parts, x: x @ parts.weight, weight=parameter(40, 30)),
+        lambda: normal(EXAMPLES, 5, 40),
+    ),
     "in place": (
         lambda: Together(_in_place, shift=parameter(6), scale=parameter(6)),
         lambda: normal(EXAMPLES, 4, 6),
@@ -241,6 +245,21 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], str]] = 
         lambda: Together(_mixed_products, layer=nn.Linear(4, 4)),
         lambda: normal(EXAMPLES, 2, 4),
         "layer.weight is used in `sum`",
+    ),
+    "a vector in a product": (
+        lambda: Together(lambda parts, x: x @ parts.weight, weight=parameter(4)),
+        lambda: normal(EXAMPLES, 2, 4),
+        "1 axes of numbers",
+    ),
+    "a parameter that is changed": (
+        lambda: Together(lambda parts, x: x * parts.weight.mul_(2.0), weight=parameter(4)),
+        lambda: normal(EXAMPLES, 2, 4),
+        "changed in place",
+    ),
+    "numbers added before a product": (
+        lambda: Together(lambda parts, x: F.linear(x, 1 + parts.weight), weight=parameter(4, 4)),
+        lambda: normal(EXAMPLES, 2, 4),
+        "after numbers were added",
     ),
     "products and sums of one": (
         lambda: Together(_both_forms, weight=parameter(4, 4)),
