@@ -135,6 +135,7 @@ _HOMES = {
     "Recipe": "preceptor.recipe.schema",
     "check": "preceptor.verbs.check",
     "distill": "preceptor.verbs.distill",
+    "rank": "preceptor.verbs.rank",
     "report": "preceptor.verbs.report",
     "Seeds": "preceptor.recipe.schema",
     "Splits": "preceptor.recipe.schema",
@@ -281,6 +282,7 @@ if TYPE_CHECKING:
     from preceptor.types import TopK as TopK
     from preceptor.verbs.check import check as check
     from preceptor.verbs.distill import distill as distill
+    from preceptor.verbs.rank import rank as rank
     from preceptor.verbs.report import report as report
 
     CrossEntropy = CE

@@ -207,7 +207,7 @@ def _sentences(debug: bool) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _fail("Stopped. `preceptor distill` goes on from its last checkpoint.", 130, debug)
+        _fail("Stopped. The same command goes on from what it has.", 130, debug)
     except PreceptorError as error:
         _fail(str(error), error.exit_code, debug)
     except BrokenPipeError:

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from preceptor.fields import Count, Index, NonNegative, OpenFraction
 from preceptor.recipe.data import AnyData, SentenceData, TextData
+from preceptor.recipe.models import CausalModel
 from preceptor.recipe.problems import invalid
 from preceptor.recipe.schema import Checkpoint, Student
 from preceptor.recipe.section import Section
@@ -138,6 +139,15 @@ class Learner(Student):
     """
 
     train: AnyPlan | None = None
+
+    @model_validator(mode="after")
+    def _adapters_start_as_they_are(self) -> "Learner":
+        adapted = isinstance(self.model, CausalModel) and self.model.lora is not None
+        if adapted and self.train is not None:
+            why = "what is trained here is kept whole, and every weight's gradient would be asked"
+            do = "Leave `train` out, or train the base in a run before and name its folder."
+            raise invalid("", why, do, ("train",))
+        return self
 
 
 class FeatureFields(Section):

@@ -122,7 +122,8 @@ class Contest:
     def require_fit(self) -> None:
         """Raise, before anything is trained, where it can be known that nothing comes of it."""
         subject = self.experiment.subject
-        sketcher_of(self.said.features, subject.student(self.said.student, 0))
+        own = self.said.student
+        sketcher_of(self.said.features, subject.student(own, 0) if own.train else self.student)
         count = len(self.every_prompt)
         if count < _FEWEST:
             raise DataError(

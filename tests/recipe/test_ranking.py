@@ -103,6 +103,10 @@ def test_what_only_reads_features_does_not_change_which_run_a_folder_holds() -> 
     [
         (small(candidates={}), "nobody is named"),
         (small(score="grase"), "nearest: grace"),
+        (
+            small(student={"model": {**MODEL, "lora": {}}, "train": {"steps": 3}}),
+            "every weight's gradient would be asked",
+        ),
         (small(prompts=9), "must be >= 10"),
         (small(choose={"limit": 3.0}), "make sense together alone"),
         (small(choose={"limit": 3.0, "cost": {"a": 1.0}}), "b is a candidate, and is not told"),

@@ -101,6 +101,14 @@ def test_other_kinds_of_features_are_what_the_recipe_says(kind: str, tmp_path: P
     assert np.array_equal(np.unique(features.prompts), np.arange(40))
 
 
+def test_of_a_student_with_adapters_the_adapters_gradients_are_asked(tmp_path: Path) -> None:
+    said = of_texts(tmp_path, student={"model": {**llama(8), "lora": {"rank": 2}}})
+    found = rank(ranking_of(said), out=tmp_path / "run")
+    shard = next((found.folder / "features" / "good").glob("*.safetensors"))
+    # Of the query and the value map, 8 by 8 each: two numbers a row, and two a column.
+    assert Features.load(shard).probe.parameters == 2 * 2 * (8 + 8)
+
+
 def test_a_teacher_writes_at_each_temperature_and_cold_text_repeats_itself(tmp_path: Path) -> None:
     teacher = {"model": llama(16), "train": TRAIN, "temperatures": [0.0, 1.0], "most": 4}
     said = of_texts(
