@@ -6,6 +6,9 @@ same batch gives 512 numbers an example. Time is the paired ratio of processor t
 that is allocated beyond weights and signs, from the allocator's own records, the plain pass's
 gradients included.
 
+With `--device cuda` a Llama of 1.2 B parameters, its products in bfloat16 on both sides, timed by
+the wall; peaks are those of torch's allocator on the device.
+
 One example at a time, the usual way: its gradient, then a dense random projection to 512 numbers
 whose signs are made again for each example.
 """
@@ -30,6 +33,7 @@ from preceptor.selection.head import HeadSketcher
 
 TIME, MEMORY, ERROR, TIMES = 1.0, 1.0, 0.08, 10.0
 DIMENSION = 512
+HEADS = ("student", "features", "seconds", "plain", "ratio", "peak over plain's")
 _IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 Rows = list[tuple[object, ...]]
@@ -52,10 +56,10 @@ class Student:
     batch: int
     tokens: int = 0
 
-    def model(self) -> TappedModel:
+    def model(self, device: str = "cpu") -> TappedModel:
         """The same at every call, in eval mode."""
         torch.manual_seed(0)
-        return load_model(self.spec).eval()
+        return load_model(self.spec).eval().to(device)
 
     def examples(self) -> Batch:
         """Random ids, a quarter of each text its prompt; or noise with labels."""
@@ -79,6 +83,14 @@ def llama(width: int, layers: int, classes: int, batch: int, tokens: int) -> Stu
     return Student(f"Llama, width {width}", {"causal": config}, batch, tokens)
 
 
+def billion(batch: int, tokens: int) -> Student:
+    """The shape of Llama-3.2-1B."""
+    shape = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16}
+    heads = {"num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": True}
+    config = {"model_type": "llama", "vocab_size": 128_256, **shape, **heads, **_IDS}
+    return Student("Llama, 1.2 B", {"causal": config}, batch, tokens)
+
+
 def gpt2(width: int, layers: int, classes: int, batch: int, tokens: int) -> Student:
     """A GPT-2, tied, with biases."""
     shape = {"n_embd": width, "n_layer": layers, "n_head": 8, "n_positions": tokens}
@@ -92,45 +104,75 @@ def image(name: str, batch: int) -> Student:
 
 
 def plain(model: TappedModel, batch: Batch) -> Step:
-    """One forward and backward pass with all gradients."""
+    """One forward and backward pass with all gradients, in bfloat16 on a GPU."""
+    device = batch.labels.device.type
 
     def step() -> None:
         model.zero_grad(set_to_none=True)
-        shown = model(batch.inputs)
-        if model.causal:
-            index = batch.mask("all").flatten().nonzero().squeeze(1)
-            logits, labels = shown.projection.at(index).logits, batch.labels.flatten()[index]
-        else:
-            logits, labels = shown.logits, batch.labels
-        F.cross_entropy(logits, labels).backward()
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            shown = model(batch.inputs)
+            if model.causal:
+                index = batch.mask("all").flatten().nonzero().squeeze(1)
+                logits, labels = shown.projection.at(index).logits, batch.labels.flatten()[index]
+            else:
+                logits, labels = shown.logits, batch.labels
+            loss = F.cross_entropy(logits, labels)
+        loss.backward()
 
     return step
 
 
-def compared(claims: list[Claim], student: Student, rounds: int) -> Rows:
+def finished(step: Step) -> Step:
+    """The step, and waiting until a GPU has done it."""
+
+    def whole() -> object:
+        found = step()
+        torch.cuda.synchronize()
+        return found
+
+    return whole
+
+
+def peak(step: Step, device: str) -> float:
+    """MiB allocated at once in a step beyond what was there."""
+    if device == "cpu":
+        return peak_mib(step)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def compared(claims: list[Claim], student: Student, rounds: int, device: str = "cpu") -> Rows:
     """Factored and head features beside the plain pass: a row each."""
-    model, batch = student.model(), student.examples()
-    whole = plain(model, batch)
-    sketchers: dict[str, Any] = {"factored": FactoredSketcher(model)}
+    model, batch = student.model(device), student.examples().to(device)
+    on_gpu = device != "cpu"
+    clock, settled = ("wall", finished) if on_gpu else ("cpu", lambda step: step)
+    whole = settled(plain(model, batch))
+    sketchers: dict[str, Any] = {"factored": FactoredSketcher(model, bfloat16=on_gpu)}
     if model.causal:
-        sketchers["head alone"] = HeadSketcher(model)
+        sketchers["head alone"] = HeadSketcher(model, bfloat16=on_gpu)
+    whole()
+    model.zero_grad(set_to_none=True)
     rows: Rows = []
-    most = peak_mib(whole)
+    most = peak(whole, device)
     for name, sketcher in sketchers.items():
 
-        def step(sketcher: Any = sketcher) -> object:
+        def once(sketcher: Any = sketcher) -> object:
             model.zero_grad(set_to_none=True)  # Else the plain pass's gradients weigh on both.
             return sketcher(batch)
 
+        step: Step = settled(once)
         step()
-        ratio = paired(step, whole, rounds=rounds)
+        found = paired(step, whole, rounds=rounds)
+        ratio = found.ratio(clock)
         model.zero_grad(set_to_none=True)
-        share = peak_mib(step) / most
+        share = peak(step, device) / most
         said = f"{student.name}: {name}"
-        claims.append(at_most(f"{said}: time over a plain pass", ratio.ratio("cpu"), TIME))
+        claims.append(at_most(f"{said}: time over a plain pass", ratio, TIME))
         claims.append(at_most(f"{said}: peak over a plain pass's", flat(share), MEMORY))
-        seconds = [f"{each:.2f}" for each in ratio.medians("cpu")]
-        rows.append((student.name, name, *seconds, ratio.ratio("cpu"), f"{share:.2f}"))
+        seconds = [f"{each:.2f}" for each in found.medians(clock)]
+        rows.append((student.name, name, *seconds, ratio, f"{share:.2f}"))
     return rows
 
 
@@ -187,8 +229,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under a minute: small models")
     parser.add_argument("--threads", type=int, default=1, help="of the processor")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     said = parser.parse_args()
     torch.set_num_threads(said.threads)
+    if said.device == "cuda":
+        large: list[Claim] = []
+        rows = compared(large, billion(*((4, 128) if said.quick else (16, 512))), 9, "cuda")
+        print(table(HEADS, rows), flush=True)
+        conclude(large)
     if said.quick:
         students = [llama(256, 4, 4096, 8, 128), image("resnet8x4", 64)]
         small, rounds = llama(64, 2, 512, 16, 64), 3
@@ -203,8 +251,7 @@ def main() -> None:
         small, rounds = llama(128, 4, 2048, 32, 128), 9
     claims: list[Claim] = []
     found = [row for student in students for row in compared(claims, student, rounds)]
-    heads = ("student", "features", "seconds", "plain", "ratio", "peak over plain's")
-    print(table(heads, found), flush=True)
+    print(table(HEADS, found), flush=True)
     found = against_one_at_a_time(claims, small, min(rounds, 3))
     print(table(("student", "one at a time", "seconds", "factored", "times"), found), flush=True)
     found = errors(claims, small)
