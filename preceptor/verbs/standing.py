@@ -21,8 +21,19 @@ def standing(
         f"{each.name} was dropped after {each.prompts} prompts, clearly behind {each.behind}."
         for each in dropped
     ]
-    parts += [wrapped(f"! {caution}") for caution in cautions]
+    parts += [wrapped(f"! {caution}") for caution in _together(cautions, ranking.names)]
     return "\n".join(parts)
+
+
+def _together(cautions: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """The same sentence about several candidates once."""
+    whose: dict[str, list[str]] = {}
+    for caution in cautions:
+        name = next((name for name in names if caution.startswith(f"{name} ")), "")
+        whose.setdefault(caution.removeprefix(name), []).append(name)
+    for rest, said_of in whose.items():
+        several = len(said_of) > 1
+        yield f"{', '.join(said_of)}: each{rest}" if several else f"{said_of[0]}{rest}"
 
 
 def _order(ranking: Ranking) -> str:

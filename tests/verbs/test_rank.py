@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from preceptor.errors import DataError, NeedsError, PreceptorError, RecipeError
-from preceptor.recipe.load import ranking_of
+from preceptor.recipe.load import load_ranking, ranking_of
 from preceptor.selection.features import Features
 from preceptor.verbs.rank import rank
+from preceptor.verbs.standing import standing
 from tests.verbs.child import finished, killed
 from tests.verbs.small import written
 from tests.verbs.text import ADAM, llama, sums
@@ -148,6 +149,34 @@ def test_image_teachers_are_ranked_by_their_probabilities_and_flat_ones_are_told
     assert found.ranking.names == ("early", "late")
     assert "mean_length" not in found.ranking.best.beside
     assert any(sentence.startswith("early: its answers have") for sentence in found.cautions)
+
+
+def test_the_same_caution_about_several_candidates_is_said_once(tmp_path: Path) -> None:
+    answers(tmp_path / "answers.jsonl")
+    said = of_texts(tmp_path, responses=1)
+    found = rank(ranking_of(said), out=tmp_path / "run")
+    alone = [each for each in found.cautions if "has one response a prompt" in each]
+    assert len(alone) == 3
+    shown = standing(found.ranking, found.dropped, found.chosen, found.cautions)
+    assert "! good, wild, same: each has one response a prompt" in shown
+
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="GSM8K's real solutions are not on this machine")
+def test_six_models_solutions_of_gsm8k_are_ranked_from_their_two_files(tmp_path: Path) -> None:
+    paths = (
+        f"data.source={SHARED / 'gsm8k' / 'train.jsonl'}",
+        f"candidates.texts.0.source={SHARED / 'gsm8k' / 'example_model_solutions.jsonl'}",
+        f"candidates.texts.1.source={SHARED / 'routing' / 'gsm8k_responses.csv'}",
+    )
+    short = ("data.limit=200", "student.train.steps=2", "prompts=20", "features.dimension=8")
+    found = rank(load_ranking("gsm8k-teachers", (*paths, *short)), out=tmp_path / "run")
+    assert len(found.ranking.names) == 6
+    assert set(found.chosen.families) == {"gpt-3", "gpt-4", "mixtral"}
+    length = {each.name: each.beside["mean_length"] for each in found.ranking.candidates}
+    assert length["gpt-4"] > length["6b-verified"]
 
 
 def _few(said: dict[str, Any], folder: Path) -> None:
