@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from preceptor.errors import PreceptorError
+from preceptor.errors import PreceptorError, RecipeError
 
 if TYPE_CHECKING:
     from preceptor.recipe.schema import Recipe
@@ -111,7 +111,11 @@ def cache(
             typer.echo(inspected(Path(recipe)))
         elif top_k:
             if out is None:
-                raise typer.BadParameter("say with --out where the smaller cache goes")
+                raise RecipeError(
+                    f"--top-k {top_k}",
+                    "nothing says where the smaller cache goes",
+                    "Add --out FOLDER.",
+                )
             typer.echo(thinned(Path(recipe), out, top_k))
         else:
             cache(_recipe(recipe, settings, seed), out=out, show=True)
@@ -137,6 +141,25 @@ def rank(
         from preceptor.verbs.rank import rank
 
         rank(load_ranking(recipe, settings or ()), out=out, fresh=fresh, show=True)
+
+
+@app.command()
+def init(
+    recipe: RecipeName,
+    settings: Settings = None,
+    seed: Seed = None,
+    out: Out = None,
+    debug: Debug = False,
+) -> None:
+    """Write the student as it begins inside its teacher.
+
+    Says what was copied, projected, selected or left random, and the loss beside a random start.
+    """
+    with _sentences(debug):
+        loaded = _recipe(recipe, settings, seed)
+        from preceptor.verbs.init import init
+
+        init(loaded, out=out, show=True)
 
 
 @app.command()

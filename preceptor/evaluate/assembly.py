@@ -215,7 +215,7 @@ def _differences(
     """Every arm against its control, and the student against the arms beside it."""
     arms = {arm.name: arm for arm in result.arms}
     pairs = [(arm.name, arm.versus) for arm in result.arms if arm.versus != arm.name]
-    pairs += [(result.student.name, plain) for plain in ("smoothing", "longer")]
+    pairs += [(result.student.name, plain) for plain in PLAIN if plain != "control"]
     pairs = [pair for pair in dict.fromkeys(pairs) if pair[1] in arms]
     found = []
     for of, versus in pairs:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from preceptor.errors import DataError, NonFiniteError
 from preceptor.evaluate.cost import ModelCost, Timing
 
-PLAIN = ("control", "smoothing", "longer")
+PLAIN = ("control", "smoothing", "longer", "scratch")
 """Names of the arms that meet no teacher; every other arm is a student."""
 
 
@@ -60,7 +60,7 @@ class ArmResult:
     """One way of training, under every seed.
 
     Args:
-        name: "distilled", "control", "smoothing", "longer", or the name of a cohort's member.
+        name: "distilled", one of `PLAIN`, or the name of a cohort's member.
         seeds: in one order for all arms; a teacher may have one alone, shared by all.
         cost: of the model.
         versus: the arm that is this arm's control.

@@ -14,6 +14,7 @@ MOST_SENTENCES = 4
 _BESIDE = {
     "smoothing": "label smoothing, which needs no teacher,",
     "longer": "the longer plain run, which needs no teacher,",
+    "scratch": "the control from a random start, which needs no teacher at all,",
 }
 
 

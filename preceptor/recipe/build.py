@@ -78,6 +78,13 @@ def _live(said: AnyTeacher) -> list[LiveTeacher]:
     return []
 
 
+def begun_in(recipe: Recipe) -> LiveTeacher | None:
+    """The teacher whose weights a student may begin with: the run's first, where it is a model."""
+    said = recipe.stages[0].teacher or recipe.teacher
+    said = said.cached.teacher if isinstance(said, CachedTeacher) else said
+    return said if isinstance(said, LiveTeacher) else None
+
+
 Trained = Callable[[LiveTeacher, str], Teacher]
 """Gives a live teacher with its weights: trained in the run's folder, or loaded."""
 

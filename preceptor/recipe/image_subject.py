@@ -7,6 +7,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from preceptor.data.image_source import ImageSource
 from preceptor.data.images import ImageSet
@@ -19,10 +20,11 @@ from preceptor.recipe.models import AnyModel
 from preceptor.recipe.schema import Data, Stage, Student
 from preceptor.recipe.stores import cached
 from preceptor.recipe.subject import Answers, Subject, Taught
+from preceptor.students.bases import evenly
 from preceptor.teachers.base import Teacher
 from preceptor.train.checks import check_teacher_knows
 from preceptor.train.plan import Plan
-from preceptor.types import Batch, Dense
+from preceptor.types import Batch, Dense, Inputs
 
 EVALUATION_BATCH = 256
 
@@ -38,6 +40,7 @@ class ImageSubject(Subject):
     """Images with labels."""
 
     primary = "accuracy"
+    streams = False
 
     def __init__(self, said: Data) -> None:
         self.said = said
@@ -77,6 +80,18 @@ class ImageSubject(Subject):
     def student(self, said: Student, seed: int) -> TappedModel:
         """Random, or from a folder."""
         return student(said, self.data, seed)
+
+    def calibration(self, count: int) -> list[Inputs]:
+        """Images of the training part; their labels are not looked at."""
+        rows = evenly(len(self.data.train), min(count, len(self.data.train)))
+        return [self.data.train.batch(part).inputs for part in rows.split(EVALUATION_BATCH)]
+
+    def loss(self, model: TappedModel) -> float:
+        """Cross-entropy of held-out images, in nats."""
+        batch, _ = self._chunk()
+        found = predict(model, [batch])
+        logits, labels = torch.from_numpy(found.logits), torch.from_numpy(found.labels)
+        return cross_entropy(logits, labels).item()
 
     def source(
         self, stage: Stage, plan: Plan, seed: int, taught: Taught | None = None

@@ -137,9 +137,9 @@ def _filled(made: TappedModel, file: str) -> TappedModel:
 
 def student(said: Student, data: ImageData, seed: int) -> TappedModel:
     """The student at its start."""
-    if said.start == "random":
+    if said.folder is None:
         return model(said.model, data, seed)
-    started = load_model({"folder": said.start.folder})
+    started = load_model({"folder": said.folder})
     check_classes(started, data)
     return started
 

@@ -12,8 +12,9 @@ from preceptor.models.encoders import located
 from preceptor.recipe.data import SentenceData, Splits, TextData
 from preceptor.recipe.models import EncoderModel, FolderModel, ZooModel
 from preceptor.recipe.ranking import WrittenTexts
-from preceptor.recipe.schema import Data, FromFolder
+from preceptor.recipe.schema import Data
 from preceptor.recipe.section import Section
+from preceptor.recipe.starts import FromFolder, StartFields
 from preceptor.recipe.teachers import LiveTeacher
 from preceptor.recipe.texts import GENERATED
 
@@ -29,6 +30,8 @@ def require_present(recipe: Section) -> None:
             _require_folder(section.folder)
         elif isinstance(section, LiveTeacher) and section.load is not None:
             _require_folder(section.load)
+        elif isinstance(section, StartFields) and section.teacher is not None:
+            _require_folder(section.teacher)
         elif isinstance(section, WrittenTexts):
             files_of(section.source)
         elif isinstance(section, Data | TextData | SentenceData):

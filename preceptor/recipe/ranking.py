@@ -19,6 +19,7 @@ from preceptor.recipe.models import CausalModel
 from preceptor.recipe.problems import invalid
 from preceptor.recipe.schema import Checkpoint, Student
 from preceptor.recipe.section import Section
+from preceptor.recipe.starts import InsideStart
 from preceptor.recipe.teachers import AnyPlan, LiveTeacher
 from preceptor.selection.probe import Kind
 from preceptor.selection.racing import Race
@@ -139,6 +140,13 @@ class Learner(Student):
     """
 
     train: AnyPlan | None = None
+
+    @model_validator(mode="after")
+    def _begins_before_any_teacher(self) -> "Learner":
+        if isinstance(self.start, InsideStart):
+            why = "the student is asked before there is a teacher to begin in"
+            raise invalid(self.start.key, why, "Say random, or from: FOLDER.", ("start",))
+        return self
 
     @model_validator(mode="after")
     def _adapters_start_as_they_are(self) -> "Learner":

@@ -14,10 +14,11 @@ from preceptor.recipe.data import Data as Data
 from preceptor.recipe.data import Splits as Splits
 from preceptor.recipe.data import TextData as TextData
 from preceptor.recipe.mix import Mix
-from preceptor.recipe.models import AnyModel
+from preceptor.recipe.models import AnyModel, CausalModel
 from preceptor.recipe.problems import invalid
 from preceptor.recipe.rollouts import AnyRollouts
 from preceptor.recipe.section import Section
+from preceptor.recipe.starts import AnyStart, FromFolder, InsideStart
 from preceptor.recipe.teachers import (
     AnyPlan,
     AnyTeacher,
@@ -26,7 +27,7 @@ from preceptor.recipe.teachers import (
     PeersTeacher,
 )
 
-Arm = Literal["control", "smoothing", "longer"]
+Arm = Literal["control", "smoothing", "longer", "scratch"]
 Measure = Literal["accuracy", "calibration", "fidelity", "cost"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -53,23 +54,37 @@ class Seeds(Section):
         return tuple(range(self.first, self.first + self.count))
 
 
-class FromFolder(Section):
-    """Weights that an earlier run saved."""
-
-    folder: str = Field(alias="from")
-
-
 class Student(Section):
     """Who learns.
 
     Args:
         model: which model.
         start: "random", which is the model as it is made (its weights are random unless it is
-            pretrained or a folder's), or {from: FOLDER}.
+            pretrained or a folder's), {from: FOLDER}, or inside its teacher: {guide: {}},
+            {project: {}}, {select: {}}, {prune: {}}, {random_basis: {}}.
     """
 
     model: AnyModel
-    start: Literal["random"] | FromFolder = "random"
+    start: AnyStart = "random"
+
+    @model_validator(mode="after")
+    def _begins_once(self) -> "Student":
+        if not isinstance(self.start, InsideStart):
+            return self
+        if self.model.brings_weights:
+            why = "the model brings weights of its own, which would be written over"
+            do = "Say pretrained: false or give a configuration, or leave `start` out."
+            raise invalid(self.start.key, why, do, ("start",))
+        if isinstance(self.model, CausalModel) and (self.model.lora or self.model.adapters):
+            why = "adapters are trained on a base that stays as it is"
+            do = "Leave the adapters out: every weight of such a student is trained."
+            raise invalid(self.start.key, why, do, ("start",))
+        return self
+
+    @property
+    def folder(self) -> str | None:
+        """Whose weights it begins with; None where it begins as its model is made."""
+        return self.start.folder if isinstance(self.start, FromFolder) else None
 
 
 class Stage(Section):
@@ -122,7 +137,8 @@ class Control(Section):
     """The arms without a teacher that the student is compared with.
 
     Args:
-        arms: the control itself, label smoothing, and a longer plain run.
+        arms: the control itself, label smoothing, a longer plain run; and, of a student that does
+            not begin at random, the control from a random start (`scratch`).
         smoothing: how much of the target is spread over all classes.
         longer: the longer run's steps, as a multiple of the control's.
     """
@@ -222,6 +238,13 @@ class Recipe(Section):
             if variant.teacher is not None:
                 found.append((("variants", name, "teacher"), variant.teacher))
         return found
+
+    @model_validator(mode="after")
+    def _scratch_is_another_start(self) -> "Recipe":
+        if "scratch" in self.control.arms and self.student.start == "random":
+            why = "the student itself begins so, and the control does as the student"
+            raise invalid("scratch", why, "Leave it out.", ("control", "arms"))
+        return self
 
     @model_validator(mode="after")
     def _variants_can_be_compared(self) -> "Recipe":

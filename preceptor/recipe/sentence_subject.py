@@ -28,6 +28,7 @@ from preceptor.recipe.schema import Recipe, Stage, Student
 from preceptor.recipe.stores import teacher_hash
 from preceptor.recipe.subject import Answers, Subject, Taught
 from preceptor.recipe.texts import DATA_SEED
+from preceptor.students.bases import evenly
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.cached_embeddings import CachedEmbeddings
 from preceptor.teachers.live import Live
@@ -35,6 +36,7 @@ from preceptor.teachers.store import Store
 from preceptor.teachers.writing import write_store
 from preceptor.train.plan import Plan
 from preceptor.train.processes import main_process_first
+from preceptor.types import Inputs
 
 EVALUATION_BATCH = 64
 
@@ -124,9 +126,20 @@ class SentenceSubject(Subject):
 
     def student(self, said: Student, seed: int) -> TappedModel:
         """Random, pretrained, or from a folder."""
-        if said.start == "random":
+        if said.folder is None:
             return self.model(said.model, seed)
-        return self.loaded(said.model, said.start.folder)
+        return self.loaded(said.model, said.folder)
+
+    def calibration(self, count: int) -> list[Inputs]:
+        """Pairs of training sentences."""
+        sentences = self.parts["train"]
+        rows = evenly(len(sentences), min(count, len(sentences)))
+        return [sentences.batch(part.numpy()).inputs for part in rows.split(EVALUATION_BATCH)]
+
+    def loss(self, model: TappedModel) -> float:
+        """The share of held-out sentences whose neighbour is not found."""
+        found = retrieval_scores(self._embeddings(model, "validation", None))
+        return 1.0 - float(found["accuracy"].mean())
 
     def source(
         self, stage: Stage, plan: Plan, seed: int, taught: Taught | None = None

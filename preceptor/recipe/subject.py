@@ -23,6 +23,7 @@ from preceptor.recipe.models import AnyModel
 from preceptor.recipe.schema import Stage, Student
 from preceptor.teachers.base import Teacher
 from preceptor.train.plan import Plan
+from preceptor.types import Inputs
 
 Answers = Mapping[str, Tensor]
 """What a model answered to one part of the data, by name; what a report is made from."""
@@ -45,6 +46,9 @@ class Subject(ABC):
 
     num_classes: int
     """How many classes a model answers with."""
+
+    streams: bool = True
+    """Whether a teacher's folder may be read a tensor at a time, without making the teacher."""
 
     @property
     @abstractmethod
@@ -78,6 +82,21 @@ class Subject(ABC):
     @abstractmethod
     def student(self, said: Student, seed: int) -> TappedModel:
         """The student at its start."""
+
+    @abstractmethod
+    def calibration(self, count: int) -> list[Inputs]:
+        """Training examples, evenly spaced, in batches: what a student's start is fitted on."""
+
+    @abstractmethod
+    def loss(self, model: TappedModel) -> float:
+        """How far a model is from some held-out examples; less is better."""
+
+    def require_same_ids(self, place: Path | None) -> None:
+        """Raise where a student could not take a teacher's embeddings over: ids mean other tokens.
+
+        `place` is the teacher's folder; the recipe's own teachers where None.
+        """
+        del place
 
     @abstractmethod
     def source(self, stage: Stage, plan: Plan, seed: int, taught: "Taught | None" = None) -> Source:

@@ -12,7 +12,8 @@ from torch import nn
 from preceptor.data.joined_source import JoinedSource, coverage_of
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
-from preceptor.errors import RecipeError, TeacherFailure
+from preceptor.data.tokenizers import load_tokenizer
+from preceptor.errors import ModelError, RecipeError, TeacherFailure
 from preceptor.evaluate.results import Losses, SeedResult
 from preceptor.models.load import load_model, save_model
 from preceptor.models.tapped import TappedModel
@@ -24,7 +25,7 @@ from preceptor.recipe.rollouts import DistillmRollouts, SequenceFields, Sequence
 from preceptor.recipe.schema import Stage, Student
 from preceptor.recipe.subject import Answers, Subject, Taught
 from preceptor.recipe.teachers import CachedFields
-from preceptor.recipe.text_answers import WithLogits, predicted, written
+from preceptor.recipe.text_answers import EVALUATION_BATCH, WithLogits, predicted, written
 from preceptor.recipe.texts import (
     DATA_SEED,
     language_model,
@@ -37,10 +38,11 @@ from preceptor.recipe.texts import (
 from preceptor.recipe.token_stores import cached_tokens
 from preceptor.recipe.voice import Voice
 from preceptor.recipe.writing import rollouts
+from preceptor.students.bases import evenly
 from preceptor.synthesis.adaptive import AdaptiveRollouts
 from preceptor.teachers.base import Teacher
 from preceptor.train.plan import Plan
-from preceptor.types import Needs
+from preceptor.types import Inputs, Needs
 
 _LOOKED_AT = 200
 """Rows by which it is told how much two tokenisers share."""
@@ -143,9 +145,36 @@ class TextSubject(Subject):
 
     def student(self, said: Student, seed: int) -> TappedModel:
         """Random, pretrained, or from a folder."""
-        if said.start == "random":
+        if said.folder is None:
             return self.model(said.model, seed)
-        return self.loaded(said.model, said.start.folder)
+        return self.loaded(said.model, said.folder)
+
+    def calibration(self, count: int) -> list[Inputs]:
+        """Training rows as the student reads them."""
+        rows = evenly(len(self.train), min(count, len(self.train)))
+        return [self.train.batch(part.tolist()).inputs for part in rows.split(EVALUATION_BATCH)]
+
+    def loss(self, model: TappedModel) -> float:
+        """Nats a token of held-out rows."""
+        return self.nats(model, np.arange(min(_CHECKED, len(self.validation))))
+
+    def require_same_ids(self, place: Path | None) -> None:
+        """Every token of the student's is the same one of its teacher's, by its number."""
+        if place is None:
+            other = self.voice.tokenizer
+        else:
+            other = load_tokenizer(place) if (place / "tokenizer.json").is_file() else None
+        if other is None:
+            return
+        theirs = other.get_vocab()
+        differ = [t for t, i in self.tokenizer.get_vocab().items() if theirs.get(t) != i]
+        if differ:
+            raise ModelError(
+                f"a student was to begin in a teacher of another tokenizer; {len(differ)} tokens, "
+                f"{differ[0]!r} for one, have other ids or none",
+                "embeddings are taken over row by row",
+                "Give the student its teacher's tokenizer, or start it at random.",
+            )
 
     def source(self, stage: Stage, plan: Plan, seed: int, taught: Taught | None = None) -> Source:
         """The training rows, mixed with what the student writes where the stage says so."""

@@ -7,6 +7,7 @@ from preceptor.objectives.base import Weighted
 from preceptor.recipe.load import load_recipe
 from preceptor.recipe.presence import require_present
 from preceptor.recipe.schema import Recipe, Stage
+from preceptor.recipe.starts import InsideStart
 from preceptor.recipe.teachers import kind_of
 from preceptor.types import Needs
 from preceptor.verbs.requirements import require_fit as require_fit
@@ -22,7 +23,7 @@ def check(recipe: Recipe | str | Path, *, deep: bool = False, price: float = 0.0
     read = load_recipe(recipe)
     require_fit(read)
     require_present(read)
-    lines = [f"{read.name}: valid"]
+    lines = [f"{read.name}: valid", *_start(read)]
     for arm, way in read.ways().items():
         lines += [f"{arm}:"] if read.variants else []
         for index, stage in enumerate(way.stages):
@@ -38,6 +39,15 @@ def check(recipe: Recipe | str | Path, *, deep: bool = False, price: float = 0.0
 
         lines += deep_check(read, price)
     return "\n".join(lines)
+
+
+def _start(recipe: Recipe) -> list[str]:
+    """Where the student begins, where that is inside a teacher."""
+    said = recipe.student.start
+    if not isinstance(said, InsideStart):
+        return []
+    where = said.fields.teacher or "the teacher"
+    return [f"every arm begins inside {where}, by {said.key}"]
 
 
 def _reads(part: Weighted, stage: Stage, recipe: Recipe) -> list[str]:

@@ -61,7 +61,7 @@ def _diagnosis(experiment: Experiment) -> list[str]:
     subject = experiment.subject
     if not isinstance(subject, TextSubject):
         return []
-    student = experiment.start(experiment.recipe.seed.first)[0]
+    student = experiment.start(experiment.recipe.seed.first, rehearsal=True)[0]
     said = experiment.recipe.teacher
     whole = said.cached.teacher if isinstance(said, CachedTeacher) else said
     if isinstance(whole, ServedTeacher):
@@ -80,7 +80,9 @@ def _diagnosis(experiment: Experiment) -> list[str]:
 
 def _tried(experiment: Experiment, stage: Stage, scratch: Path) -> tuple[float, int, int]:
     """Seconds a step, bytes of a checkpoint, and how many steps the stage has."""
-    training = rehearsed(experiment, stage, experiment.start(experiment.recipe.seed.first))
+    training = rehearsed(
+        experiment, stage, experiment.start(experiment.recipe.seed.first, rehearsal=True)
+    )
     steps = training.steps
     training.steps = _STEPS
     started = time.perf_counter()

@@ -16,6 +16,7 @@ from preceptor.models.tapped import TappedModel
 from preceptor.recipe import build
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.schema import STUDENT, Recipe, Stage
+from preceptor.recipe.starts import InsideStart
 from preceptor.recipe.subject import Subject, Taught
 from preceptor.recipe.teachers import (
     AnyTeacher,
@@ -33,6 +34,7 @@ from preceptor.train.fit import Losses
 from preceptor.train.plan import Plan
 from preceptor.train.session import Keeping
 from preceptor.verbs.cells import Cell, Finished, Stretch, run_cell, steps_of, student_folder
+from preceptor.verbs.starts import Starts
 
 TEACHER_SEED = 0
 """A run has one teacher, the same for every seed."""
@@ -229,7 +231,8 @@ class Experiment:
         return Stretch(stage.objective, plan, source, teacher, watched)
 
     def plain(self, arm: str, seed: int, lr: float | None = None, member: int = 0) -> Cell:
-        """An arm without a teacher: the control, label smoothing, or the longer run."""
+        """An arm without a teacher: the control, label smoothing, the longer run, or the control
+        from a random start."""
         objective = self.subject.untaught(arm, self.recipe.control.smoothing)
         steps = sum(
             steps_of(stage.plan, self.subject.source(stage, stage.plan, seed))
@@ -248,17 +251,49 @@ class Experiment:
             _nobody,
         )
         name = arm if member == 0 else f"{arm}-{member}"
+
+        def student() -> TappedModel:
+            if arm == "scratch":
+                return self.subject.model(self.recipe.student.model, seed)
+            return self.start(seed)[member]
+
         return Cell(
             name,
             seed,
             self._folder(name, seed, lr),
-            lambda: [self.start(seed)[member]],
+            lambda: [student()],
             (stretch,),
         )
 
-    def start(self, seed: int) -> list[TappedModel]:
-        """The cohort before its first step; members differ in their weights."""
-        first = self.subject.student(self.recipe.student, seed)
+    @cached_property
+    def starts(self) -> Starts:
+        """Where a student begins that begins inside its teacher: the same for all ways to teach."""
+        if self.original is not None:
+            return self.original.starts
+        said, name = build.begun_in(self.recipe), next(iter(self.said_teachers()))
+
+        def teacher() -> TappedModel:
+            assert said is not None
+            found = self.trained(said, name)
+            assert isinstance(found, Live)
+            return found.model
+
+        def untrained() -> TappedModel | None:
+            if said is None or said.train is None or self.teacher_cell(said, name).done():
+                return None
+            return self.subject.model(said.model, TEACHER_SEED)
+
+        return Starts(self.recipe.student, self.subject, self.folder / "starts", teacher, untrained)
+
+    def start(self, seed: int, *, rehearsal: bool = False) -> list[TappedModel]:
+        """The cohort before its first step; members differ in their weights.
+
+        In a rehearsal no teacher is trained for it.
+        """
+        if isinstance(self.recipe.student.start, InsideStart):
+            first = self.starts.rehearsed(seed) if rehearsal else self.starts.at(seed)
+        else:
+            first = self.subject.student(self.recipe.student, seed)
         others = [
             self.subject.model(said, seed + 1000 * (index + 1))
             for index, said in enumerate(self.students()[1:])

@@ -21,7 +21,7 @@ def rehearse(experiment: Experiment) -> None:
     """Raise, before any training, where a stage's models, layers and data do not fit together."""
     for arm in experiment.recipe.ways():
         way = experiment.taught_as(arm)
-        students = way.start(way.recipe.seed.first)
+        students = way.start(way.recipe.seed.first, rehearsal=True)
         for stage in way.recipe.stages:
             students = rehearsed(way, stage, students).students()
 
@@ -37,7 +37,7 @@ def rehearsed(experiment: Experiment, stage: Stage, students: Sequence[TappedMod
     said = stage.teacher or experiment.recipe.teacher
     said = said.cached.teacher if isinstance(said, CachedTeacher) else said
     if isinstance(said, BornAgainTeacher):
-        teacher: Teacher = Live(experiment.start(seed + 1)[0])
+        teacher: Teacher = Live(experiment.start(seed + 1, rehearsal=True)[0])
     else:
         teacher = build.teacher(said, experiment.subject, students, untrained)
     taught = Taught(students, teacher, rehearsal=True)

@@ -10,6 +10,7 @@ from preceptor.recipe.rollouts import (
     SequenceRollouts,
 )
 from preceptor.recipe.schema import STUDENT, Data, Recipe, Stage, TextData
+from preceptor.recipe.starts import InsideStart
 from preceptor.recipe.teachers import (
     AnyTeacher,
     CachedTeacher,
@@ -22,8 +23,23 @@ from preceptor.types import Needs
 
 def require_fit(recipe: Recipe) -> None:
     """Raise where an objective needs what its teacher, data or plan cannot give."""
+    _require_start(recipe)
     for arm, way in recipe.ways().items():
         _require_fit(way, "" if arm == STUDENT else f"variants.{arm}.")
+
+
+def _require_start(recipe: Recipe) -> None:
+    """Raise where a student is to begin inside a teacher that is no model."""
+    said = recipe.student.start
+    if not isinstance(said, InsideStart) or said.fields.teacher is not None:
+        return
+    if build.begun_in(recipe) is None:
+        teacher = kind_of(recipe.stages[0].teacher or recipe.teacher)
+        raise RecipeError(
+            f"student.start: {said.key} with the teacher {teacher}",
+            "it has no weights to begin with",
+            f"Name a folder of weights: start: {{{said.key}: {{teacher: FOLDER}}}}.",
+        )
 
 
 def _require_fit(recipe: Recipe, place: str) -> None:

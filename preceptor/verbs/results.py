@@ -14,7 +14,8 @@ from preceptor.evaluate.cost import ModelCost, Timing, measure, model_cost
 from preceptor.evaluate.results import PLAIN, ArmResult, Losses, RunResult, SeedResult
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.load import recipe_text
-from preceptor.recipe.schema import STUDENT
+from preceptor.recipe.schema import STUDENT, Recipe
+from preceptor.recipe.starts import InsideStart
 from preceptor.recipe.subject import PARTS, Subject
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.ensemble import Ensemble
@@ -44,7 +45,8 @@ def run_result(
     found: list[ArmResult] = []
     models: dict[str, Any] = {}
     taught = [cell for cell in experiment.every_teacher() if cell.done()]
-    warnings = [*subject.remarks(), *_warnings(taught, [finished(cell) for cell in taught])]
+    warnings = [*subject.remarks(), *_begun(recipe)]
+    warnings += _warnings(taught, [finished(cell) for cell in taught])
     for name, cells in arms.items():
         done = [finished(cell) for cell in cells]
         warnings += _warnings(cells, done)
@@ -183,6 +185,19 @@ def _unlabelled(experiment: Experiment, arm: str) -> int:
     seed = recipe.seed.first
     each = [experiment.subject.unlabelled(stage, stage.plan, seed) for stage in recipe.stages]
     return max(each)
+
+
+def _begun(recipe: Recipe) -> list[str]:
+    """What the arms had from a teacher before their first step."""
+    said = recipe.student.start
+    if not isinstance(said, InsideStart):
+        return []
+    but = " but scratch, which begins at random," if "scratch" in recipe.control.arms else ""
+    return [
+        f"every arm{but} begins inside the teacher (start: {said.key}), the control too: a "
+        "difference to the control is what the teacher gave while the student learned, and not "
+        "what it gave at the start"
+    ]
 
 
 def _warnings(cells: Sequence[Cell], done: Sequence[Finished]) -> list[str]:

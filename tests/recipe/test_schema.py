@@ -144,11 +144,11 @@ def test_an_unknown_key_comes_with_its_path_and_the_nearest(small: Small) -> Non
         ({"student": {"model": "resnet"}}, "student.model: 'resnet': must be a mapping with one"),
         (
             {"student": {"model": {"zoo": "x"}, "start": {"form": "x"}}},
-            "student.start.form: unknown key; nearest: from",
+            "student.start: {form}: names none of random, from, guide, project, select, prune, ",
         ),
         (
             {"student": {"model": {"zoo": "x"}, "start": 3}},
-            "student.start: 3: must be 'random' or a mapping with keys of from",
+            "student.start: 3: must be a mapping with one of random, from, guide",
         ),
         ({"control": {"longer": 1}}, "control.longer: 1: must be > 1"),
         ({"control": {"arms": ["contrl"]}}, "control.arms.0: 'contrl': must be 'control', "),
