@@ -42,6 +42,7 @@ PAGES = (
     "docs/tutorial.md",
     "docs/language-models.md",
     "docs/ranking.md",
+    "docs/starting.md",
     "docs/from-trl-and-distillkit.md",
     "docs/all-of-preceptor.md",
 )
@@ -86,7 +87,7 @@ def quick_command(line: str) -> str:
     5
     """
     settings = " ".join(f"--set {setting}" for setting in QUICK)
-    return re.sub(r"\bpreceptor (distill|cache) (\S+)", rf"\g<0> {settings}", line)
+    return re.sub(r"\bpreceptor (distill|cache|init) (\S+)", rf"\g<0> {settings}", line)
 
 
 def quick_script(text: str) -> str:

@@ -152,7 +152,7 @@ def _fidelity(report: Report) -> Iterator[str]:
         beside = ""
         if report.control:
             own = estimate(report.arm(report.control).measures[name])
-            beside = f"; the control, which never met it, on {own}"
+            beside = f"; the control, which learned without it, on {own}"
         same = f"The student answers as the teacher does on {estimate(agreement)} of the {of}"
         yield f"{same}{beside}."
 

@@ -272,6 +272,12 @@ class Experiment:
             return self.original.starts
         said, name = build.begun_in(self.recipe), next(iter(self.said_teachers()))
 
+        def train() -> None:
+            if said is not None and said.train is not None:
+                cell = self.teacher_cell(said, name)
+                if not cell.done():
+                    self.run(cell)
+
         def teacher() -> TappedModel:
             assert said is not None
             found = self.trained(said, name)
@@ -283,7 +289,8 @@ class Experiment:
                 return None
             return self.subject.model(said.model, TEACHER_SEED)
 
-        return Starts(self.recipe.student, self.subject, self.folder / "starts", teacher, untrained)
+        folder = self.folder / "starts"
+        return Starts(self.recipe.student, self.subject, folder, train, teacher, untrained)
 
     def start(self, seed: int, *, rehearsal: bool = False) -> list[TappedModel]:
         """The cohort before its first step; members differ in their weights.

@@ -29,13 +29,15 @@ class Starts:
         subject: the data.
         folder: `seed-K/` in it holds a student as its ecosystem loads it, and `start.txt` what
             was done.
-        teacher: the run's own, with its weights; trained if need be.
+        train: trains the run's own teacher, all processes together, where that is not done yet.
+        teacher: the run's own, with its weights.
         untrained: stands for it where it is yet to be trained; None where it is ready.
     """
 
     student: Student
     subject: Subject
     folder: Path
+    train: Callable[[], None]
     teacher: Callable[[], TappedModel]
     untrained: Callable[[], TappedModel | None]
 
@@ -67,7 +69,10 @@ class Starts:
         Errors:
             ModelError: student and teacher do not fit one another.
         """
-        stand_in = None if self.said.fields.teacher else self.untrained()
+        stand_in = None
+        if self.said.fields.teacher is None:
+            self.subject.require_same_ids(None)
+            stand_in = self.untrained()
         if stand_in is None:
             return self.at(seed)
         model = self._drawn(seed)
@@ -78,15 +83,17 @@ class Starts:
         return self.subject.model(self.student.model, seed)
 
     def _make(self, seed: int) -> None:
+        told = self.place(seed) / _TOLD
+        if self.said.fields.teacher is None and not told.exists():
+            self.train()
         with main_process_first() as main:
-            if main and not (self.place(seed) / _TOLD).exists():
+            if main and not told.exists():
                 self._write(seed, self._teacher())
 
     def _teacher(self) -> TappedModel | Path:
         place = self.said.fields.teacher
         if place is not None:
             return teacher_in(place, self.said, self.subject)
-        self.subject.require_same_ids(None)
         return self.teacher()
 
     def _write(self, seed: int, teacher: TappedModel | Path) -> None:

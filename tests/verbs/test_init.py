@@ -1,5 +1,6 @@
 """Students that begin inside their teacher, from a recipe to what lies in the run's folder."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +152,6 @@ def test_killed_at_any_moment_a_begun_student_is_that_of_one_run(
         recipe["student"]["start"] = {"project": {}}
         command = ["distill", str(written(recipe, here / "r.yaml")), "--out", "run"]
         if name == "cut":
-            import random
-
             moments = (
                 "run/starts/seed-0/*",
                 "run/arms/distilled/seed-0/stage-0/checkpoints/step-*",
@@ -209,6 +208,12 @@ def test_another_tokenizers_embeddings_are_not_taken_over(tmp_path: Path) -> Non
     recipe = text(tmp_path, {"select": {"teacher": str(tmp_path / "other")}})
     with pytest.raises(ModelError, match="another tokenizer"):
         init(recipe_of(recipe), out=tmp_path / "run")
+    # Nor those of the run's own teacher, where a method reads both vocabularies.
+    recipe["student"]["start"] = {"select": {}}
+    recipe["teacher"] = {"model": {"causal": str(tmp_path / "other")}}
+    recipe["stages"][0]["objective"] = [{"uld": {}}]
+    with pytest.raises(ModelError, match="another tokenizer"):
+        init(recipe_of(recipe), out=tmp_path / "own")
 
 
 @pytest.mark.parametrize(
