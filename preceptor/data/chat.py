@@ -159,10 +159,15 @@ class Rendering:
                     "Change the row's turns, or the template.",
                 ) from error
         if row.form == "messages":
+            has_template = bool(getattr(self.tokenizer, "chat_template", None))
             raise DataError(
                 f"{row.place} is a conversation",
-                "the tokenizer has no chat template that would say how it is written down",
-                "Give the tokenizer a template, or rows of `prompt` and `completion`.",
+                "`plain` joins a prompt and its completion, and a conversation has turns"
+                if has_template
+                else "the tokenizer has no chat template that would say how it is written down",
+                "Leave `plain` out."
+                if has_template
+                else "Give the tokenizer a template, or rows of `prompt` and `completion`.",
             )
         prompt = self._begin + str(row.prompt)
         if not row.has_response:

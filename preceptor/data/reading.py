@@ -298,7 +298,7 @@ def _each_paragraph(file: Path) -> Placed:
 
 def _lines(file: Path) -> Iterator[str]:
     try:
-        with file.open(encoding="utf-8", newline="\n") as opened:
+        with file.open(encoding="utf-8-sig", newline="\n") as opened:
             yield from opened
     except UnicodeDecodeError as error:
         raise _other_encoding(file) from error

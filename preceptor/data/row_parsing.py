@@ -105,7 +105,7 @@ def parsed(
     row = Row(
         number,
         place,
-        messages=_turns(found["messages"], "messages"),
+        messages=_opened(_turns(found["messages"], "messages")),
         prompt=_string(found["prompt"], "prompt"),
         completion=_string(found["completion"], "completion"),
         text=_string(found["text"], "text"),
@@ -138,6 +138,13 @@ def _turns(value: Any, name: str) -> tuple[Message, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence) or not value:
         raise Fault(f"its {name} is {_kind(value)}, not a list of turns")
     return tuple(_turn(each, i + 1, name) for i, each in enumerate(value))
+
+
+def _opened(turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The turns, the first of which nobody's answer is."""
+    if turns and turns[0]["role"] == "assistant":
+        raise Fault("begins with an assistant's turn: there is no prompt that it answers")
+    return turns
 
 
 def _turn(turn: Any, number: int, name: str) -> Message:

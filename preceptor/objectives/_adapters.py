@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from preceptor.errors import DataError, ModelError, NeedsError
 from preceptor.objectives.base import Layers
 from preceptor.objectives.reduction import by_example
-from preceptor.types import Batch, Outputs, Signal, at_least_float32
+from preceptor.types import Batch, Outputs, Signal, Term, at_least_float32
 
 Activation = Literal["relu", "none"]
 """What follows a regressor: the non-linearity that the teacher's tap comes out of."""
@@ -107,6 +107,33 @@ def counting_tokens(batch: Batch, tokens: Tensor, words: str) -> Bool[Tensor, "b
             "Compare layers that keep one state an input token.",
         )
     return mask
+
+
+def token_term(values: Float[Tensor, " b"], batch: Batch) -> Term:
+    """Means over each example's tokens, as a term in which every token weighs the same.
+
+    Where the batch counts tokens, each counting one has its example's mean, so that the loop
+    divides by their number over the whole step; where it counts examples, an example is a number.
+    """
+    mask = batch.mask("all")
+    if mask.ndim == 1:
+        return Term(values, per="example")
+    return Term(torch.where(mask, values.unsqueeze(-1), 0.0))
+
+
+def require_apart(batch: Batch, method: str) -> None:
+    """Raise where several examples lie in one sequence, which a method would compare.
+
+    Raises:
+        DataError: they do.
+    """
+    inputs = batch.inputs
+    if isinstance(inputs, Mapping) and "position_ids" in inputs and "attention_mask" not in inputs:
+        raise DataError(
+            f"{method} with packed rows",
+            "it relates the tokens of a sequence to one another, and these are of several rows",
+            "Leave data.packed out.",
+        )
 
 
 def attended(batch: Batch, tokens: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:

@@ -15,11 +15,19 @@ from torch import Tensor, nn
 
 from preceptor.errors import ModelError
 from preceptor.fields import Count
-from preceptor.objectives._adapters import Tapped, added, attended, counting_tokens, tapped
+from preceptor.objectives._adapters import (
+    Tapped,
+    added,
+    attended,
+    counting_tokens,
+    require_apart,
+    tapped,
+    token_term,
+)
 from preceptor.objectives.base import LayerKind, Layers, Objective, Pairing, pair_needs
 from preceptor.ops.maps import squared_difference
 from preceptor.ops.streamed import streamed
-from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms
+from preceptor.types import Batch, Needs, Outputs, Signal, Terms
 
 _LEAST_PROBABILITY = 1e-12
 
@@ -62,8 +70,10 @@ class AttentionMaps(Objective[nn.Module]):
         return pair_needs(self.layers, Needs(scope="example"))
 
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
-        """One number an example, added over the pairs."""
+        """One mean an example, added over the pairs."""
         del aux
+        if self.form == "mse":  # Its mean is over columns too.
+            require_apart(batch, "attention_maps with form mse")
         distance = _divergence if self.form == "kl" else _squared
         distances: list[Tensor] = []
         for pair in tapped(self.layers, student, teacher):
@@ -75,7 +85,7 @@ class AttentionMaps(Objective[nn.Module]):
             distances.append(
                 streamed(partial(distance, theirs=theirs, rows=tokens, columns=columns), ours)
             )
-        return {"attention_maps": Term(added(distances), per="example")}
+        return {"attention_maps": token_term(added(distances), batch)}
 
 
 def _divergence(

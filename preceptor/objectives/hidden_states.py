@@ -19,11 +19,12 @@ from preceptor.objectives._adapters import (
     kept,
     regressed,
     tapped,
+    token_term,
 )
 from preceptor.objectives.base import LayerKind, Layers, Objective, Pairing, pair_needs
 from preceptor.ops.maps import squared_difference
 from preceptor.ops.streamed import streamed
-from preceptor.types import Batch, Context, Needs, Outputs, Signal, Term, Terms
+from preceptor.types import Batch, Context, Needs, Outputs, Signal, Terms
 
 
 @final
@@ -31,11 +32,11 @@ from preceptor.types import Batch, Context, Needs, Outputs, Signal, Term, Terms
 class HiddenStates(Objective[nn.ModuleList]):
     """MSE(H_s W, H_t): equation 8, the mean over width and over the tokens that count.
 
-    One number an example, added over the pairs. W is linear, trains with the student and is left
-    behind. Unlike the paper, there is no W between layers of equal width, where it would let the
-    student turn its space freely. Padding does not count: see `Batch.mask`, and where that has one
-    number an example, the `attention_mask` among the inputs. A language model's tokens count where
-    they are scored. One pair at a time is compared: see `ops.streamed`.
+    Added over the pairs; every token that counts weighs the same. W is linear, trains with the
+    student and is left behind. Unlike the paper, there is no W between layers of equal width, where
+    it would let the student turn its space freely. Padding does not count: see `Batch.mask`, and
+    where that has one number an example, the `attention_mask` among the inputs. A language model's
+    tokens count where they are scored. One pair at a time is compared: see `ops.streamed`.
 
     Args:
         layers: pairs of transformer blocks; "auto" finds them.
@@ -65,7 +66,7 @@ class HiddenStates(Objective[nn.ModuleList]):
         )
 
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.ModuleList) -> Terms:
-        """One number an example, added over the pairs."""
+        """One mean an example, added over the pairs."""
         distances: list[Tensor] = []
         pairs = tapped(self.layers, student, teacher)
         for projection, (words, ours, theirs) in zip(aux, pairs, strict=True):
@@ -73,7 +74,7 @@ class HiddenStates(Objective[nn.ModuleList]):
             tokens = counting_tokens(batch, ours, words)
             mapped = regressed(projection, kept(ours, tokens))
             distances.append(streamed(partial(_distance, theirs=theirs, tokens=tokens), mapped))
-        return {"hidden_states": Term(added(distances), per="example")}
+        return {"hidden_states": token_term(added(distances), batch)}
 
 
 def _distance(

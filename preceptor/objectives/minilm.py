@@ -17,10 +17,19 @@ from torch import Tensor, nn
 
 from preceptor.errors import ModelError
 from preceptor.fields import Count
-from preceptor.objectives._adapters import Tapped, added, attended, counting_tokens, kept, tapped
+from preceptor.objectives._adapters import (
+    Tapped,
+    added,
+    attended,
+    counting_tokens,
+    kept,
+    require_apart,
+    tapped,
+    token_term,
+)
 from preceptor.objectives.base import LayerKind, Layers, Objective, pair_needs
 from preceptor.ops.streamed import streamed
-from preceptor.types import Batch, Needs, Outputs, Signal, Term, Terms
+from preceptor.types import Batch, Needs, Outputs, Signal, Terms
 
 
 @final
@@ -57,8 +66,9 @@ class MiniLM(Objective[nn.Module]):
         return pair_needs(self.layers, Needs(scope="example"))
 
     def terms(self, student: Outputs, teacher: Signal, batch: Batch, aux: nn.Module) -> Terms:
-        """One number an example, added over the pairs."""
+        """One mean an example, added over the pairs."""
         del aux
+        require_apart(batch, "minilm")
         distances: list[Tensor] = []
         for pair in tapped(self.layers, student, teacher):
             _check(pair, self.heads)
@@ -70,7 +80,7 @@ class MiniLM(Objective[nn.Module]):
             theirs = relate(pair.teacher).exp()
             distance = partial(_divergence, relate=relate, theirs=theirs, rows=rows)
             distances.append(streamed(distance, pair.student))
-        return {"minilm": Term(added(distances), per="example")}
+        return {"minilm": token_term(added(distances), batch)}
 
 
 def _relations(

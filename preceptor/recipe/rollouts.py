@@ -3,10 +3,11 @@
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from preceptor.fields import Count, Fraction, Index, NonNegative, Positive
 from preceptor.models.sampling import Sampling
+from preceptor.recipe.problems import invalid
 from preceptor.recipe.section import Section, which
 
 Share = Annotated[float, Ge(0), Le(1)]
@@ -43,6 +44,13 @@ class GkdFields(Writing):
 
     share: Share = 0.5
     teacher_share: Share = 0.0
+
+    @model_validator(mode="after")
+    def _add_up(self) -> "GkdFields":
+        if (total := self.share + self.teacher_share) > 1:
+            why = f"share and teacher_share add up to {total:g}, and the data has the rest"
+            raise invalid("", why, "Lower one of them.", ("teacher_share",))
+        return self
 
 
 class GkdRollouts(Section):

@@ -159,6 +159,10 @@ class Subject(ABC):
     def example(self) -> Any:
         """One example's inputs, to count operations and take times with."""
 
+    def example_of_teacher(self) -> Any:
+        """The same as a teacher reads it, where that differs."""
+        return self.example()
+
     def runnable(self, model: TappedModel) -> nn.Module:
         """The model as whoever uses it runs it."""
         return model

@@ -102,19 +102,38 @@ class TextSubject(Subject):
             f"{len(self.train)} train" if self.parts.stream is None else "a stream to train on"
         )
         sizes = f"{trained}, {len(self.validation)} validation, {len(self.test)} test"
-        skipped = self.parts.skipped()
+        skipped = len(self.parts.skipped())
         left_out = f", {skipped} broken rows skipped" if skipped else ""
         which = "training tokens" if self.parts.stream is None else "tokens in its first rows"
         tokens = f"{int(self.train.lengths.sum()):,} {which} of {self.num_classes:,}"
         return f"{sizes} rows{left_out}, {tokens}{self.voice.sentence()}"
 
     def remarks(self) -> tuple[str, ...]:
-        """How much of the text a student and a teacher of two tokenisers share."""
+        """Rows that were left out; how much of the text two tokenisers share."""
         if self.voice.joining is None:
-            return ()
+            return self.left_out()
         rows = np.arange(min(_LOOKED_AT, len(self.train)))
         found = coverage_of(self.train, self._foreign, self.voice.joining, rows)
-        return (f"two tokenisers: of {len(rows)} training rows, {found.sentence()}",)
+        told = f"two tokenisers: of {len(rows)} training rows, {found.sentence()}"
+        return (*self.left_out(), told)
+
+    def left_out(self) -> tuple[str, ...]:
+        """What of the data was skipped as broken, or dropped as too long."""
+        found = [
+            f"{len(texts.dropped)} {part} rows are longer than {self.said.max_length} tokens and "
+            f"were dropped, the first of them {texts.dropped[0]}"
+            for part, texts in zip(
+                ("training", "validation", "test"),
+                (self.train, self.validation, self.test),
+                strict=True,
+            )
+            if texts.dropped
+        ]
+        if skipped := self.parts.skipped():
+            few = "; ".join(f"{each.place} {each.fault}" for each in skipped[:3])
+            more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+            found.append(f"{len(skipped)} broken rows were left out: {few}{more}")
+        return tuple(found)
 
     def model(self, said: AnyModel, seed: int) -> TappedModel:
         """A language model with a row of its head for every token."""
@@ -180,7 +199,7 @@ class TextSubject(Subject):
         """The training rows, mixed with what the student writes where the stage says so."""
         self._check_packed(stage)
         if stage.rollouts is not None:
-            self.drawing.require_held(next(iter(type(stage.rollouts).model_fields)))
+            self._check_written(next(iter(type(stage.rollouts).model_fields)))
         drawn = self.drawing.source(self.train, plan, seed)
         if isinstance(stage.rollouts, SequenceRollouts) and taught is not None:
             asked = stage.rollouts.sequence_kd
@@ -205,6 +224,16 @@ class TextSubject(Subject):
         rows = answered(said, self.parts.train, reading, self.said.verify, taught, DATA_SEED)
         texts = TextSet(rows, self.rendering, self.voice.rendering, name="written")
         return self.drawing.source(texts, plan, seed)
+
+    def _check_written(self, rollouts: str) -> None:
+        self.drawing.require_held(rollouts)
+        first = self.parts.train[0]
+        if first.form == "text":
+            raise RecipeError(
+                f"rollouts.{rollouts} with documents ({first.place})",
+                "a document has no prompt that could be answered",
+                "Give rows of `prompt` or `messages`, or leave `rollouts` out.",
+            )
 
     def _check_packed(self, stage: Stage) -> None:
         written = stage.rollouts is not None and not isinstance(stage.rollouts, SequenceRollouts)
@@ -302,6 +331,10 @@ class TextSubject(Subject):
     def example(self) -> Any:
         """One test row."""
         return self.test.batch([0]).inputs
+
+    def example_of_teacher(self) -> Any:
+        """The same row in the teacher's own tokens."""
+        return self._read("test", teacher=True).batch([0]).inputs
 
     def runnable(self, model: TappedModel) -> nn.Module:
         """With the logits of every position, as whoever serves it computes them."""

@@ -12,7 +12,7 @@ from preceptor.data.arithmetic import Arithmetic
 from preceptor.data.chat import Rendering
 from preceptor.data.prose import python_topics
 from preceptor.data.reading import RowStream, read_rows
-from preceptor.data.rows import Row, Rows
+from preceptor.data.rows import Broken, Row, Rows
 from preceptor.data.splitting import split_rows
 from preceptor.data.text import TextSet
 from preceptor.data.tokenizers import (
@@ -46,9 +46,9 @@ class Parts:
     test: Rows
     stream: RowStream | None = None
 
-    def skipped(self) -> int:
+    def skipped(self) -> tuple[Broken, ...]:
         """Broken rows that were left out, where that was asked for."""
-        return sum(len(part.skipped) for part in (self.train, self.validation, self.test))
+        return (*self.train.skipped, *self.validation.skipped, *self.test.skipped)
 
 
 def parts_of(said: TextData) -> Parts:
@@ -65,7 +65,7 @@ def parts_of(said: TextData) -> Parts:
             return _limited(_streamed(said, said.source.train, test), said)
         train = _read(said, said.source.train)
         rest, held, _ = split_rows(train, validation=said.validation, test=0.0, seed=DATA_SEED)
-        return _limited(Parts(rest, held, test), said)
+        return _limited(Parts(Rows(rest.rows, rest.name, train.skipped), held, test), said)
     return _limited(_three(_read(said, said.source), said), said)
 
 

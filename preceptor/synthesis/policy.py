@@ -91,7 +91,10 @@ class PolicyRollouts(Prompted):
         self._batches, self._passes, self._pretraining = batches, passes, pretraining
         self._step = 0
         self._set: list[_Scored] = []
-        if pretraining is not None:
+        # Rows of one set have one number, by which a cache of the teacher's answers knows them.
+        same = isinstance(pretraining, TextSource) and pretraining.texts is self.texts
+        self._offset = 0 if same or pretraining is None else source.num_examples
+        if pretraining is not None and not same:
             self.num_examples += pretraining.num_examples
 
     @property
@@ -120,7 +123,7 @@ class PolicyRollouts(Prompted):
         if self._pretraining is None:
             return batch
         data = with_data_mask(self._pretraining.take(rank, world))
-        return beside(batch, data, offset=self.source.num_examples)
+        return beside(batch, data, offset=self._offset)
 
     def sample(self, count: int = 2) -> Batch:
         """A few examples of the data, all numbers 0; nothing is written for them."""

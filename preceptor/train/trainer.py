@@ -30,7 +30,7 @@ from preceptor.teachers.base import Teacher
 from preceptor.train.scoring import Scored, Share, Worth, by_position
 from preceptor.train.training import moves, require
 from preceptor.train.update import Counts, count_step, reduced
-from preceptor.types import Batch, Outputs, Progress, Projected, Term
+from preceptor.types import Batch, Needs, Outputs, Progress, Projected, Term
 
 Features = Mapping[str, Any]
 
@@ -206,7 +206,9 @@ def _require(objective: Sum, teacher: Teacher, args: TrainingArguments) -> None:
     wide = [label for label, member in methods if member.needs().scope == "batch"]
     found = [label for label, member in methods if isinstance(member.weight, Auto)]
     open_ = "auto" in objective.needs().student_taps
+    written = [label for label, member in methods if _reads_rollouts(member.needs())]
     refused = {
+        f"{', '.join(written)} reads text that is written while the student learns": bool(written),
         f"{', '.join(own)} has modules of its own, which it would neither train nor move": bool(
             own
         ),
@@ -221,3 +223,7 @@ def _require(objective: Sum, teacher: Teacher, args: TrainingArguments) -> None:
     for why, holds in refused.items():
         if holds:
             raise RecipeError("transformers' Trainer was to distil", why, "Use `fit` for that.")
+
+
+def _reads_rollouts(needs: Needs) -> bool:
+    return any(mask.endswith("_written") for mask in needs.masks) or "advantage" in needs.extra

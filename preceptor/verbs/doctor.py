@@ -24,7 +24,9 @@ def diagnosis(subject: TextSubject, student: TappedModel, teacher: Teacher | Non
 
     The teacher may be None, where there is none yet; nothing is trained or kept.
     """
-    lines = [*_rows(subject), *subject.remarks(), *_sizes(student, "student")]
+    missing = subject.left_out()
+    lines = [*_rows(subject), *(f"! {each}" for each in missing)]
+    lines += [*subject.remarks()[len(missing) :], *_sizes(student, "student")]
     batch = subject.train.batch(np.arange(min(_ROWS, len(subject.train))))
     lines.append(_projection(student, batch))
     if teacher is None:
@@ -41,11 +43,6 @@ def _rows(subject: TextSubject) -> list[str]:
     texts = subject.train
     looked = np.arange(min(_LOOKED_AT, len(texts)))
     lines = []
-    if texts.dropped:
-        lines.append(
-            f"! {len(texts.dropped)} training rows are longer than {subject.said.max_length} "
-            f"tokens and were dropped, the first of them {texts.dropped[0]}"
-        )
     if texts.rows and texts.rows[0].form != "text":
         ended = _ended(texts, looked)
         if ended < len(looked):

@@ -83,6 +83,15 @@ def _require_text(where: str, teacher: AnyTeacher, stage: Stage, recipe: Recipe)
             "the cache holds answers to the data's responses, and the teacher writes others",
             "Name the teacher itself, without `cached`.",
         )
+    if said is not None and isinstance(teacher, CachedTeacher):
+        keep = teacher.cached.keep
+        if keep is not None and keep.top_k is None:
+            raise NeedsError(
+                f"{where}.rollouts with a cache of {'draws' if keep.sampled else 'every logit'}",
+                "new text is answered by the live teacher, and both are read as the largest "
+                "probabilities and the mass of the rest",
+                "Write a top-k cache (keep: {top_k: 50}), or name the teacher without `cached`.",
+            )
     if isinstance(teacher, PastPredictionsTeacher) and not isinstance(data, Data):
         raise RecipeError(
             f"{where}: the teacher past_predictions with {data.kind}",

@@ -105,13 +105,14 @@ def _teacher(
         if one.logits is None and subject.primary not in one.items:
             return None, None  # Several models together predict tokens and write no answer.
         members = [subject.runnable(model) for model in _modules(fixed)]
-        costs = [model_cost(member, example) for member in members]
+        own_example = subject.example_of_teacher()
+        costs = [model_cost(member, own_example) for member in members]
         cost = ModelCost(
             sum(c.parameters for c in costs),
             sum(c.bytes for c in costs),
             sum(c.flops for c in costs),
         )
-        return ArmResult("teacher", (one,), cost), _Together(members)
+        return ArmResult("teacher", (one,), cost), _Together(members, own_example)
     before = _generation_before(arms)
     cells = arms[before] if before else arms["distilled"]
     done = [finished(cell) for cell in cells]
@@ -161,14 +162,15 @@ def _modules(teacher: Teacher) -> list[TappedModel]:
 
 @final
 class _Together(nn.Module):
-    """Several models on one input, one after the other."""
+    """Several models on one input of their own, one after the other."""
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    def __init__(self, members: Sequence[nn.Module], inputs: Any) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.members, self._inputs = nn.ModuleList(members), inputs
 
     def forward(self, inputs: Any) -> list[Any]:
-        return [member(inputs) for member in self.members]
+        del inputs  # Those of the student, which may read another tokenizer's ids.
+        return [member(self._inputs) for member in self.members]
 
 
 def _timing(models: Mapping[str, Any], example: Any) -> Timing:

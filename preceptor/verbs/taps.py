@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from preceptor.errors import ModelError
 from preceptor.models.heads import images, sight
 from preceptor.models.load import load_model
@@ -11,6 +13,7 @@ from preceptor.models.shapes import Layer, layers
 from preceptor.recipe.load import model_of
 from preceptor.recipe.models import Model
 
+_TOKENS = 8
 _COLUMNS = ("name", "type", "output", "parameters")
 
 
@@ -25,7 +28,7 @@ class Listing:
 
 
 def taps(model: str | Mapping[str, Any] | Model, shape: Sequence[int] = ()) -> Listing:
-    """Every module that a pass of two images calls, in the order of the calls.
+    """Every module that a pass of two images, or of two rows of tokens, calls, in that order.
 
     Args:
         model: what a recipe says under `model`, or what a command line says (`model_of`). A model
@@ -43,6 +46,9 @@ def taps(model: str | Mapping[str, Any] | Model, shape: Sequence[int] = ()) -> L
     if "zoo" in spec:
         spec = {"classes": 10, "channels": 3, "size": 32} | spec
     tapped = load_model(spec)
+    if tapped.causal:
+        ids = torch.zeros(2, _TOKENS, dtype=torch.int64)
+        return Listing(layers(tapped, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}))
     seen = sight(tapped, shape or tapped.spec.get("shape", ()))
     if seen is None:
         raise ModelError(

@@ -151,7 +151,7 @@ def test_plain_prompts_are_joined_as_they_are() -> None:
     rendered = rendering.render(ask("1+1=", "2"))
     assert rendering.tokenizer.decode(rendered.ids) == "<|begin|>1+1=2" + END
     assert scored_text(rendering, rendered) == "2" + END
-    with pytest.raises(DataError, match="no chat template"):
+    with pytest.raises(DataError, match="Leave `plain` out"):
         rendering.render(chat("a", "b"))
 
 

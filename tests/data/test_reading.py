@@ -236,3 +236,9 @@ def test_tables_of_comma_separated_values_keep_what_stands_in_quotes(tmp_path: P
     file.write_text('prompt,completion\n1,"2\n')
     with pytest.raises(DataError, match="no table of comma-separated values"):
         read_rows(file)
+
+
+def test_a_mark_of_byte_order_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + b'{"text": "a"}\n{"text": "b"}\n')
+    assert [row.text for row in read_rows(path)] == ["a", "b"]

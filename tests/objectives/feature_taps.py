@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from preceptor.types import Batch, Context, Outputs, Signal
+from preceptor.types import Batch, Context, Outputs, Signal, Term
 
 PAIR = (("s", "t"),)
 """One pair: the student's tap "s" and the teacher's "t"."""
@@ -30,3 +30,12 @@ def context(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Con
 
 def plain_batch(size: int, mask: Tensor | None = None) -> Batch:
     return Batch(torch.zeros(size, 1), mask=mask)
+
+
+def example_means(term: Term, batch: Batch) -> Tensor:
+    """A term's number of each example: its own, or the mean over the tokens that count."""
+    values, mask = term.values, batch.mask("all")
+    if term.per == "example":
+        assert mask.ndim == 1
+        return values
+    return torch.where(mask, values, 0.0).sum(dim=1) / mask.sum(dim=1).clamp_min(1)

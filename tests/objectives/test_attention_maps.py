@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from preceptor.errors import ModelError
 from preceptor.objectives.attention_maps import AttentionMaps
-from tests.objectives.feature_taps import PAIR, outputs, plain_batch, random_tensor, signal
+from tests.objectives.feature_taps import (
+    PAIR,
+    example_means,
+    outputs,
+    plain_batch,
+    random_tensor,
+    signal,
+)
 
 MASK = torch.tensor([[True, True, True, True], [True, True, False, False]])
 
@@ -18,11 +25,8 @@ def value(
 ) -> Tensor:
     batch = plain_batch(len(ours), mask)
     student, teacher = outputs({"s": ours}), signal({"t": theirs})
-    return (
-        AttentionMaps(PAIR, form)
-        .terms(student, teacher, batch, nn.Module())["attention_maps"]
-        .values
-    )
+    terms = AttentionMaps(PAIR, form).terms(student, teacher, batch, nn.Module())
+    return example_means(terms["attention_maps"], batch)
 
 
 def probabilities(heads: int, seed: int, mask: Tensor = MASK) -> Tensor:

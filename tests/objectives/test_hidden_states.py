@@ -5,7 +5,15 @@ from torch import Tensor
 from preceptor.errors import DataError, ModelError
 from preceptor.objectives.hidden_states import HiddenStates
 from preceptor.types import Batch
-from tests.objectives.feature_taps import PAIR, context, outputs, plain_batch, random_tensor, signal
+from tests.objectives.feature_taps import (
+    PAIR,
+    context,
+    example_means,
+    outputs,
+    plain_batch,
+    random_tensor,
+    signal,
+)
 
 
 def value(ours: Tensor, theirs: Tensor, batch: Batch | None = None) -> Tensor:
@@ -15,8 +23,7 @@ def value(ours: Tensor, theirs: Tensor, batch: Batch | None = None) -> Tensor:
     aux = objective.auxiliary(context(taps, hints))
     batch = batch or plain_batch(len(ours))
     term = objective.terms(outputs(taps), signal(hints), batch, aux)["hidden_states"]
-    assert term.per == "example"
-    return term.values.detach()
+    return example_means(term, batch).detach()
 
 
 def test_the_value_is_a_mean_over_valid_tokens_and_width_after_the_linear_map() -> None:

@@ -9,7 +9,13 @@ from preceptor.errors import ModelError
 from preceptor.objectives.base import Choice
 from preceptor.objectives.minilm import MiniLM
 from preceptor.types import Batch
-from tests.objectives.feature_taps import outputs, plain_batch, random_tensor, signal
+from tests.objectives.feature_taps import (
+    example_means,
+    outputs,
+    plain_batch,
+    random_tensor,
+    signal,
+)
 
 THREE = (("q", "q"), ("k", "k"), ("v", "v"))
 MASK = torch.tensor([[True, True, True, True], [True, True, False, False]])
@@ -25,8 +31,7 @@ def value(
     batch = batch or plain_batch(2, MASK)
     objective = MiniLM(THREE, heads=heads)
     term = objective.terms(outputs(ours), signal(theirs), batch, nn.Module())["minilm"]
-    assert term.per == "example"
-    return term.values
+    return example_means(term, batch)
 
 
 def relations(vectors: Tensor, heads: int) -> np.ndarray:

@@ -10,7 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from preceptor.errors import NeedsError
+from preceptor.data.arithmetic import Arithmetic
+from preceptor.data.chat import Rendering
+from preceptor.data.text import TextSet
+from preceptor.data.text_source import TextSource
+from preceptor.data.tokenizers import character_tokenizer
+from preceptor.errors import DataError, NeedsError
 from preceptor.models.tapped import TappedModel
 from preceptor.objectives.attention_maps import AttentionMaps
 from preceptor.objectives.base import Objective
@@ -214,3 +219,35 @@ def test_the_teachers_layers_are_gone_before_the_way_back() -> None:
     list(run(training))
     assert len(gone) >= 4
     assert all(gone)
+
+
+PACKED: dict[str, Objective] = {
+    "hidden_states": HiddenStates(),
+    "attention_maps": AttentionMaps(),
+}
+
+
+@pytest.mark.parametrize("objective", PACKED.values(), ids=PACKED.keys())
+def test_packing_changes_no_number_of_a_method_that_reads_layers(objective: Objective) -> None:
+    rows = Arithmetic(operations=2, largest=20).rows(40)
+    tokenizer = character_tokenizer(f"{row.prompt}{row.completion}" for row in rows)
+    texts = TextSet(rows, Rendering(tokenizer, 40, plain=True))
+    found = []
+    for pack in (None, 80):
+        student, teacher = (
+            language_model(seed, width=width, attention="eager", vocabulary=len(tokenizer))
+            for seed, width in ((1, 16), (2, 32))
+        )
+        source = TextSource(texts, batch=16, pack=pack)
+        taken = run(Training(student, Live(teacher), objective, source, PLAN))
+        found.append([losses.total for losses in taken])
+    assert found[0] == pytest.approx(found[1], rel=2e-5)
+
+
+def test_relations_among_packed_rows_are_refused() -> None:
+    rows = Arithmetic(operations=2, largest=20).rows(40)
+    tokenizer = character_tokenizer(f"{row.prompt}{row.completion}" for row in rows)
+    source = TextSource(TextSet(rows, Rendering(tokenizer, 40, plain=True)), batch=16, pack=80)
+    student, teacher = (language_model(seed, vocabulary=len(tokenizer)) for seed in (1, 2))
+    with pytest.raises(DataError, match="minilm with packed rows"):
+        list(run(Training(student, Live(teacher), MiniLM(heads=2), source, PLAN)))

@@ -18,8 +18,11 @@ from preceptor.models.tapped import TappedModel
 from preceptor.objectives.attention_maps import AttentionMaps
 from preceptor.objectives.base import Objective
 from preceptor.objectives.ce import CE
+from preceptor.objectives.distillm2 import DistiLLM2
 from preceptor.objectives.hidden_states import HiddenStates
 from preceptor.objectives.kd import KD
+from preceptor.objectives.minillm import MiniLLM
+from preceptor.objectives.reverse_kl import ReverseKL
 from preceptor.objectives.schedules import Auto, Ramp
 from preceptor.teachers.adapter_base import AdapterBase
 from preceptor.teachers.base import Teacher
@@ -233,3 +236,11 @@ def test_what_needs_the_loop_itself_is_refused(tmp_path: Path) -> None:
         trainer_of(student, tmp_path, objective=CE() + AttentionMaps())
     with pytest.raises(RecipeError, match="has modules of its own"):
         trainer_of(student, tmp_path, objective=CE() + HiddenStates(layers=((MAPS, MAPS),)))
+
+
+@pytest.mark.parametrize(
+    "objective", [DistiLLM2(), ReverseKL(over="student_written"), MiniLLM()], ids=lambda o: o.name
+)
+def test_what_the_student_writes_is_refused_by_name(tmp_path: Path, objective: Objective) -> None:
+    with pytest.raises(RecipeError, match=f"{objective.name} reads text that is written"):
+        trainer_of(language_model(1), tmp_path, objective=objective)

@@ -5,6 +5,7 @@ import pytest
 from preceptor.errors import ModelError
 from preceptor.models.load import load_model, save_model
 from preceptor.verbs.taps import render, taps
+from tests.verbs.text import llama
 
 
 def test_a_zoo_model_is_listed_by_name_for_the_images_that_were_said() -> None:
@@ -36,3 +37,8 @@ def test_the_table_has_a_row_a_module() -> None:
 def test_a_wrong_name_is_a_sentence() -> None:
     with pytest.raises(ModelError, match=r"Nearest: .*resnet20"):
         taps("resnet21")
+
+
+def test_a_language_model_is_listed_by_a_pass_of_tokens() -> None:
+    names = [row.name for row in taps({**llama(8), "classes": 20}).rows]
+    assert {"model.layers.0", "model.layers.0.self_attn.q_proj", "lm_head"} <= set(names)

@@ -21,7 +21,7 @@ from preceptor import (
     read_rows,
 )
 from preceptor.cli import app
-from preceptor.data.tokenizers import bpe_tokenizer
+from preceptor.data.tokenizers import bpe_tokenizer, character_tokenizer
 from preceptor.errors import PreceptorError
 from preceptor.evaluate.report import Value
 from preceptor.models.load import load, load_model, save_model
@@ -277,13 +277,60 @@ def test_students_of_text_teach_one_another(tmp_path: Path) -> None:
     assert isinstance(report.arm("distilled").measures["token_nll"], Value)
 
 
+def test_rows_that_were_left_out_are_named_in_the_report(tmp_path: Path) -> None:
+    source = sums(tmp_path / "sums.jsonl")
+    lines = source.read_text().splitlines()
+    lines[3] = '{"prompt": "1+1="}'
+    lines[7] = '{"prompt": "1+1+1+1+1+1+1+1+1+1+1+1+1=", "completion": "13", "answer": 13}'
+    source.write_text("\n".join(lines))
+    recipe = written_recipe(source, control={"arms": []})
+    recipe["data"] |= {"broken": "skip", "truncate": "drop"}
+    broken, dropped = "1 broken rows were left out: sums.jsonl:4 has a prompt", "longer than 24"
+    told = str(check(recipe_of(recipe), deep=True))
+    assert f"! {broken}" in told
+    assert dropped in told
+    warnings = " ".join(ran(recipe, tmp_path / "run").warnings)
+    assert broken in warnings
+    assert dropped in warnings
+
+
+def test_a_cache_stands_beside_the_rollouts_of_minillm(tmp_path: Path) -> None:
+    rollouts, _ = ROLLOUTS["minillm"]
+    stage = {
+        "objective": [{"minillm": {}}, {"ce": {"over": "data_written"}}],
+        "rollouts": rollouts,
+        "plan": {"steps": 3, "batch": 8, "optimizer": ADAM},
+    }
+    teacher = _cached(tmp_path / "tokens", {"top_k": 8})
+    recipe = written_recipe(
+        sums(tmp_path / "sums.jsonl"), teacher=teacher, stages=[stage], control={"arms": []}
+    )
+    ran(recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize("keep", [{"sampled": 8}, {"dense": "float16"}])
+def test_rollouts_beside_a_cache_of_no_largest_are_refused_before_it_is_written(
+    tmp_path: Path, keep: dict[str, Any]
+) -> None:
+    recipe = written_recipe(
+        sums(tmp_path / "sums.jsonl"), teacher=_cached(tmp_path / "tokens", keep)
+    )
+    recipe["stages"][0]["rollouts"] = {"gkd": {"most": 4}}
+    with pytest.raises(PreceptorError, match="Write a top-k cache"):
+        check(recipe_of(recipe))
+
+
+@pytest.mark.parametrize("fewer", [False, True])
 @pytest.mark.parametrize("method", ["byte_chunks", "uld"])
 def test_a_teacher_of_another_tokeniser_teaches_and_the_report_says_what_both_share(
-    tmp_path: Path, method: str
+    tmp_path: Path, method: str, fewer: bool
 ) -> None:
     recipe = written_recipe(sums(tmp_path / "sums.jsonl"))
     folder = tmp_path / "teacher"
-    theirs = bpe_tokenizer([(tmp_path / "sums.jsonl").read_text()], 300)
+    if fewer:
+        theirs, recipe["data"]["tokenizer"] = character_tokenizer(["0123456789+="]), {"bpe": 300}
+    else:
+        theirs = bpe_tokenizer([(tmp_path / "sums.jsonl").read_text()], 300)
     model = load_model({**llama(16, 2), "classes": len(theirs)})
     texts = TextSet(read_rows(tmp_path / "sums.jsonl"), Rendering(theirs, 24, plain=True))
     plan = Plan(steps=15, optimizer=OptimizerPlan(**ADAM))
@@ -298,5 +345,5 @@ def test_a_teacher_of_another_tokeniser_teaches_and_the_report_says_what_both_sh
     assert "100.0 % of" in sentence
     assert "shared chunks" in sentence
     recipe["stages"][0]["objective"] = [{"kd": {"temperature": 1}}]
-    with pytest.raises(PreceptorError, match=r"20 .* 300 .*|two tokenisers"):
+    with pytest.raises(PreceptorError, match=r"vocabulary of \d+ tokens and a teacher's of \d+"):
         check(recipe_of(recipe), deep=True)

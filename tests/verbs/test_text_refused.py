@@ -50,6 +50,10 @@ def line(**said: Any) -> bytes:
             "sums.jsonl:5 turn 2 (assistant) is empty",
         ),
         (line(messages=[{"role": "user", "content": "1"}]), "sums.jsonl:5 has no assistant turn"),
+        (
+            line(messages=[{"role": "assistant", "content": "1"}]),
+            "sums.jsonl:5 begins with an assistant's turn",
+        ),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named_by_file_and_line(
@@ -150,9 +154,17 @@ WRONG: dict[str, tuple[Change, tuple[str, ...]]] = {
         lambda r: r["data"].update(source={"train": "sums.jsonl", "test": "no.jsonl"}),
         ("no.jsonl", "no such file or folder"),
     ),
+    "documents that somebody is to answer": (
+        lambda r: (
+            r["data"].update(columns={"text": "prompt"}),
+            r["data"].pop("verify"),
+            _rolls(r, {"gkd": {"most": 4}}, "gkd"),
+        ),
+        ("rollouts.gkd with documents", "has no prompt"),
+    ),
     "shares of more than everything": (
         lambda r: _rolls(r, {"gkd": {"most": 4, "share": 0.7, "teacher_share": 0.7}}, "gkd"),
-        ("share=0.7 and teacher_share=0.7",),
+        ("add up to 1.4",),
     ),
     "answers judged by nobody": (
         lambda r: (
