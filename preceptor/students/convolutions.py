@@ -40,7 +40,8 @@ def begin_convolutions(
         student: drawn at random; of the teacher's family, nowhere wider or deeper.
         teacher: live.
         basis: evenly spaced channels, or those whose norms have the largest gains.
-        calibration: images, for the norms' running statistics; a few hundred. The teacher's are
+        calibration: images, for the norms' running statistics; a few hundred. The
+            teacher's statistics, cut to the student's channels, stay where none are given.
         repair: whether convolutions are fitted to the teacher's on the calibration.
         ridge: how strongly they are held to what they were.
         loss: what to measure before and after; lower is better.

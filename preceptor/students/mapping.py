@@ -270,12 +270,18 @@ def differences(student: Architecture, teacher: Architecture, depth: Sequence[in
     """What the configurations say otherwise, so that the same weights are another function."""
     names = ("hidden_act", "hidden_activation", "activation_function", "activation")
     names += ("rope_parameters", "sliding_window", "attn_logit_softcapping")
-    names += ("final_logit_softcapping", "position_embedding_type")
+    names += ("final_logit_softcapping",)
     found = []
     for name in names:
         own, theirs = getattr(student.config, name, None), getattr(teacher.config, name, None)
         if own != theirs:
             found.append(f"{name} is {own!r}, the teacher's {theirs!r}")
+    # Where nothing is said, positions are absolute.
+    own, theirs = (
+        getattr(a.config, "position_embedding_type", None) or "absolute" for a in (student, teacher)
+    )
+    if own != theirs:
+        found.append(f"position_embedding_type is {own!r}, the teacher's {theirs!r}")
     own, theirs = (getattr(a.config, "layer_types", None) for a in (student, teacher))
     if own and theirs:
         for block, of in enumerate(depth):
