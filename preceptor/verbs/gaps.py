@@ -40,7 +40,8 @@ def cache_gap(subject: TextSubject, teacher: Teacher, keep: Keep) -> str:
             line += f"; it covers {found.covered:.1%} of the teacher's mass"
         if keep.top_k is not None and keep.temperature == 1.0:
             stored = CachedTokens(TokenStore.open(folder))
-            line += f" and is {_words(served_gap(stored, teacher, batch))} from the live teacher"
+            apart = _words(served_gap(stored, teacher, batch))
+            line += f"; the log-probabilities that it keeps are {apart} from the live teacher's"
     return line
 
 

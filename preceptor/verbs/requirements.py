@@ -153,7 +153,7 @@ def _require_named(needs: Needs, where: str, stage: Stage, recipe: Recipe) -> No
             raise NeedsError(
                 f"{where} reads the {what} {missing[0]!r} of each batch",
                 f"this stage's batches have {', '.join(sorted(given)) or 'none'}",
-                "Add the rollouts that write it (minillm, distillm2, gkd), or use another method.",
+                "Add rollouts: {minillm: {}}, which alone write it, or use another method.",
             )
     idle = sorted(needs.masks - _filled(stage))
     if idle:
