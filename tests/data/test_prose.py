@@ -8,7 +8,7 @@ from preceptor.data.prose import articles, python_topics
 from preceptor.data.splitting import split_rows
 from preceptor.errors import DataError
 
-WIKITEXT = Path("/work/shared/data/wikitext2")
+WIKITEXT = Path(__file__).parents[3] / "shared" / "data" / "wikitext2"
 
 
 def test_pythons_help_is_some_hundred_thousand_characters_of_english() -> None:

@@ -13,7 +13,7 @@ from preceptor.data.row_parsing import Columns
 from preceptor.data.rows import Row
 from preceptor.errors import DataError
 
-SHARED = Path("/work/shared/data")
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
 
 
