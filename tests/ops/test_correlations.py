@@ -10,7 +10,6 @@ from scipy import stats
 from preceptor.errors import DataError
 from preceptor.ops.correlations import Correlation, kendall, spearman
 
-
 scipys: Any = stats  # Its stubs know no results' names.
 
 
