@@ -69,6 +69,7 @@ _HOMES = {
     "DKD": "preceptor.objectives.dkd",
     "DML": "preceptor.objectives.dml",
     "EmbeddingDistillation": "preceptor.objectives.embedding_distillation",
+    "EmbeddingPull": "preceptor.objectives.embedding_pull",
     "FeatureStatistics": "preceptor.objectives.feature_statistics",
     "FitNets": "preceptor.objectives.fitnets",
     "FitNetsOneStage": "preceptor.objectives.fitnets_onestage",
@@ -193,6 +194,7 @@ if TYPE_CHECKING:
     from preceptor.objectives.embedding_distillation import (
         EmbeddingDistillation as EmbeddingDistillation,
     )
+    from preceptor.objectives.embedding_pull import EmbeddingPull as EmbeddingPull
     from preceptor.objectives.feature_statistics import FeatureStatistics as FeatureStatistics
     from preceptor.objectives.fitnets import FitNets as FitNets
     from preceptor.objectives.fitnets_onestage import FitNetsOneStage as FitNetsOneStage

@@ -251,6 +251,7 @@ class Context:
         num_classes: v.
         num_examples: how many ids there are; ids are 0 to num_examples - 1.
         labels: each id's label, -1 where it has none; empty where the data has no labels.
+        parameters: the student's own, by name, as they are when the stage begins; not copies.
     """
 
     student: Outputs
@@ -258,3 +259,4 @@ class Context:
     num_classes: int
     num_examples: int
     labels: Int[Tensor, " b"]
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)

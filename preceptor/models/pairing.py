@@ -19,7 +19,15 @@ T = TypeVar("T")
 Pairs = tuple[tuple[str, str], ...]
 Layers = tuple[Sequence[Spot], Sequence[Spot]]
 Kind = Literal[
-    "stages", "middle", "last_map", "embedding", "hidden", "attention", "relations", "flow"
+    "stages",
+    "middle",
+    "last_map",
+    "embedding",
+    "hidden",
+    "attention",
+    "relations",
+    "flow",
+    "table",
 ]
 Pairing = Literal["uniform", "last", "similar"]
 
@@ -50,6 +58,7 @@ def pair_layers(
             "relations": queries, keys and values of the student's last block and of one of the
             teacher's.
             "flow": each stage's input, then its output; their channels must be equal.
+            "table": the student's token embedding, which is compared with itself.
         pairing: of "hidden" and "attention": "uniform" takes blocks spread evenly over both
             models, whose last ones meet; "last" the last blocks of both; "similar" the pairs, in
             order, whose centered kernel alignment on the inputs adds up to the most.
@@ -61,6 +70,8 @@ def pair_layers(
     """
     if kind == "embedding":
         return ((_embedding(student, "student"), _embedding(teacher, "teacher")),)
+    if kind == "table":
+        return ((token_table(student),) * 2,)
     two = map_tensors(inputs, lambda tensor: tensor[:2])
     ours, theirs = anatomy(student, two), anatomy(teacher, two)
     if kind in ("hidden", "attention"):
@@ -105,6 +116,24 @@ def describe(
     return tuple(
         f"student {one} {_words(mine[one])} ~ teacher {other} {_words(others[other])}"
         for one, other in pairs
+    )
+
+
+def token_table(model: TappedModel) -> str:
+    """The name of the module that turns tokens into vectors.
+
+    Errors:
+        ModelError: the model does not say which.
+    """
+    for holder in model.module.modules():
+        table = getattr(holder, "get_input_embeddings", lambda: None)()
+        for name, module in model.module.named_modules():
+            if module is table:
+                return name
+    raise ModelError(
+        f"the token embedding of a {type(model.module).__name__} was asked for",
+        "none of its parts says what turns its tokens into vectors",
+        "Name it with `layers`, or leave out what reads it.",
     )
 
 

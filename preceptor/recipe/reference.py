@@ -38,6 +38,7 @@ _LAYERS = {
     "attention": "attention maps",
     "relations": "one block's queries, keys and values",
     "flow": "the entry and the exit of every stage",
+    "table": "where tokens come in",
 }
 
 

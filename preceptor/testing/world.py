@@ -26,7 +26,7 @@ from preceptor.types import (
 Taps = Mapping[str, Mapping[str, tuple[int, ...]]]
 """For "student" and "teacher": the taps' names, with the shape of one example."""
 
-_EXAMPLES, _ALL_IDS = 8, 24
+_EXAMPLES, _ALL_IDS, _TOKENS = 8, 24, 9
 _UNLABELLED, _MASKED = (1, 5), 3
 _MAPS = {"student": ((4, 6, 6), (6, 4, 4)), "teacher": ((5, 5, 5), (7, 3, 3))}
 _SHAPES: dict[LayerKind, dict[str, tuple[tuple[int, ...], ...]]] = {
@@ -40,6 +40,8 @@ _SHAPES: dict[LayerKind, dict[str, tuple[tuple[int, ...], ...]]] = {
     "attention": {"student": ((2, 4, 4), (2, 4, 4)), "teacher": ((4, 4, 4), (4, 4, 4))},
     # Queries, keys and values; widths that the paper's number of heads divides.
     "relations": {"student": ((4, 48),) * 3, "teacher": ((4, 96),) * 3},
+    # What the tokens' embedding answers, and the width of its table.
+    "table": {"student": ((4, 6),), "teacher": ((4, 6),)},
 }
 # A classifier reads the last map's channels, or the embedding.
 _WIDTHS = {"student": 6, "teacher": 7}
@@ -131,6 +133,7 @@ def example_world(
         num_classes=classes,
         num_examples=_ALL_IDS,
         labels=all_labels,
+        parameters=_tables(objective, shapes["student"], draw),
     )
     batch = _batch(needs, positions, classes, ids, all_labels, draw)
     return World(
@@ -188,7 +191,10 @@ def _batch(
     mask[(_MASKED, *first)] = False
     for example in _UNLABELLED:
         labels[(example, *first)] = -1
-    inputs = torch.rand(positions[0], 3, 4, 4, generator=draw)
+    inputs: Any = torch.rand(positions[0], 3, 4, 4, generator=draw)
+    if tables := [name for name in needs.student_taps if name.startswith("table")]:
+        length = _SHAPES["table"]["student"][len(tables) - 1][0]
+        inputs = {"input_ids": torch.randint(_TOKENS, (positions[0], length), generator=draw)}
     return Batch(
         inputs,
         labels=labels if needs.labels else None,
@@ -197,6 +203,16 @@ def _batch(
         masks={name: torch.rand(positions, generator=draw) < 0.7 for name in sorted(needs.masks)},
         extra={name: torch.rand(positions, generator=draw) for name in sorted(needs.extra)},
     )
+
+
+def _tables(
+    objective: Objective[Any], shapes: Mapping[str, tuple[int, ...]], draw: torch.Generator
+) -> dict[str, Tensor]:
+    """The parameters of a student that reads tokens, for the methods that compare them."""
+    names = [name for name in objective.needs().student_taps if name.startswith("table")]
+    return {
+        f"{name}.weight": torch.randn(_TOKENS, shapes[name][-1], generator=draw) for name in names
+    }
 
 
 def build_auxiliary(objective: Objective[Any], context: Context, seed: int) -> nn.Module:

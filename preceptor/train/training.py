@@ -167,6 +167,7 @@ class Training:
             num_classes=self.source.num_classes,
             num_examples=self.source.num_examples,
             labels=self.source.labels.to(self.accelerator.device),
+            parameters=dict(student.module.named_parameters()),
         )
 
     def _check_classes(self, student: TappedModel, outputs: Outputs) -> None:

@@ -89,6 +89,7 @@ OF_TEXT = {
     "byte_chunks",
     "distillm2",
     "embedding_distillation",
+    "embedding_pull",
     "gkd",
     "minilm",
     "minillm",
