@@ -71,7 +71,8 @@ def pair_layers(
     if kind == "embedding":
         return ((_embedding(student, "student"), _embedding(teacher, "teacher")),)
     if kind == "table":
-        return ((token_table(student),) * 2,)
+        own = token_table(student)
+        return ((own, own),)
     two = map_tensors(inputs, lambda tensor: tensor[:2])
     ours, theirs = anatomy(student, two), anatomy(teacher, two)
     if kind in ("hidden", "attention"):

@@ -39,7 +39,7 @@ class EmbeddingPull(Objective[nn.ModuleList]):
     towards the projected teacher. Added over the width, the mean over the tokens that count. Only
     rows of the batch are pulled. No teacher is read. Give it a weight that fades:
 
-        {embedding_pull: {}, weight: {start: 0.1, end: 0.0, over: 0.5}}
+        {embedding_pull: {}, weight: {from: 0.1, to: 0, over: 0.5}}
 
     Args:
         layers: pairs of taps, of which the student's is read: an embedding, whose output is

@@ -1,18 +1,23 @@
 """A recipe's student begins inside its teacher: what was said becomes a plan and its inputs."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from preceptor.errors import ModelError, RecipeError
 from preceptor.models.dry import keeping_modes
 from preceptor.models.tapped import TappedModel
-from preceptor.recipe.starts import InsideStart
+from preceptor.recipe.starts import GuideFields, InsideStart
 from preceptor.recipe.subject import Subject
+from preceptor.students.architecture import described
 from preceptor.students.networks import is_network
 from preceptor.students.report import Report
 from preceptor.students.start import PLANS, Plan, begin
+from preceptor.students.weights import weights_of
+from preceptor.types import Inputs
 
 
 def plan_of(said: InsideStart, seed: int) -> Plan:
@@ -60,15 +65,31 @@ def begun(
     live = isinstance(teacher, TappedModel)
     if live:
         _require_same_pixels(student, teacher)
-    calibration = subject.calibration(said.fields.calibration) if live else ()
+    weighted = isinstance(said.fields, GuideFields) and said.fields.frequencies
+    seen = subject.calibration(said.fields.calibration) if live or weighted else []
     with keeping_modes(student), torch.random.fork_rng(devices=[]):
         return begin(
             student,
             teacher,
             plan_of(said, seed),
-            calibration=calibration,
+            calibration=seen if live else (),
+            frequencies=_frequencies(teacher, seen) if weighted else None,
             loss=subject.loss if measured else None,
         )
+
+
+def _frequencies(teacher: TappedModel | Path, seen: Sequence[Inputs]) -> Tensor | None:
+    """How often each row of the teacher's embedding table is read; None where it has no table."""
+    table = described(weights_of(teacher)).piece("embedding")
+    if table is None:
+        return None
+    counts = torch.zeros(table.shape[0])
+    for inputs in seen:
+        assert isinstance(inputs, Mapping), "what has a table reads tokens"
+        counts += torch.bincount(
+            inputs["input_ids"][inputs["attention_mask"].bool()], minlength=len(counts)
+        )
+    return counts
 
 
 def _require_used(said: InsideStart) -> None:

@@ -44,6 +44,17 @@ class StartFields(Section):
         return {name: value for name in named if (value := getattr(self, name)) is not None}
 
 
+class GuideFields(StartFields):
+    """What `guide` leaves open beside.
+
+    Args:
+        frequencies: whether a row of the teacher's embedding table counts as often as its token
+            occurs in the `calibration` examples, and not each alike.
+    """
+
+    frequencies: bool = False
+
+
 class InsideStart(Section):
     """A student that begins inside its teacher; one key names the basis of its stream."""
 
@@ -61,7 +72,7 @@ class InsideStart(Section):
 class GuideStart(InsideStart):
     """The leading directions of the teacher's embedding table."""
 
-    guide: StartFields
+    guide: GuideFields
 
 
 class ProjectStart(InsideStart):

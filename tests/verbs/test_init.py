@@ -15,6 +15,7 @@ from preceptor.data.tokenizers import bpe_tokenizer
 from preceptor.errors import ModelError, PreceptorError, RecipeError
 from preceptor.models.load import load, load_model, save_model
 from preceptor.models.tapped import TappedModel
+from preceptor.recipe import build
 from preceptor.recipe.load import recipe_of
 from preceptor.students.start import PLANS, begin
 from preceptor.verbs.check import check
@@ -25,6 +26,7 @@ from tests.verbs.child import finished, killed
 from tests.verbs.small import ADAM, PLAN, contents, ran, small, timeless, written
 from tests.verbs.text import llama, sums, written_recipe
 
+PLACES = (("starts", ""), ("arms/distilled", "/student"))
 WIDE = {"zoo": "cnn-large"}
 NARROW = {"zoo": "cnn-small"}
 
@@ -50,6 +52,43 @@ def test_init_writes_the_student_that_begin_makes_and_transformers_loads_it(tmp_
     own = dict(theirs.named_parameters())
     for name, tensor in parameters(drawn).items():
         torch.testing.assert_close(own[name].detach(), tensor, msg=name)
+
+
+def test_rows_of_the_table_may_count_as_often_as_their_tokens_occur(tmp_path: Path) -> None:
+    recipe = text(tmp_path, {"guide": {"frequencies": True, "calibration": 200}})
+    found = init(recipe_of(recipe), out=tmp_path / "run")
+    teacher = load(tmp_path / "run/teachers/teacher/student")
+    table = parameters(teacher)["model.embed_tokens.weight"].double()
+    subject = build.subject(recipe_of(recipe))
+    counts = torch.zeros(len(table), dtype=torch.float64)
+    for inputs in subject.calibration(200):
+        assert not isinstance(inputs, Tensor)
+        for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True):
+            for token in ids[: int(mask.sum())].tolist():
+                counts[token] += 1
+    energy, vectors = torch.linalg.eigh(table.T @ (counts[:, None] * table))
+    kept = energy[-8:].sum() / energy.sum()
+    assert f"embedding table          {kept:.3f}" in found.report
+    # The basis itself: the student's table keeps the inner products of the leading directions.
+    own = parameters(load(found.student))["model.embed_tokens.weight"].double()
+    expected = table @ vectors[:, -8:]
+    torch.testing.assert_close(own @ own.T, expected @ expected.T, rtol=1e-4, atol=1e-6)
+
+
+def test_a_begun_students_embeddings_may_be_pulled_to_where_they_began(tmp_path: Path) -> None:
+    left: dict[str, Tensor] = {}
+    for weight in (0.0, 1000.0):
+        pull = {"embedding_pull": {}, "weight": {"from": weight, "to": weight / 2}}
+        plan: dict[str, Any] = {"steps": 20, "batch": 8, "optimizer": {"name": "sgd", "lr": 1e-4}}
+        stage = {"objective": [{"ce": {}, "weight": 10.0}, pull], "plan": plan}
+        recipe = text(tmp_path, {"guide": {}}, stages=[stage])
+        run = tmp_path / str(weight)
+        ran(recipe, run)
+        ends = [load(run / f"{place}/seed-0{end}") for place, end in PLACES]
+        table = "model.embed_tokens.weight"
+        began, ended = (parameters(model)[table] for model in ends)
+        left[str(weight)] = (ended - began).norm()
+    assert left["1000.0"] < 0.9 * left["0.0"]
 
 
 def test_init_says_what_was_done_and_what_it_gained(tmp_path: Path) -> None:
