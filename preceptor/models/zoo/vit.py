@@ -72,7 +72,7 @@ class VisionTransformer(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """[B, C, H, W] to logits [B, V]."""
         patches = rearrange(self.embed(pixels), "b d h w -> b (h w) d")
-        x = torch.cat([self.token.expand(len(patches), -1, -1), patches], dim=1)
+        x = torch.cat([self.token.expand(patches.shape[0], -1, -1), patches], dim=1)
         x = self.norm(self.blocks(x + self.position))
         return self.head(x[:, 0])
 
