@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from preceptor.data.arrays import raw_arrays, read_npz
+from preceptor.data.bundled import BUNDLED, read_bundled
 from preceptor.data.folders import read_folder
 from preceptor.data.images import ImageData
 from preceptor.data.raw import Holding, RawData, RawSet, Shaping, assembled
+from preceptor.data.reasoning import REASONING, read_reasoning
 from preceptor.data.stratified import parted
 from preceptor.data.tables import read_hub, read_parquet
 from preceptor.data.toy import toy_images
@@ -21,7 +23,7 @@ from preceptor.errors import DataError
 AnySource = str | Path | Sequence[Any]
 
 _DIGITS_TEST = 500
-_PRESETS = ("digits", "toy")
+_PRESETS = ("digits", "toy", *BUNDLED, *REASONING)
 
 
 def load_images(
@@ -47,6 +49,8 @@ def load_images(
     - `digits`: the 1,797 UCI handwritten digits that scikit-learn carries, 8 by 8, gray, 500 of
       them for test. Their 0 to 16 is stretched to 0 to 255, so that full ink is 1.0.
     - `toy`: tiny bars, for tests.
+    - a small table that scikit-learn carries, such as `iris`; see `bundled`.
+    - a small reasoning task, such as `parity`; see `reasoning`.
     - a folder with one subfolder a class, or with `train` and `test` (and `val`, `unlabelled`)
       above the classes; see `folders`.
     - parquet files: one, several, a pattern, or a folder of them; see `tables`.
@@ -101,6 +105,10 @@ def _read(source: AnySource, image: str, label: str) -> RawData:
         return _digits()
     if source == "toy":
         return _toy()
+    if source in BUNDLED:
+        return read_bundled(str(source))
+    if source in REASONING:
+        return read_reasoning(str(source))
     path = Path(source).expanduser()
     if has_magic(str(path)) and not path.exists():
         return _read_files(sorted(Path(found) for found in glob(str(path))), image, label, path)
@@ -128,7 +136,7 @@ def _nothing_there(source: str | Path) -> DataError:
     return DataError(
         f"the data {str(source)!r}",
         "there is no such file or folder",
-        f"Check the path; besides paths and hub names there are {' and '.join(_PRESETS)}.",
+        f"Check the path; besides paths and hub names there are {', '.join(_PRESETS)}.",
     )
 
 

@@ -28,9 +28,11 @@ class Data(Section):
 
     Args:
         kind: images, the only kind so far.
-        source: "digits", which scikit-learn bundles; a folder with one folder a class; a parquet
-            or .npz file, a folder or pattern of parquet files; `owner/name` on the Hugging Face
-            hub; or {train: ..., test: ...} with one of these each.
+        source: "digits", "iris", "wine", "breast_cancer" or "diabetes", which scikit-learn
+            bundles; a small reasoning task, such as "parity" (`preceptor.data.reasoning` has
+            them all); a folder with one folder a class; a parquet or .npz file, a folder or
+            pattern of parquet files; `owner/name` on the Hugging Face hub; or {train: ...,
+            test: ...} with one of these each.
         image: a table's column of images.
         label: a table's column of labels.
         class_names: the order of the classes, where the alphabetical one is not the teacher's.
