@@ -40,7 +40,9 @@ from preceptor.evaluate.significance import (
     valued,
 )
 from preceptor.evaluate.verdict import judge
-from preceptor.ops.resampling import Crossed, holm, wilson
+from preceptor.ops.hypotheses import holm
+from preceptor.ops.proportions import wilson
+from preceptor.ops.resampling import Crossed
 
 _UNITS = {
     "accuracy": "fraction",

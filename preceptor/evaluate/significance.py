@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from scipy import stats
 
 from preceptor.evaluate.report import Difference, Measured, Undefined, Value
-from preceptor.ops import resampling
+from preceptor.ops import hypotheses, proportions, resampling
 from preceptor.ops.resampling import Crossed, Interval
 
 POWER = 0.8
@@ -54,7 +54,7 @@ def _rate(interval: Interval, column: Float[np.ndarray, "s n"]) -> Interval:
     seeds, items = column.shape
     alike = bool((column == column[:1]).all())
     if seeds == 1 or alike or interval.low == interval.high:
-        return resampling.wilson(interval.estimate * items, items)
+        return proportions.wilson(interval.estimate * items, items)
     return _between_0_and_1(interval)
 
 
@@ -91,7 +91,7 @@ def share_where(happens: _Hits, where: _Hits, crossed: Crossed, why: str) -> Mea
     interval = resampling.percentile(rate, drawn)
     n = max(1, round(float(often) * where.shape[1]))
     if interval.low == interval.high:
-        return valued(resampling.wilson(rate * n, n), n, "fraction")
+        return valued(proportions.wilson(rate * n, n), n, "fraction")
     return Value(rate, max(0.0, interval.low), min(1.0, interval.high), n, "fraction")
 
 
@@ -156,11 +156,11 @@ def _share(
 
 def _p(first: _Good, second: _Good, generator: np.random.Generator) -> float:
     if len(first) == 1 and first.dtype != bool:
-        return resampling.sign_flip((first - second)[0], generator)
+        return hypotheses.sign_flip((first - second)[0], generator)
     if len(first) == 1:
         only_first = int((first & ~second).sum())
-        return resampling.mcnemar_exact(only_first, int((second & ~first).sum()))
-    return resampling.sign_flip(first.mean(axis=1) - second.mean(axis=1), generator)
+        return hypotheses.mcnemar_exact(only_first, int((second & ~first).sum()))
+    return hypotheses.sign_flip(first.mean(axis=1) - second.mean(axis=1), generator)
 
 
 def _smallest(seen: Interval, items: int, primary: str) -> Value:

@@ -1,4 +1,4 @@
-"""Intervals and tests for measurements over seeds and items.
+"""Intervals of measurements over seeds and items.
 
 The same test items are scored under every seed, and the same seeds under every arm, so seeds and
 items are *crossed*: a draw takes one set of seeds and one set of items for all arms at once.
@@ -7,7 +7,7 @@ of seeds.
 
 All of it is numpy in float64; whatever draws takes a generator.
 
-Dimension key: k measures, s seeds, n items, d draws, m tests.
+Dimension key: k measures, s seeds, n items, c clusters, d draws.
 """
 
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, Shaped
 from scipy import stats
 
 from preceptor.errors import DataError
+from preceptor.ops.clusters import numbered
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -34,23 +35,6 @@ class Interval(NamedTuple):
     def excludes_zero(self) -> bool:
         """Whether both limits lie on one side of 0."""
         return self.low > 0 or self.high < 0
-
-
-def wilson(successes: int | float, n: int, level: float = LEVEL) -> Interval:
-    """A rate and its Wilson (1927) score interval: it stays in [0, 1] and has width at 0 and 1.
-
-    >>> [round(x, 4) for x in wilson(10, 10)]
-    [1.0, 0.7225, 1.0]
-    """
-    if n < 1:
-        raise DataError("a rate of no items was asked", "0 / 0 is no rate", "Give some items.")
-    z = stats.norm.ppf(0.5 + level / 2)
-    p = successes / n
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return Interval(
-        p, float(max(0.0, min(p, centre - half))), float(min(1.0, max(p, centre + half)))
-    )
 
 
 def t_interval(values: Shaped[Any, " s"], level: float = LEVEL) -> Interval:
@@ -79,6 +63,9 @@ class Crossed:
     (s - 1)) t / z at `level`, for a bootstrap of a few seeds knows neither the lost degree of
     freedom nor Student's tails: where seeds are all that varies, the percentile interval is about
     `t_interval`. With one seed only items vary.
+
+    Where items belong together (`clusters` names what each belongs to), whole clusters are drawn.
+    What is no mean over items comes as a column that stands for it: `ops.linearised`.
     """
 
     def __init__(
@@ -89,8 +76,11 @@ class Crossed:
         *,
         draws: int = DRAWS,
         level: float = LEVEL,
+        clusters: Shaped[Any, " n"] | None = None,
     ) -> None:
         self.level = level
+        self._cluster = None if clusters is None else numbered(clusters)
+        items = items if self._cluster is None else int(self._cluster.max()) + 1
         slab = max(1, _CELLS // items)
         starts = range(0, draws, slab)
         # Small integers, for all draws of all items are kept: no item is drawn 65536 times.
@@ -103,6 +93,8 @@ class Crossed:
     def means(self, values: Shaped[Any, "k s n"]) -> Float[np.ndarray, "d k"]:
         """Drawn means of k measures, of all seeds or of one that is shared by them."""
         values = np.asarray(values, dtype=np.float64)
+        if self._cluster is not None:
+            values = _of_clusters(values, self._cluster)
         _, seeds, items = values.shape
         mean = values.mean(axis=(1, 2))
         of_items = ((values.mean(axis=1).T - mean) * _own_share(values)) / items  # [n, k]
@@ -111,6 +103,15 @@ class Crossed:
             of_seeds = values.mean(axis=2).T - mean  # [s, k]
             drawn += _widening(seeds, self.level) * (self._seeds @ of_seeds / seeds)
         return drawn
+
+
+def _of_clusters(
+    values: Float[np.ndarray, "k s n"], cluster: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "k s c"]:
+    """Columns of the same means: what each cluster adds, for clusters may be of any size."""
+    mean, count = values.mean(axis=2, keepdims=True), int(cluster.max()) + 1
+    member = np.eye(count)[cluster] * (count / values.shape[2])  # [n, c]
+    return mean + (values - mean) @ member
 
 
 def _own_share(values: Float[np.ndarray, "k s n"]) -> Float[np.ndarray, " k"]:
@@ -210,52 +211,3 @@ def ratio_interval(
     if not np.isfinite(limits).all():
         return "the denominator comes too close to 0 in the draws, so the ratio has no interval"
     return Interval(estimate[0] / estimate[1], float(limits[0]), float(limits[1]))
-
-
-def sign_flip(
-    differences: Shaped[Any, " s"], generator: np.random.Generator, draws: int = 9999
-) -> float:
-    """Two-sided p of a mean paired difference under random signs (Fisher's randomisation test).
-
-    Up to 16 differences all 2^s signs are counted, so p is exact and at least 2 / 2^s; beyond, p
-    is (1 + hits) / (1 + draws).
-
-    >>> sign_flip(np.array([1.0, 2.0, 3.0]), np.random.default_rng(0))
-    0.25
-    """
-    differences = np.asarray(differences, dtype=np.float64)
-    count = len(differences)
-    seen = abs(differences.sum())
-    # A flip that ties with what was seen but for rounding must count as a tie.
-    bar = seen - 1e-12 * np.abs(differences).sum()
-    if count <= 16:
-        bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
-        return float((np.abs((1 - 2 * bits) @ differences) >= bar).mean())
-    signs = generator.integers(0, 2, (draws, count)) * 2 - 1
-    return float((1 + (np.abs(signs @ differences) >= bar).sum()) / (1 + draws))
-
-
-def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Two-sided exact p that two models are right equally often (McNemar 1947, binomial form).
-
-    >>> mcnemar_exact(0, 6)
-    0.03125
-    """
-    total = only_first + only_second
-    if total == 0:
-        return 1.0
-    return float(min(1.0, 2 * stats.binom.cdf(min(only_first, only_second), total, 0.5)))
-
-
-def holm(p: Shaped[Any, " m"]) -> Float[np.ndarray, " m"]:
-    """Holm's (1979) adjusted p values, in the order given.
-
-    >>> holm(np.array([0.01, 0.04, 0.03]))
-    array([0.03, 0.06, 0.06])
-    """
-    p = np.asarray(p, dtype=np.float64)
-    order = np.argsort(p)
-    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(1.0, stepped)
-    return adjusted

@@ -1,39 +1,22 @@
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
 from preceptor.errors import DataError
+from preceptor.ops.clusters import clustered_error
 from preceptor.ops.resampling import (
     Crossed,
     Interval,
-    holm,
-    mcnemar_exact,
+    bca,
     paired_bootstrap,
     percentile,
     ratio_interval,
-    sign_flip,
     t_interval,
-    wilson,
 )
 
 
 def rng(seed=0):
     return np.random.default_rng(seed)
-
-
-@pytest.mark.parametrize(("successes", "n"), [(0, 20), (20, 20), (7, 20), (493, 500)])
-def test_wilson_is_statsmodels(successes, n):
-    limits = np.asarray(proportion_confint(successes, n, method="wilson"), dtype=float)
-    np.testing.assert_allclose(wilson(successes, n)[1:], limits, atol=1e-12)
-    assert wilson(successes, n).estimate == successes / n
-
-
-def test_wilson_of_nothing_gets_a_sentence():
-    with pytest.raises(DataError, match="Give some items"):
-        wilson(0, 0)
 
 
 def test_the_t_interval_is_scipys_paired_test():
@@ -112,6 +95,30 @@ def test_a_measure_of_one_shared_model_varies_with_items_alone():
     np.testing.assert_allclose(crossed.means(value), crossed.means(np.repeat(value, 5, axis=1)))
 
 
+def test_clusters_are_drawn_whole_and_their_spread_is_the_clustered_error():
+    generator = rng(3)
+    passage = generator.integers(0, 40, 300)
+    values = generator.normal(size=40)[passage] + generator.normal(size=300)
+    drawn = Crossed(1, 300, rng(), draws=8000, clusters=passage).means(values[None, None])[:, 0]
+    assert drawn.std() == pytest.approx(clustered_error(values, passage), rel=0.04)
+    assert drawn.mean() == pytest.approx(values.mean(), abs=0.02)
+    alone = Crossed(2, 60, rng(9)).means(values[None, None, :60])
+    named = Crossed(2, 60, rng(9), clusters=np.arange(60)).means(values[None, None, :60])
+    np.testing.assert_allclose(alone, named)
+
+
+def test_bca_is_scipys():
+    values = rng(4).exponential(size=30)
+    drawn = values[rng().integers(0, 30, (20_000, 30))].mean(axis=1)
+    left_out = (values.sum() - values) / 29
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="BCa", rng=1
+    ).confidence_interval
+    got = bca(values.mean(), drawn, left_out)
+    assert got[1:] == pytest.approx((theirs.low, theirs.high), abs=0.01)
+    assert bca(0.0, np.ones(9), left_out) == percentile(0.0, np.ones(9))
+
+
 def test_identical_arms_differ_by_nothing_at_all():
     same = rng().random((3, 40)) < 0.8
     assert paired_bootstrap(same, same, rng()) == Interval(0.0, 0.0, 0.0)
@@ -142,41 +149,6 @@ def test_a_negative_denominator_keeps_the_order_of_the_limits():
     got = ratio_interval(drawn[0], drawn[1], (1.0, -4.0))
     assert not isinstance(got, str)
     assert got.low < got.estimate == -0.25 < got.high
-
-
-@pytest.mark.parametrize("count", [3, 6, 10])
-def test_the_sign_flip_is_scipys_permutation_test(count):
-    differences = rng(count).normal(0.5, 1.0, count)
-    expected = stats.permutation_test(
-        (differences,), np.mean, permutation_type="samples", n_resamples=10_000
-    ).pvalue
-    assert sign_flip(differences, rng()) == pytest.approx(expected)
-
-
-def test_many_differences_are_flipped_at_random_and_p_is_never_zero():
-    assert sign_flip(np.ones(40), rng(), draws=99) == 0.01
-    null = sign_flip(rng().normal(size=30), rng(1), draws=4000)
-    assert null == pytest.approx(ttest_p(rng().normal(size=30)), abs=0.03)
-
-
-def ttest_p(differences):
-    _, p = stats.ttest_1samp(differences, 0.0)
-    return p
-
-
-def test_differences_of_nothing_are_no_evidence():
-    assert sign_flip(np.zeros(5), rng()) == 1.0
-
-
-@pytest.mark.parametrize(("b", "c"), [(0, 6), (3, 12), (7, 7), (20, 5), (0, 0)])
-def test_mcnemar_is_statsmodels(b, c):
-    expected = getattr(mcnemar([[10, b], [c, 10]], exact=True), "pvalue") if b + c else 1.0  # noqa: B009
-    assert mcnemar_exact(b, c) == pytest.approx(expected)
-
-
-def test_holm_is_statsmodels():
-    p = rng().random(12) ** 3
-    np.testing.assert_allclose(holm(p), np.asarray(multipletests(p, method="holm")[1]))
 
 
 def test_percentile_limits_are_the_draws_quantiles():
