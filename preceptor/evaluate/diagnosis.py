@@ -1,0 +1,189 @@
+"""What speaks for or against a teacher, before and after: findings, each in a sentence or two.
+
+Every function looks at answers to the same items and compares what it sees with its own 95 %
+interval, so that a finding is not made of noise.
+
+Dimension key: n items, v classes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+
+from preceptor.ops.calibration import fit_temperature, log_probabilities
+from preceptor.ops.resampling import t_interval
+
+FEWEST = 20
+"""Items below which nothing is said."""
+
+OVER = 0.02
+"""How far confidence may lie above accuracy before it is called too high."""
+
+RENAMED = 0.1
+"""How much accuracy other names for the classes must bring."""
+
+ALIKE = 0.9
+"""The share of taught examples on which a student that has room for its teacher answers alike."""
+
+APART = 0.05
+"""How far agreement may fall from taught to held-out examples."""
+
+_SHOWN = 3
+Kind = Literal["lead", "label order", "confidence", "capacity", "data", "cover"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a teacher and its student that a user should know.
+
+    Args:
+        kind: what it is about.
+        seen: what was seen, in a sentence.
+        advice: what to do, in a sentence; empty where all is well.
+        against: whether it speaks against distilling from this teacher as it is.
+    """
+
+    kind: Kind
+    seen: str
+    advice: str = ""
+    against: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.seen} {self.advice}".rstrip()
+
+
+def lead(
+    teacher: Bool[np.ndarray, " n"], other: Bool[np.ndarray, " n"], called: str
+) -> Finding | None:
+    """Whether the teacher is better than `called` on these items; None where they are too few."""
+    if len(teacher) < FEWEST:
+        return None
+    seen = t_interval(teacher.astype(float) - other.astype(float))
+    words = (
+        f"On {len(teacher)} items the teacher is right on {teacher.mean():.1%}, {called} on "
+        f"{other.mean():.1%}: a lead of {100 * seen.estimate:+.1f} points "
+        f"({100 * seen.low:+.1f} to {100 * seen.high:+.1f})."
+    )
+    if seen.high < 0:
+        advice = "Do not distil from it: choose a teacher that knows this data better."
+        return Finding("lead", words, advice, against=True)
+    if seen.low <= 0:
+        advice = (
+            "No lead is seen. Its probabilities may still tell more than labels do, but there is "
+            "no gap to close: try a better teacher, or none."
+        )
+        return Finding("lead", words, advice)
+    return Finding("lead", words)
+
+
+def label_order(
+    logits: Float[np.ndarray, "n v"], labels: Int[np.ndarray, " n"], classes: tuple[str, ...]
+) -> Finding | None:
+    """Whether the teacher's classes stand in another order than the data's; None where not.
+
+    Every second item says which of its classes goes best with which of the data's (an assignment
+    of most hits); the other half says what these names are worth.
+    """
+    said = np.asarray(logits).argmax(axis=-1)
+    if len(labels) < 2 * FEWEST:
+        return None
+    hits = np.zeros((len(classes), len(classes)))
+    np.add.at(hits, (said[::2], labels[::2]), 1.0)
+    _, renamed = linear_sum_assignment(hits, maximize=True)
+    plain, better = (name[1::2] == labels[1::2] for name in (said, renamed[said]))
+    gained = t_interval(better.astype(float) - plain.astype(float))
+    if gained.low <= 0 or gained.estimate < RENAMED:
+        return None
+    moved = [k for k, other in enumerate(renamed) if k != other and (said == k).any()]
+    names = [f"its {classes[k]!r} is the data's {classes[renamed[k]]!r}" for k in moved[:_SHOWN]]
+    more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
+    return Finding(
+        "label order",
+        f"The teacher is right on {plain.mean():.1%} of the items, and on {better.mean():.1%} with "
+        f"its classes renamed: {', '.join(names)}{more}.",
+        "It was trained with the classes in another order: reorder its last layer, or the labels.",
+        against=True,
+    )
+
+
+def confidence(logits: Float[np.ndarray, "n v"], labels: Int[np.ndarray, " n"]) -> Finding | None:
+    """Whether the teacher is surer than it may be; None where that is not seen."""
+    if len(labels) < FEWEST:
+        return None
+    logp = log_probabilities(logits)
+    right = logp.argmax(axis=-1) == labels
+    sure = np.exp(logp.max(axis=-1))
+    over = t_interval(sure - right)
+    if over.low <= OVER:
+        return None
+    best = fit_temperature(logits, labels)
+    return Finding(
+        "confidence",
+        f"The teacher is over-confident: it gives its answers {sure.mean():.1%} and is right on "
+        f"{right.mean():.1%} (more by {100 * over.low:.1f} to {100 * over.high:.1f} points).",
+        f"On these items it is calibrated at a temperature of {best:.2g}: distil at that or more.",
+    )
+
+
+def room(
+    taught: Bool[np.ndarray, " k"], held: Bool[np.ndarray, " n"], ratio: float
+) -> Finding | None:
+    """Why a student answers otherwise than its teacher: no room for it, or too few examples.
+
+    Stanton et al. (2021), section 5: a student that cannot copy its teacher even where it was
+    taught has an optimisation problem; one that does there and not elsewhere has too little data.
+
+    Args:
+        taught: where the student answers as its teacher does, of examples that it was taught on.
+        held: the same of examples that it never saw.
+        ratio: the teacher's parameters over the student's.
+    """
+    if min(len(taught), len(held)) < FEWEST:
+        return None
+    on, off = t_interval(taught.astype(float)), t_interval(held.astype(float))
+    words = (
+        f"The student answers as its teacher does on {on.estimate:.1%} of what it was taught on "
+        f"and on {off.estimate:.1%} of what it never saw."
+    )
+    if on.high < ALIKE:
+        bridge = (
+            f"Its teacher has {ratio:.0f} times its parameters: try an assistant of a size between"
+            if ratio >= 2
+            else "It has about its teacher's size"
+        )
+        advice = (
+            f"It does not copy even what it was shown. {bridge}, more steps, or a gentler rate."
+        )
+        return Finding("capacity", words, advice)
+    if on.low - off.high > APART:
+        advice = "It has room for its teacher and too few examples: add some, labels or not."
+        return Finding("data", words, advice)
+    return None
+
+
+def cover(
+    trained: Int[np.ndarray, " k"], tested: Int[np.ndarray, " n"], classes: tuple[str, ...]
+) -> Finding | None:
+    """Classes that are tested and of which the student sees no example; None where there are none.
+
+    Args:
+        trained: the classes of what the student sees, by label or, unlabelled, by the teacher's
+            answer.
+        tested: the test items' labels.
+        classes: their names.
+    """
+    missing = sorted(set(tested.tolist()) - set(trained.tolist()))
+    if not missing:
+        return None
+    share = np.isin(tested, missing).mean()
+    names = ", ".join(repr(classes[k]) for k in missing[:_SHOWN])
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return Finding(
+        "cover",
+        f"{share:.1%} of the test items are of classes of which the student sees no example: "
+        f"{names}{more}.",
+        "Only the teacher's small probabilities speak of them: add examples, or expect little.",
+    )

@@ -1,0 +1,109 @@
+"""Findings about a teacher: seen where they are, and not where they are not."""
+
+import numpy as np
+import pytest
+
+from preceptor.evaluate.diagnosis import confidence, cover, label_order, lead, room
+
+CLASSES = ("ant", "bee", "cow", "dog")
+
+
+def answered(share: float, count: int = 400, seed: int = 0) -> np.ndarray:
+    """Right answers to exactly a share of the items, in random places."""
+    right = np.zeros(count, dtype=bool)
+    right[: round(share * count)] = True
+    return np.random.default_rng(seed).permutation(right)
+
+
+def logits_of(labels: np.ndarray, accuracy: float, sure: float) -> np.ndarray:
+    """Logits that give the answer a probability of `sure`, and are right on a share of items."""
+    right = answered(accuracy, len(labels), seed=1)
+    said = np.where(right, labels, (labels + 1) % len(CLASSES))
+    rest = np.log((1 - sure) / (len(CLASSES) - 1))
+    logits = np.full((len(labels), len(CLASSES)), rest)
+    logits[np.arange(len(labels)), said] = np.log(sure)
+    return logits
+
+
+LABELS = np.arange(400) % 4
+
+
+def test_a_teacher_that_is_better_is_said_to_lead() -> None:
+    found = lead(answered(0.9), answered(0.6, seed=1), "the control")
+    assert found is not None
+    assert not found.against
+    assert "lead of +30.0 points" in found.seen
+    assert not found.advice
+
+
+def test_a_teacher_that_is_worse_is_advised_against() -> None:
+    found = lead(answered(0.5), answered(0.9, seed=1), "the control")
+    assert found is not None
+    assert found.against
+    assert "Do not distil" in found.advice
+
+
+def test_an_equal_teacher_closes_no_gap() -> None:
+    found = lead(answered(0.8), answered(0.8, seed=1), "the control")
+    assert found is not None
+    assert not found.against
+    assert "No lead is seen" in found.advice
+
+
+def test_nothing_is_said_of_a_handful_of_items() -> None:
+    few = np.ones(5, dtype=bool)
+    assert lead(few, ~few, "the control") is None
+    assert confidence(logits_of(LABELS[:5], 1.0, 0.9), LABELS[:5]) is None
+    assert label_order(logits_of(LABELS[:5], 0.0, 0.9), LABELS[:5], CLASSES) is None
+    assert room(few, few, 4.0) is None
+
+
+def test_classes_in_another_order_are_found_and_named() -> None:
+    theirs = np.array([1, 2, 0, 3])[LABELS]
+    found = label_order(logits_of(theirs, 0.95, 0.9), LABELS, CLASSES)
+    assert found is not None
+    assert found.against
+    assert "its 'bee' is the data's 'ant'" in found.seen
+    assert "'dog' is" not in found.seen
+
+
+@pytest.mark.parametrize("accuracy", [0.95, 0.6, 0.3])
+def test_a_teacher_that_errs_is_not_one_of_another_order(accuracy: float) -> None:
+    drawn = np.random.default_rng(0)
+    right = answered(accuracy, len(LABELS))
+    wrong = (LABELS + drawn.integers(1, 4, len(LABELS))) % 4
+    logits = np.eye(4)[np.where(right, LABELS, wrong)]
+    assert label_order(logits, LABELS, CLASSES) is None
+
+
+def test_over_confidence_comes_with_the_temperature_that_mends_it() -> None:
+    found = confidence(logits_of(LABELS, 0.7, 0.99), LABELS)
+    assert found is not None
+    assert "gives its answers 99.0% and is right on 70.0%" in found.seen
+    # The least loss has p = 0.7: log 0.7 - log 0.1 = (log 0.99 - log (0.01 / 3)) / T.
+    expected = (np.log(0.99) - np.log(0.01 / 3)) / np.log(7.0)
+    assert f"temperature of {expected:.2g}" in found.advice
+
+
+def test_a_calibrated_or_modest_teacher_is_not_called_over_confident() -> None:
+    assert confidence(logits_of(LABELS, 0.9, 0.9), LABELS) is None
+    assert confidence(logits_of(LABELS, 0.9, 0.6), LABELS) is None
+
+
+def test_a_student_without_room_is_told_from_one_with_too_few_examples() -> None:
+    small = room(answered(0.7), answered(0.68), 40.0)
+    assert small is not None
+    assert small.kind == "capacity"
+    assert "40 times its parameters: try an assistant" in small.advice
+    few = room(answered(1.0), answered(0.8), 40.0)
+    assert few is not None
+    assert few.kind == "data"
+    assert room(answered(0.99), answered(0.98), 40.0) is None
+
+
+def test_classes_that_nobody_shows_the_student_are_named() -> None:
+    found = cover(np.array([0, 0, 2]), LABELS, CLASSES)
+    assert found is not None
+    assert "50.0% of the test items" in found.seen
+    assert "'bee', 'dog'" in found.seen
+    assert cover(LABELS, LABELS, CLASSES) is None
