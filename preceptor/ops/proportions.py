@@ -1,5 +1,7 @@
 """Intervals of rates, and of the difference of two rates on the same items."""
 
+from typing import Any
+
 import numpy as np
 from scipy import optimize, stats
 
@@ -73,10 +75,11 @@ def tango(only_first: int, only_second: int, n: int, level: float = LEVEL) -> In
     # At what was seen itself the spread may be 0, and nothing would be rejected.
     step, edge = 1e-12, 1 - 1e-12
     low, high = -1.0, 1.0
+    root: Any = optimize.brentq  # Its stub returns a tuple, which is that of another call.
     if above(-edge, 1.0) > 0:
-        low = float(optimize.brentq(above, -edge, seen - step, args=(1.0,)))
+        low = root(above, -edge, seen - step, args=(1.0,))
     if above(edge, -1.0) < 0:
-        high = float(optimize.brentq(above, seen + step, edge, args=(-1.0,)))
+        high = root(above, seen + step, edge, args=(-1.0,))
     return Interval(seen, min(low, seen), max(high, seen))
 
 
