@@ -19,12 +19,10 @@ from preceptor.data.rows import Row, fingerprint
 from preceptor.data.text import TextSet
 from preceptor.errors import DataError, NeedsError
 from preceptor.recipe.ranking import WrittenTexts
-from preceptor.synthesis.written import Answer, Answers, answered_by, key, prompt_alone
+from preceptor.synthesis.written import Answer, Answers, Ask, Asked, key, prompt_alone
 
-_WRITTEN_TOGETHER = 64
-
-Speak = Callable[[Sequence[Row]], Sequence[Answer]]
-"""Answers some prompts."""
+Asking = Callable[[int], Ask]
+"""Gives whoever answers prompts the first, second ... time."""
 
 
 class Candidate(ABC):
@@ -62,22 +60,24 @@ class Written(Candidate):
     """A teacher at one temperature, which writes when it is asked; what it wrote is kept.
 
     Args:
+        name: the candidate's.
         folder: where its answers are kept as they come.
         pool: all prompts.
         identity: what names teacher, sampling and seed.
-        speaks: gives whoever writes the first, second ... response to a prompt.
+        asking: gives whoever writes the first, second ... response to a prompt.
         responses: to each prompt.
     """
 
     def __init__(
         self,
+        name: str,
         folder: Path,
         pool: Sequence[Row],
         identity: str,
-        speaks: Callable[[int], Speak],
+        asking: Asking,
         responses: int,
     ) -> None:
-        self._pool, self._speaks = pool, speaks
+        self._name, self._pool, self._asking = name, pool, asking
         self.identity = f"{identity}, {responses} responses"
         self._answers = [
             Answers(folder / f"answers-{sample}.jsonl", f"{identity}, sample {sample}")
@@ -85,14 +85,29 @@ class Written(Candidate):
         ]
 
     def rows(self, prompts: Sequence[int]) -> list[Row]:
-        """Asks for what is not there; the first responses first."""
+        """Asks for what is not there; the first responses first.
+
+        Raises:
+            DataError: a prompt could not be answered; what came is kept.
+        """
         asked = [self._pool[number] for number in prompts]
         found: list[Row] = []
         for sample, held in enumerate(self._answers):
             if any(held.of(row) is None for row in asked):
-                held.complete(asked, answered_by(self._speaks(sample), _WRITTEN_TOGETHER))
+                self._require_all(held.complete(asked, self._asking(sample)), len(asked))
             found += [_answered(row, answer) for row in asked if (answer := held.of(row))]
         return found
+
+    def _require_all(self, done: Asked, count: int) -> None:
+        if done.failed:
+            place, why = next(iter(done.failed.items()))
+            raise DataError(
+                f"{self._name} did not answer {len(done.failed)} of {count} prompts, {place} for "
+                f"one ({why})",
+                "candidates are compared on prompts that all of them answer",
+                "Call again: what came is kept, and the rest is asked anew. Or leave out of the "
+                "data what it will not answer.",
+            )
 
     def cut(self) -> float:
         """Of all that it has written."""

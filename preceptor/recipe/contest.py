@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,15 +11,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from preceptor.data.chat import Rendering
+from preceptor.data.client import Client
 from preceptor.data.rows import Row
 from preceptor.errors import DataError, ModelError
 from preceptor.models.lora import movable
 from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
-from preceptor.recipe.candidates import Speak
+from preceptor.recipe.candidates import Asking
 from preceptor.recipe.load import plain, recipe_of
-from preceptor.recipe.ranking import FeatureFields, RankingRecipe
+from preceptor.recipe.ranked import FeatureFields
+from preceptor.recipe.ranking import RankingRecipe
 from preceptor.recipe.schema import Recipe
+from preceptor.recipe.texts import own_tokenizer
 from preceptor.recipe.writing import ends_of
 from preceptor.selection.exact import ExactSketcher
 from preceptor.selection.extraction import Sketcher
@@ -26,21 +30,32 @@ from preceptor.selection.factored import FactoredSketcher
 from preceptor.selection.head import HeadSketcher
 from preceptor.selection.ledger import Sketching
 from preceptor.selection.rows import Soft
+from preceptor.synthesis.served_text import Voice, served_by
 from preceptor.synthesis.writers import Local
-from preceptor.synthesis.written import spoken_by
+from preceptor.synthesis.written import Ask, answered_by, spoken_by
 from preceptor.teachers.base import Teacher
 from preceptor.types import Batch
 
 _SAMPLE = 1_000_003
 """Between the seeds of two responses to a prompt."""
 
+_TOGETHER = 64
+"""Prompts that a model here answers at once."""
 
-def training_of(said: RankingRecipe) -> Recipe:
-    """The recipe that trains a ranking's models: the student by labels, the teachers before."""
+
+def training_of(said: RankingRecipe, whose: Collection[str] | None = None) -> Recipe:
+    """The recipe that trains a ranking's models: the student by labels, the teachers before.
+
+    `whose` names the teachers; those that have no tokenizer of their own where not given.
+    """
     whole = plain(said)
     student = whole["student"]
     train = student.pop("train") or {"steps": 1}
-    members = [plain(live) for _, live in said.models()]
+    members = [
+        plain(live)
+        for name, live in said.models()
+        if (own_tokenizer(live.model) is None if whose is None else name in whose)
+    ]
     return recipe_of(
         {
             "name": said.name,
@@ -77,8 +92,8 @@ def sketcher_of(said: FeatureFields, student: TappedModel, soft: Soft | None = N
         return ExactSketcher(student, dimension=said.dimension, seed=said.seed, soft=soft)
     sketching = Sketching(said.dimension, said.seed)
     if said.kind == "head":
-        return HeadSketcher(student, sketching)
-    return FactoredSketcher(student, sketching, soft=soft)
+        return HeadSketcher(student, sketching, bfloat16=said.bfloat16)
+    return FactoredSketcher(student, sketching, bfloat16=said.bfloat16, soft=soft)
 
 
 def probabilities_of(teacher: Teacher) -> Soft:
@@ -122,16 +137,18 @@ def require_room_for_answers(
     )
 
 
-def speaks(
-    model: Callable[[], TappedModel],
-    reading: Rendering,
-    sampling: Sampling,
-    seed: int,
-) -> Callable[[int], Speak]:
-    """Whoever writes the first, second ... response to a prompt; `model` is asked when it does."""
+def asks(
+    model: Callable[[], TappedModel], reading: Rendering, sampling: Sampling, seed: int
+) -> Asking:
+    """A model here as whoever is asked; `model` is called when it writes."""
 
-    def speak(sample: int) -> Speak:
+    def sampled(sample: int) -> Ask:
         local = Local(model(), sampling, ends_of(reading), reading.pad)
-        return spoken_by(local, reading, seed=seed + _SAMPLE * sample)
+        return answered_by(spoken_by(local, reading, seed=seed + _SAMPLE * sample), _TOGETHER)
 
-    return speak
+    return sampled
+
+
+def asks_server(client: Client, voice: Voice) -> Asking:
+    """A server as whoever is asked."""
+    return lambda sample: served_by(client, replace(voice, sample=sample))

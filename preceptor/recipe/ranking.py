@@ -7,42 +7,31 @@ candidates:
   teachers: {...}    models that write here, or that answer images
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Le
 from pydantic import Field, model_validator
 
-from preceptor.fields import Count, Index, NonNegative, OpenFraction
+from preceptor.fields import Count, Index, NonNegative
 from preceptor.recipe.data import AnyData, SentenceData, TextData
 from preceptor.recipe.models import CausalModel
 from preceptor.recipe.problems import invalid
+from preceptor.recipe.ranked import (
+    AnyWriter,
+    CandidateName,
+    FeatureFields,
+    RaceFields,
+    ScoreName,
+    ServedWrites,
+    Writes,
+    named,
+)
 from preceptor.recipe.schema import Checkpoint, Student
 from preceptor.recipe.section import Section
 from preceptor.recipe.starts import InsideStart
 from preceptor.recipe.teachers import AnyPlan, LiveTeacher
-from preceptor.selection.probe import Kind
-from preceptor.selection.racing import Race
 from preceptor.selection.ranking import EVERY_SCORE
 from preceptor.selection.score import Score
-
-CandidateName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-
-ScoreName = Literal[
-    "grace",
-    "grace_released",
-    "grace_variance",
-    "grace_bias",
-    "g_norm",
-    "leverage_ratio",
-    "g_vendi",
-    "log_determinant",
-    "mean_loss",
-    "rank_surprisal",
-    "mean_length",
-    "duplicate_rate",
-]
-"""The names of `selection.ranking.EVERY_SCORE`."""
 
 _OF_TEXT = ("mean_length", "duplicate_rate")
 """Scores that say nothing of images."""
@@ -65,32 +54,6 @@ class WrittenTexts(Section):
     responses: Annotated[dict[CandidateName, str], Field(min_length=1)]
 
 
-class Writes(LiveTeacher):
-    """A model that writes here, once for each temperature; or that answers images.
-
-    Args:
-        temperatures: of the softmax that is drawn from, each a candidate; 0 takes the most
-            probable token, so that all responses to a prompt are one.
-        most: tokens that a response may have.
-        top_p: draw among the most probable tokens that together reach this mass.
-    """
-
-    temperatures: Annotated[tuple[NonNegative, ...], Field(min_length=1)] = (1.0,)
-    most: Count = 128
-    top_p: Annotated[float, Gt(0), Le(1)] = 1.0
-
-    @model_validator(mode="after")
-    def _temperatures_differ(self) -> "Writes":
-        if len(set(self.temperatures)) < len(self.temperatures):
-            why = "one of them comes twice, and each is a candidate"
-            raise invalid(str(list(self.temperatures)), why, "Name each once.", ("temperatures",))
-        return self
-
-    def live(self) -> LiveTeacher:
-        """The model alone."""
-        return LiveTeacher(model=self.model, train=self.train, load=self.load)
-
-
 class Candidates(Section):
     """Who might teach.
 
@@ -101,7 +64,7 @@ class Candidates(Section):
     """
 
     texts: tuple[WrittenTexts, ...] = ()
-    teachers: dict[CandidateName, Writes] = Field(default_factory=dict)
+    teachers: dict[CandidateName, AnyWriter] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Candidates":
@@ -123,13 +86,6 @@ class Candidates(Section):
             **{name: name for file in self.texts for name in file.responses},
             **{at: name for name, said in self.teachers.items() for at in named(name, said)},
         }
-
-
-def named(name: str, said: Writes) -> dict[str, float]:
-    """A teacher's candidates with their temperatures: its name alone where it has one."""
-    if len(said.temperatures) == 1:
-        return {name: said.temperatures[0]}
-    return {f"{name}@{temperature:g}": temperature for temperature in said.temperatures}
 
 
 class Learner(Student):
@@ -158,59 +114,25 @@ class Learner(Student):
         return self
 
 
-class FeatureFields(Section):
-    """How the student's gradients are taken.
-
-    Args:
-        kind: "factored", inside each layer's backward pass; "exact", one example at a time, for
-            small students; "head", the output layer's alone, without a backward pass.
-        dimension: numbers that a gradient is sketched to; at most half of the effective rows.
-        seed: of the random signs.
-        tokens: in a batch at most, padding counted.
-    """
-
-    kind: Kind = "factored"
-    dimension: Count = 512
-    seed: Index = 0
-    tokens: Count = 8192
-
-
-class RaceFields(Section):
-    """Growing subsets of prompts; a clear loser is asked no further.
-
-    Args:
-        first: prompts at the first look.
-        growth: how many times as many at each further one.
-        error: the chance that the best is dropped.
-    """
-
-    first: Count = 64
-    growth: Annotated[int, Field(ge=2)] = 2
-    error: OpenFraction = 0.05
-
-    def race(self, seed: int) -> Race:
-        """As `selection.racing` takes it."""
-        return Race(self.first, self.growth, self.error, seed)
-
-
 class ChoiceFields(Section):
     """What is chosen from the ranking, beside the best of all.
 
     Args:
-        cost: of each candidate, in whatever unit: parameters, price a token.
+        cost: of each candidate, in whatever unit, a price a token for one; or "parameters", which
+            are counted of models that answer here.
         limit: the best of those that cost at most so much.
         families: of each candidate; the best of each. Temperatures of a teacher are one anyway.
         ensemble: so many of the top scorers, to teach together.
     """
 
-    cost: dict[CandidateName, NonNegative] = Field(default_factory=dict)
+    cost: dict[CandidateName, NonNegative] | Literal["parameters"] | None = None
     limit: NonNegative | None = None
     families: dict[CandidateName, str] = Field(default_factory=dict)
     ensemble: Count | None = None
 
     @model_validator(mode="after")
     def _limit_has_costs(self) -> "ChoiceFields":
-        if (self.limit is None) != (not self.cost):
+        if (self.limit is None) != (self.cost is None):
             why = "a limit and costs make sense together alone"
             raise invalid("", why, "Say both choose.cost and choose.limit, or neither.")
         return self
@@ -223,6 +145,8 @@ class RankingRecipe(Section):
         name: of the run's folder; the file's name where it comes from one.
         data: examples; of text also the tokenizer and how rows are rendered.
         student: who is to learn.
+        students: other architectures, by name: they and `student` are ordered too, by what the
+            best candidate's text is to each.
         candidates: who might teach it.
         score: by which they are ordered; the others are told beside it.
         features: how gradients are taken.
@@ -241,6 +165,7 @@ class RankingRecipe(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "ranking"
     data: AnyData
     student: Learner
+    students: dict[CandidateName, Learner] = Field(default_factory=dict)
     candidates: Candidates
     score: ScoreName = "grace"
     features: FeatureFields = FeatureFields()
@@ -272,25 +197,44 @@ class RankingRecipe(Section):
             why = "images are answered with probabilities, which have no length and no copies"
             raise invalid(repr(self.score), why, "Use grace or g_norm.", ("score",))
         for name, said in self.candidates.teachers.items():
+            place = ("candidates", "teachers", name)
+            if isinstance(said, ServedWrites):
+                why = "a server writes text, and the data are images"
+                raise invalid("", why, "Name image models.", (*place, "served"))
             if said.temperatures != (1.0,):
                 why = "an image's answer is its teacher's probabilities; nothing is drawn"
-                place = ("candidates", "teachers", name, "temperatures")
-                raise invalid("", why, "Leave it out.", place)
+                raise invalid("", why, "Leave it out.", (*place, "temperatures"))
         return self
 
     @model_validator(mode="after")
     def _choices_name_candidates(self) -> "RankingRecipe":
         known = set(self.candidates.families().values())
-        for key, told in (("cost", self.choose.cost), ("families", self.choose.families)):
-            if not told:
+        choose, do = self.choose, f"Name each once: {', '.join(sorted(known))}."
+        missing, cost = "is a candidate, and is not told", choose.cost
+        if isinstance(cost, str):
+            cost = dict.fromkeys((name for name, _ in self.models()), 0.0)
+            missing = "is no model that is loaded here, so that nobody can count"
+            do = "Write what each costs: cost: {NAME: NUMBER}."
+        said: tuple[tuple[str, Mapping[str, object] | None], ...] = (
+            ("cost", cost),
+            ("families", choose.families or None),
+        )
+        for key, told in said:
+            if told is None:
                 continue
             if self.race is not None:
                 why = "a race drops whom this choice may admit"
                 raise invalid("", why, "Leave race out.", ("choose", key))
             for name in sorted(known ^ set(told)):
-                why = "is no candidate" if name in told else "is a candidate, and is not told"
-                do = f"Name each once: {', '.join(sorted(known))}."
+                why = "is no candidate" if name in told else missing
                 raise invalid("", f"{name} {why}", do, ("choose", key))
+        return self
+
+    @model_validator(mode="after")
+    def _students_have_another_name(self) -> "RankingRecipe":
+        if "student" in self.students:
+            why = "this is the name of the one in `student`"
+            raise invalid("", why, "Choose another name.", ("students", "student"))
         return self
 
     def scores(self) -> tuple[Score, tuple[Score, ...]]:
@@ -303,4 +247,5 @@ class RankingRecipe(Section):
 
     def models(self) -> Iterator[tuple[str, LiveTeacher]]:
         """The models that answer here, by name."""
-        return ((name, said.live()) for name, said in self.candidates.teachers.items())
+        teachers = self.candidates.teachers
+        return ((n, said.teacher()) for n, said in teachers.items() if isinstance(said, Writes))

@@ -1,73 +1,21 @@
 """How a recipe names a teacher: one key says which kind, its fields the rest."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Lt
-from pydantic import (
-    Discriminator,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    Tag,
-    TypeAdapter,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from preceptor.fields import Count, NonNegative
+from preceptor.recipe.alterations import AlterationFields
 from preceptor.recipe.language_teachers import BaseTeacher, Keep, Nothing, ServedTeacher
+from preceptor.recipe.live_teacher import AnyPlan as AnyPlan
+from preceptor.recipe.live_teacher import LiveTeacher
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.problems import invalid
-from preceptor.recipe.section import Section, parsed, which
-from preceptor.train.plan import Plan
+from preceptor.recipe.ranked import RankTeacher
+from preceptor.recipe.section import Section, which
 
 Decay = Annotated[float, Ge(0), Lt(1)]
-
-
-def read_plan(given: Any) -> Plan:
-    """A plan; a schedule and a glob may be written as plain text."""
-    if isinstance(given, Plan):
-        return given
-    fields = dict(given) if isinstance(given, dict) else given
-    if isinstance(fields, dict) and isinstance(fields.get("schedule"), str):
-        fields["schedule"] = {"name": fields["schedule"]}
-    if isinstance(fields, dict) and isinstance(fields.get("trainable"), str):
-        fields["trainable"] = [fields["trainable"]]
-    return parsed(Plan, fields)
-
-
-def write_plan(plan: Plan) -> dict[str, Any]:
-    """A plan as a recipe writes it, with every field."""
-    return TypeAdapter(Plan).dump_python(plan, mode="json")
-
-
-AnyPlan = Annotated[
-    Plan, PlainValidator(read_plan, json_schema_input_type=Plan), PlainSerializer(write_plan)
-]
-"""A plan as `preceptor.train.plan.Plan` has it, validated against that class itself."""
-
-
-class LiveTeacher(Section):
-    """A model that answers each batch with a forward pass.
-
-    Args:
-        model: which one.
-        train: how it is trained on all labels before the student begins; without it the model's
-            own weights are used, or those in `load`.
-        load: a folder or safetensors file with its weights.
-    """
-
-    model: AnyModel
-    train: AnyPlan | None = None
-    load: str | None = None
-
-    @model_validator(mode="after")
-    def _knows_something(self) -> "LiveTeacher":
-        if self.train is not None and self.load is not None:
-            raise invalid("", "names train and load, and exactly one of them can be", "Keep one.")
-        if self.train is None and self.load is None and not self.model.brings_weights:
-            why = "this teacher would be random: it has no weights and is not trained"
-            raise invalid("", why, "Add train: {...}, load: FOLDER, or pretrained: true.")
-        return self
 
 
 class NobodyTeacher(Section):
@@ -93,7 +41,10 @@ class EnsembleFields(Section):
     @model_validator(mode="after")
     def _members_answer_alone(self) -> "EnsembleFields":
         for index, member in enumerate(self.members):
-            if isinstance(member, NobodyTeacher | PeersTeacher | BornAgainTeacher | CachedTeacher):
+            if isinstance(
+                member,
+                NobodyTeacher | PeersTeacher | BornAgainTeacher | CachedTeacher | RankTeacher,
+            ):
                 why = "it has no answer of its own to average"
                 do = "Name models, ensembles or averages; to cache an ensemble, cache the whole."
                 raise invalid(kind_of(member), why, do, ("members", index))
@@ -201,6 +152,22 @@ class PastPredictionsTeacher(Section):
     past_predictions: PastPredictionsFields
 
 
+class AlteredFields(AlterationFields):
+    """A teacher whose answers are spoilt on purpose: exactly one of four ways.
+
+    Args:
+        teacher: whose answers; a classifier that gives logits.
+    """
+
+    teacher: "AnyTeacher"
+
+
+class AlteredTeacher(Section):
+    """A teacher whose answers are spoilt on purpose."""
+
+    altered: AlteredFields
+
+
 class CachedFields(Section):
     """A teacher whose signals are written to disk once and read from then on.
 
@@ -236,8 +203,10 @@ TEACHER_KEYS = (
     "peers",
     "past_predictions",
     "cached",
+    "altered",
     "served",
     "base",
+    "rank",
 )
 
 AnyTeacher = Annotated[
@@ -250,8 +219,10 @@ AnyTeacher = Annotated[
     | Annotated[PeersTeacher, Tag("<peers>")]
     | Annotated[PastPredictionsTeacher, Tag("<past_predictions>")]
     | Annotated[CachedTeacher, Tag("<cached>")]
+    | Annotated[AlteredTeacher, Tag("<altered>")]
     | Annotated[ServedTeacher, Tag("<served>")]
-    | Annotated[BaseTeacher, Tag("<base>")],
+    | Annotated[BaseTeacher, Tag("<base>")]
+    | Annotated[RankTeacher, Tag("<rank>")],
     Discriminator(
         which(*TEACHER_KEYS),
         custom_error_type="which",
@@ -269,14 +240,27 @@ def kind_of(teacher: Section) -> str:
     return next(key for key in TEACHER_KEYS if hasattr(teacher, key))
 
 
+def unaltered(teacher: AnyTeacher) -> AnyTeacher:
+    """Whose answers are read in the end: behind a cache, behind an alteration.
+
+    >>> unaltered(NobodyTeacher()).nobody
+    Nothing()
+    """
+    if isinstance(teacher, CachedTeacher):
+        return unaltered(teacher.cached.teacher)
+    return unaltered(teacher.altered.teacher) if isinstance(teacher, AlteredTeacher) else teacher
+
+
 def _require_still(teacher: Section, path: tuple[str | int, ...]) -> None:
     if isinstance(teacher, EnsembleTeacher):
         for index, member in enumerate(teacher.ensemble.members):
             _require_still(member, (*path, "ensemble", "members", index))
-    elif not isinstance(teacher, LiveTeacher | ServedTeacher):
+    elif not isinstance(teacher, LiveTeacher | ServedTeacher | RankTeacher):
         why = "only a teacher that stands still can be written to disk once"
         raise invalid(kind_of(teacher), why, "Cache a model, or an ensemble of models.", path)
 
 
-for _section in (EnsembleFields, EnsembleTeacher, CachedFields, CachedTeacher):
+for _section in (
+    EnsembleFields, EnsembleTeacher, AlteredFields, AlteredTeacher, CachedFields, CachedTeacher,
+):  # fmt: skip
     _section.model_rebuild(force=True)

@@ -146,6 +146,22 @@ class Moved:
     after: str
     clearly: bool
 
+    @property
+    def sentence(self) -> str:
+        """The change in words."""
+        told = f"rank correlation with the order before {self.spearman:.2f}"
+        if self.before == self.after:
+            return f"{self.after} is the best as before ({told})."
+        if not self.clearly:
+            return (
+                f"{self.after} has the best score, before it was {self.before}, which cannot be "
+                f"told from it ({told}): no reason to change the teacher."
+            )
+        return (
+            f"{self.after} is the best, and {self.before}, the best before, is clearly behind "
+            f"({told}): change the teacher."
+        )
+
 
 def moved(before: Ranking, after: Ranking) -> Moved:
     """Two rankings of the same candidates by the same score, the student's weights apart.

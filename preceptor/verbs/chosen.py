@@ -1,9 +1,11 @@
 """What a ranking's recipe chooses from the order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import final
 
-from preceptor.recipe.ranking import RankingRecipe, named
+from preceptor.recipe.ranked import named
+from preceptor.recipe.ranking import RankingRecipe
 from preceptor.selection.choices import (
     Choice,
     best,
@@ -48,17 +50,21 @@ class Chosen:
         return told
 
 
-def chosen(said: RankingRecipe, ranking: Ranking) -> Chosen:
+def chosen(said: RankingRecipe, ranking: Ranking, cost: Mapping[str, float] | None) -> Chosen:
     """The choices that a recipe asks for.
+
+    Args:
+        said: the recipe.
+        ranking: whom it is chosen from.
+        cost: of each teacher, where there is a limit.
 
     Raises:
         DataError: no candidate is within the limit.
     """
     asked, whose = said.choose, said.candidates.families()
     within = None
-    if asked.limit is not None:
-        cost = {name: asked.cost[whose[name]] for name in ranking.names}
-        within = best_within(ranking, cost, asked.limit)
+    if asked.limit is not None and cost is not None:
+        within = best_within(ranking, {n: cost[whose[n]] for n in ranking.names}, asked.limit)
     families: dict[str, Choice] = {}
     if asked.families:
         family = {name: asked.families[whose[name]] for name in ranking.names}

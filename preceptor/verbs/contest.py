@@ -1,23 +1,22 @@
-"""A ranking's models, texts and features, each in its place in the run's folder.
+"""A ranking's candidates and what they answer, each in its place in the run's folder.
 
-    student/             the student, where it is trained first
     teachers/NAME/       teachers that are trained here
     texts/NAME/          what they wrote
-    features/NAME/       the student's gradients of a candidate's answers
 
 What is there is never computed again.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import final
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 
+from preceptor.data.chat import Rendering
+from preceptor.data.client import Client
 from preceptor.data.rows import Row
 from preceptor.data.text import TextSet
 from preceptor.errors import DataError
@@ -25,32 +24,28 @@ from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.candidates import Candidate, Prompted, Written, prompted
 from preceptor.recipe.contest import (
+    Asking,
+    asks,
+    asks_server,
     flatness,
     probabilities_of,
-    prompts_fingerprint,
     require_room_for_answers,
-    sketcher_of,
-    speaks,
+    training_of,
 )
 from preceptor.recipe.image_subject import ImageSubject
-from preceptor.recipe.ranking import RankingRecipe, Writes, named
+from preceptor.recipe.ranked import ServedWrites, Writes, named
+from preceptor.recipe.ranking import RankingRecipe
 from preceptor.recipe.teachers import LiveTeacher
 from preceptor.recipe.text_subject import TextSubject
-from preceptor.recipe.texts import require_room
-from preceptor.selection.extraction import (
-    Sketcher,
-    image_features,
-    probed,
-    text_features,
-)
-from preceptor.selection.features import Features
-from preceptor.selection.probe import Probe
+from preceptor.recipe.texts import own_tokenizer, require_room
 from preceptor.selection.splits import shuffled
-from preceptor.selection.store import Extract, FeatureStore
+from preceptor.selection.store import FeatureStore
+from preceptor.synthesis.served_text import Voice
 from preceptor.teachers.live import Live
 from preceptor.teachers.weights import fingerprint
-from preceptor.verbs.cells import Cell, student_folder
+from preceptor.verbs.cells import Cell
 from preceptor.verbs.experiment import Experiment
+from preceptor.verbs.pupil import Pupil
 
 _FEWEST = 10
 """Prompts that the folds of GRACE need."""
@@ -64,9 +59,6 @@ _FLAT = 0.5
 _SHOWN = 256
 """Images on which that is seen."""
 
-_TOLD_AFTER = 20.0
-"""Seconds until it is said again how far a pass is."""
-
 Numbers = Int64[np.ndarray, " p"]
 Texts = Mapping[str, Mapping[str, Sequence[Row]]]
 
@@ -78,52 +70,32 @@ class Contest:
 
     Args:
         said: the recipe.
-        experiment: what trains its models, in the same folder.
+        experiment: what trains its models, in the same folder, as the student reads the data.
         texts: what files hold.
-        say: tells whoever looks how far it is.
+        device: where teachers compute.
     """
 
     said: RankingRecipe
     experiment: Experiment
     texts: Texts
-    say: Callable[[str], None]
-
-    @cached_property
-    def device(self) -> torch.device:
-        """Where the student computes."""
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    @cached_property
-    def student(self) -> TappedModel:
-        """As it is before any teacher; trained on the data's labels where that is said."""
-        experiment, subject = self.experiment, self.experiment.subject
-        if self.said.student.train is None:
-            return subject.student(self.said.student, 0).to(self.device)
-        cell = self.student_cell()
-        if not cell.done():
-            experiment.run(cell)
-        return subject.saved(student_folder(cell)).to(self.device)
-
-    def student_cell(self) -> Cell:
-        """The student's training by labels alone."""
-        plain = self.experiment.plain("student", 0)
-        return replace(plain, folder=self.experiment.folder / "student", alone=True)
+    device: torch.device
 
     def cells(self) -> tuple[Cell, ...]:
-        """All that is trained."""
-        own = () if self.said.student.train is None else (self.student_cell(),)
-        trained = (
-            self.experiment.teacher_cell(live, name)
+        """The teachers that are trained."""
+        return tuple(
+            self._whose(name).teacher_cell(live, name)
             for name, live in self.said.models()
             if live.train is not None
         )
-        return (*own, *trained)
+
+    def ready(self) -> None:
+        """Train them: all processes together."""
+        for name, live in self.said.models():
+            if live.train is not None:
+                self._whose(name).trained(live, name)
 
     def require_fit(self) -> None:
         """Raise, before anything is trained, where it can be known that nothing comes of it."""
-        subject = self.experiment.subject
-        own = self.said.student
-        sketcher_of(self.said.features, subject.student(own, 0) if own.train else self.student)
         count = len(self.every_prompt)
         if count < _FEWEST:
             raise DataError(
@@ -131,13 +103,40 @@ class Contest:
                 f"the score cuts them into {_FEWEST} folds",
                 f"Give at least {_FEWEST} prompts, better some hundreds.",
             )
-        if isinstance(subject, TextSubject):
-            reading = subject.voice.reading or subject.rendering
+        if isinstance(self.experiment.subject, TextSubject):
             for name, said in self.said.candidates.teachers.items():
-                require_room_for_answers(self.prompted.pool, subject.rendering, name, said.most)
-                if said.train is not None:
-                    prompts = TextSet(self.prompted.pool, reading, name="prompts")
-                    require_room(subject.model(said.model, 0), prompts, said.most)
+                rendering = self.experiment.subject.rendering
+                require_room_for_answers(self.prompted.pool, rendering, name, said.most)
+                if isinstance(said, Writes) and said.train is not None:
+                    self._require_room(name, self._whose(name).subject.model(said.model, 0), said)
+
+    def _require_room(self, name: str, model: TappedModel, said: Writes) -> None:
+        prompts = TextSet(self.prompted.pool, self._reading(name), name="prompts")
+        require_room(model, prompts, said.most)
+
+    def _reading(self, name: str) -> Rendering:
+        """How a model reads prompts."""
+        subject = self._subject(name)
+        return subject.voice.reading or subject.rendering
+
+    def _whose(self, name: str) -> Experiment:
+        """What trains and reads for a candidate: one with a tokenizer of its own has its own."""
+        live = dict(self.said.models()).get(name)
+        alone = live is not None and own_tokenizer(live.model) is not None
+        if not alone or isinstance(self.experiment.subject, ImageSubject):
+            return self.experiment
+        if name not in self._own:
+            self._own[name] = replace(self.experiment, recipe=training_of(self.said, (name,)))
+        return self._own[name]
+
+    @cached_property
+    def _own(self) -> dict[str, Experiment]:
+        return {}
+
+    def _subject(self, name: str) -> TextSubject:
+        subject = self._whose(name).subject
+        assert isinstance(subject, TextSubject)
+        return subject
 
     @cached_property
     def prompted(self) -> Prompted:
@@ -174,55 +173,68 @@ class Contest:
                     f"{name}: {100 * share:.0f} % of its answers were cut before their end; "
                     "allow longer ones (most)."
                 )
-        return (*told, *self._flat)
+        return (*told, *self._flat.values())
 
-    def stores(self) -> dict[str, FeatureStore]:
-        """Each candidate's features, which are taken when they are asked for."""
+    def stores(self, pupil: Pupil) -> dict[str, FeatureStore]:
+        """What each candidate's answers are to a student; taken when they are asked for."""
         if isinstance(self.experiment.subject, ImageSubject):
-            return dict(self._of_images(self.experiment.subject))
-        subject = self.experiment.subject
-        assert isinstance(subject, TextSubject)
-        return {name: self._of_text(subject, name, each) for name, each in self.speakers.items()}
+            return {name: self._of_images(name, live, pupil) for name, live in self.said.models()}
+        pool = self.prompted.pool
+        return {name: pupil.of_text(name, each, pool) for name, each in self.speakers.items()}
+
+    def parameters(self) -> dict[str, float]:
+        """How many each model has."""
+        return {
+            name: float(sum(each.numel() for each in self.model(name, live).module.parameters()))
+            for name, live in self.said.models()
+        }
 
     @cached_property
     def speakers(self) -> dict[str, Candidate]:
         """Who answers with text, by name."""
-        subject = self.experiment.subject
-        if not isinstance(subject, TextSubject):
+        if isinstance(self.experiment.subject, ImageSubject):
             return {}
         found: dict[str, Candidate] = dict(self.prompted.files)
         for name, said in self.said.candidates.teachers.items():
-            found |= self._writing(subject, name, said)
+            found |= self._served(name, said) if isinstance(said, ServedWrites) else {}
+            found |= self._writing(name, said) if isinstance(said, Writes) else {}
         return found
 
-    def _writing(self, subject: TextSubject, name: str, said: Writes) -> dict[str, Candidate]:
-        """A teacher at its temperatures."""
-        pool, reading = self.prompted.pool, subject.voice.reading or subject.rendering
-
-        def model() -> TappedModel:
-            return self._model(name, said.live()).to(self.device)
-
-        require_room(model(), TextSet(pool, reading, name="prompts"), said.most)
+    def _writing(self, name: str, said: Writes) -> dict[str, Candidate]:
+        """A model here, at its temperatures."""
+        reading = self._reading(name)
+        model = partial(self.model, name, said.teacher())
+        self._require_room(name, model(), said)
         whose = fingerprint(model())[:16]
         found: dict[str, Candidate] = {}
         for at, temperature in named(name, said).items():
             sampling = Sampling(said.most, temperature, said.top_p)
-            found[at] = Written(
-                self.experiment.folder / "texts" / at,
-                pool,
-                f"{whose}, {sampling}, seed {self.said.seed}",
-                speaks(model, reading, sampling, self.said.seed),
-                self.said.responses,
-            )
+            who = f"{whose}, {sampling}, seed {self.said.seed}"
+            found[at] = self._written(at, who, asks(model, reading, sampling, self.said.seed))
         return found
 
-    def _model(self, name: str, live: LiveTeacher) -> TappedModel:
+    def _served(self, name: str, said: ServedWrites) -> dict[str, Candidate]:
+        """A server, at its temperatures."""
+        client, system = Client(said.served.endpoint()), self._subject(name).rendering.system
+        found: dict[str, Candidate] = {}
+        for at, temperature in named(name, said).items():
+            sampling = Sampling(said.most, temperature, said.top_p)
+            voice = Voice(sampling, said.api, system, self.said.seed)
+            who = f"{said.served.url}, {voice.describe(said.served.model)}"
+            found[at] = self._written(at, who, asks_server(client, voice))
+        return found
+
+    def _written(self, at: str, who: str, asked: Asking) -> Written:
+        folder = self.experiment.folder / "texts" / at
+        return Written(at, folder, self.prompted.pool, who, asked, self.said.responses)
+
+    def model(self, name: str, live: LiveTeacher) -> TappedModel:
         """A teacher with its weights; the last one asked for stays in memory."""
         if name not in self._held:
             self._held.clear()
-            teacher = self.experiment.trained(live, name)
+            teacher = self._whose(name).trained(live, name)
             assert isinstance(teacher, Live)
-            self._held[name] = teacher.model
+            self._held[name] = teacher.model.to(self.device)
         return self._held[name]
 
     @cached_property
@@ -230,68 +242,20 @@ class Contest:
         return {}
 
     @cached_property
-    def _flat(self) -> list[str]:
+    def _flat(self) -> dict[str, str]:
         """What is to be said of image teachers that say little."""
-        return []
+        return {}
 
-    @cached_property
-    def _sketching(self) -> tuple[Sketcher, Probe]:
-        """The student's gradients of text, and how they are taken."""
+    def _of_images(self, name: str, live: LiveTeacher, pupil: Pupil) -> FeatureStore:
         subject = self.experiment.subject
-        assert isinstance(subject, TextSubject)
-        sketcher = sketcher_of(self.said.features, self.student)
-        data = prompts_fingerprint(self.prompted.pool, subject.rendering)
-        return sketcher, probed(self.student, sketcher, data)
-
-    def _of_text(self, subject: TextSubject, name: str, candidate: Candidate) -> FeatureStore:
-        sketcher, probe = self._sketching
-
-        def extract(prompts: Numbers) -> Features:
-            rows = candidate.rows(prompts.tolist())
-            texts = TextSet(rows, subject.rendering, name=name)
-            numbers = [texts.row(index).number for index in range(len(texts))]
-            tokens = self.said.features.tokens
-            which = np.array(numbers, dtype=np.int64)
-            return text_features(sketcher, texts, which, probe, tokens=tokens, device=self.device)
-
-        return self._store(name, probe, candidate.identity, extract)
-
-    def _of_images(self, subject: ImageSubject) -> dict[str, FeatureStore]:
-        images, found = subject.data.train, dict[str, FeatureStore]()
+        assert isinstance(subject, ImageSubject)
+        images, teacher = subject.data.train, self.model(name, live)
         shown = images.batch(torch.arange(min(_SHOWN, len(images)))).to(self.device)
-        place = {number: row for row, number in enumerate(images.ids.tolist())}
-        for name, live in self.said.models():
-            teacher = self._model(name, live)
-            soft = probabilities_of(Live(teacher.to(self.device)))
-            if (share := flatness(soft(shown))) > _FLAT:
-                self._flat.append(
-                    f"{name}: its answers have {100 * share:.0f} % of the entropy of a guess; "
-                    "a student that knows little nearly agrees with them, so that its gradients "
-                    "are small, which lowers GRACE without teaching."
-                )
-            sketcher = sketcher_of(self.said.features, self.student, soft)
-            probe = probed(self.student, sketcher, images.fingerprint())
-
-            def extract(
-                prompts: Numbers, sketcher: Sketcher = sketcher, probe: Probe = probe
-            ) -> Features:
-                rows = [place[number] for number in prompts.tolist()]
-                return image_features(sketcher, images, probe, rows=rows, device=self.device)
-
-            found[name] = self._store(name, probe, fingerprint(teacher), extract)
-        return found
-
-    def _store(self, name: str, probe: Probe, identity: str, extract: Extract) -> FeatureStore:
-        started, told, seen = time.monotonic(), 0.0, 0
-
-        def telling(prompts: Numbers) -> Features:
-            nonlocal told, seen
-            features = extract(prompts)
-            seen += len(prompts)
-            if (now := time.monotonic()) - max(told, started) > _TOLD_AFTER:
-                told = now
-                self.say(f"{name}: {seen} prompts")
-            return features
-
-        folder = self.experiment.folder / "features" / name
-        return FeatureStore(folder, probe, identity, telling)
+        soft = probabilities_of(Live(teacher))
+        if (share := flatness(soft(shown))) > _FLAT:
+            self._flat[name] = (
+                f"{name}: its answers have {100 * share:.0f} % of the entropy of a guess; "
+                "a student that knows little nearly agrees with them, so that its gradients "
+                "are small, which lowers GRACE without teaching."
+            )
+        return pupil.of_images(name, soft, fingerprint(teacher))

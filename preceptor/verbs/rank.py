@@ -1,11 +1,10 @@
 """`preceptor rank`: which teacher, told from the student's gradients before any distillation."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, final
-
-import numpy as np
+from typing import Any
 
 from preceptor.files import write_text
 from preceptor.recipe.candidates import read_texts
@@ -13,41 +12,18 @@ from preceptor.recipe.contest import lasting, training_of
 from preceptor.recipe.load import load_ranking, plain
 from preceptor.recipe.presence import require_present
 from preceptor.recipe.ranking import RankingRecipe
-from preceptor.selection.racing import Dropped, race
-from preceptor.selection.ranking import Ranking
-from preceptor.selection.ranking import rank as ranked
-from preceptor.train.processes import use_threads
-from preceptor.verbs.chosen import Chosen, chosen
-from preceptor.verbs.contest import Contest
-from preceptor.verbs.experiment import Experiment
+from preceptor.train.processes import main_process_first, use_threads
 from preceptor.verbs.folders import open_run
 from preceptor.verbs.progress import Progress
+from preceptor.verbs.ranked import Rank as Rank
+from preceptor.verbs.ranked import ranked_in
 from preceptor.verbs.standing import standing
-
-
-@final
-@dataclass(frozen=True)
-class Rank:
-    """A finished ranking.
-
-    Args:
-        folder: the run's, with `ranking.json` and the features.
-        ranking: of those that answered all prompts.
-        dropped: whom a race left behind, the last to leave first.
-        chosen: what is chosen from it.
-        cautions: the ranking's own, and those of how the text was made.
-    """
-
-    folder: Path
-    ranking: Ranking
-    dropped: tuple[Dropped, ...]
-    chosen: Chosen
-    cautions: tuple[str, ...]
 
 
 def rank(
     recipe: RankingRecipe | str | Path,
     *,
+    students: Sequence[Path] = (),
     out: Path | None = None,
     fresh: bool = False,
     show: bool = False,
@@ -60,6 +36,8 @@ def rank(
 
     Args:
         recipe: a ranking's recipe, a file, or a preset's name.
+        students: folders of the student's weights as it stood later, in the order of its training:
+            the candidates are ranked for each too, and it is told what changed.
         out: the run's folder; runs/NAME where not given.
         fresh: remove an earlier run from the folder first.
         show: how far it is while it runs, and a table at the end.
@@ -73,49 +51,21 @@ def rank(
     said = load_ranking(recipe)
     require_present(said)
     texts = read_texts(said.candidates.texts)
-    training = training_of(said)
     use_threads(said.threads)
     folder = open_run(lasting(said), out, fresh=fresh)
-    with Progress(training, folder, show=show) as progress:
-        experiment = Experiment(training, folder, progress.watch)
-        contest = Contest(said, experiment, texts, progress.say)
-        contest.require_fit()
-        progress.plan(contest.cells())
-        found = _ranked(said, contest, folder)
-    write_text(folder / "ranking.json", json.dumps(_told(said, found), indent=1))
+    with Progress(training_of(said), folder, show=show) as progress:
+        found = ranked_in(folder, said, texts, progress, later=students)
+    with main_process_first() as main:
+        if main:
+            write_text(folder / "ranking.json", json.dumps(_told(said, found), indent=1))
     if show and progress.main:
-        print(standing(found.ranking, found.dropped, found.chosen, found.cautions))
+        print(standing(found))
         print(f"The ranking is {folder / 'ranking.json'}")
     return found
 
 
-def _ranked(said: RankingRecipe, contest: Contest, folder: Path) -> Rank:
-    score, beside = said.scores()
-    stores, prompts = contest.stores(), contest.prompts()
-    if said.race is None:
-        features = {name: store(prompts) for name, store in stores.items()}
-        dropped: tuple[Dropped, ...] = ()
-        ranking = ranked(features, score, beside=beside, seed=said.seed)
-    else:
-        raced = race(
-            list(stores),
-            prompts,
-            lambda name, asked: stores[name](np.sort(asked)),
-            score,
-            plan=said.race.race(said.seed),
-            beside=beside,
-        )
-        ranking, dropped = raced.ranking, raced.dropped
-    cautions = (*contest.cautions(), *ranking.cautions)
-    return Rank(folder, ranking, dropped, chosen(said, ranking), cautions)
-
-
 def _told(said: RankingRecipe, found: Rank) -> dict[str, Any]:
     """A ranking as JSON."""
-    return {
-        "recipe": plain(said),
-        "ranking": asdict(found.ranking),
-        "dropped": [asdict(each) for each in found.dropped],
-        "chosen": asdict(found.chosen),
-        "cautions": found.cautions,
-    }
+    told = asdict(found)
+    del told["folder"]
+    return {"recipe": plain(said), **told}

@@ -3,29 +3,36 @@
 from collections.abc import Iterator, Sequence
 
 from preceptor.evaluate.tables import text_table, wrapped
-from preceptor.selection.racing import Dropped
 from preceptor.selection.ranking import Ranking
-from preceptor.verbs.chosen import Chosen
+from preceptor.verbs.ranked import Later, Rank
 
 _ACROSS = 5
 """Further scores side by side, so that a table has room in a terminal."""
 
 
-def standing(
-    ranking: Ranking, dropped: Sequence[Dropped], chosen: Chosen, cautions: Sequence[str]
-) -> str:
+def standing(found: Rank) -> str:
     """Tables, choices and cautions as plain text; cautions begin with "!"."""
+    ranking = found.ranking
     parts = [_order(ranking), "", *_beside(ranking)]
-    parts += [wrapped(sentence) for sentence in chosen.sentences()]
+    parts += [wrapped(sentence) for sentence in found.chosen.sentences()]
     parts += [
         f"{each.name} was dropped after {each.prompts} prompts, clearly behind {each.behind}."
-        for each in dropped
+        for each in found.dropped
     ]
-    parts += [wrapped(f"! {caution}") for caution in _together(cautions, ranking.names)]
+    if found.students is not None:
+        parts += ["", f"Students, by what {ranking.best.name} wrote:", _order(found.students), ""]
+    parts += [line for each in found.later for line in _later(each)]
+    names = (*ranking.names, *(found.students.names if found.students else ()))
+    cautions = (*found.cautions, *(found.students.cautions if found.students else ()))
+    parts += [wrapped(f"! {caution}") for caution in together(cautions, names)]
     return "\n".join(parts)
 
 
-def _together(cautions: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+def _later(found: Later) -> list[str]:
+    return ["", f"The student in {found.student}:", _order(found.ranking), found.moved.sentence]
+
+
+def together(cautions: Sequence[str], names: Sequence[str]) -> Iterator[str]:
     """The same sentence about several candidates once."""
     whose: dict[str, list[str]] = {}
     for caution in cautions:

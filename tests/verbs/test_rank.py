@@ -157,7 +157,7 @@ def test_the_same_caution_about_several_candidates_is_said_once(tmp_path: Path) 
     found = rank(ranking_of(said), out=tmp_path / "run")
     alone = [each for each in found.cautions if "has one response a prompt" in each]
     assert len(alone) == 3
-    shown = standing(found.ranking, found.dropped, found.chosen, found.cautions)
+    shown = standing(found)
     assert "! good, wild, same: each has one response a prompt" in shown
 
 
