@@ -11,6 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from preceptor.data.image_source import ImageSource
 from preceptor.data.images import ImageSet
+from preceptor.errors import TeacherFailure
+from preceptor.evaluate.diagnosis import label_order
 from preceptor.evaluate.results import Losses, SeedResult, Validation
 from preceptor.models.load import load_model, save_model
 from preceptor.models.predict import predict
@@ -123,7 +125,16 @@ class ImageSubject(Subject):
 
     def check_teacher(self, teacher: Teacher) -> None:
         """Its accuracy on held-out images is better than chance."""
-        check_teacher_knows(teacher, *self._chunk(), self.num_classes)
+        chunk, kind = self._chunk()
+        try:
+            check_teacher_knows(teacher, chunk, kind, self.num_classes)
+        except TeacherFailure:
+            logits = _logits(teacher, chunk).cpu().numpy()
+            found = label_order(logits, chunk.labels.numpy(), self.classes)
+            if found is None:
+                raise
+            why = "no better than chance under the names that the data gives"
+            raise TeacherFailure(found.seen.rstrip("."), why, found.advice) from None
 
     def _chunk(self) -> tuple[Batch, str]:
         """Held-out images; where they are too few to tell anything, training ones beside them."""
@@ -150,13 +161,7 @@ class ImageSubject(Subject):
         if isinstance(model, TappedModel):
             found = predict(model.to(device), images.batches(EVALUATION_BATCH), device)
             return {"": torch.from_numpy(found.logits)}
-        each: list[Tensor] = []
-        for batch in images.batches(EVALUATION_BATCH):
-            distribution = model.signal(batch).whole
-            if isinstance(distribution, Dense) and distribution.temperature is None:
-                each.append(distribution.logits)
-            else:
-                each.append(distribution.log_probs(1.0))
+        each = [_logits(model, batch) for batch in images.batches(EVALUATION_BATCH)]
         return {"": torch.cat(each).float().cpu()}
 
     def quality(self, answers: Answers) -> float:
@@ -181,3 +186,11 @@ class ImageSubject(Subject):
         inputs = self.data.test.batch(torch.arange(1)).inputs
         assert isinstance(inputs, Tensor)
         return inputs
+
+
+def _logits(teacher: Teacher, batch: Batch) -> Tensor:
+    """A teacher's logits, or its log-probabilities where it has none."""
+    distribution = teacher.signal(batch).whole
+    if isinstance(distribution, Dense) and distribution.temperature is None:
+        return distribution.logits
+    return distribution.log_probs(1.0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from preceptor.recipe.image_subject import ImageSubject
 from preceptor.recipe.language_teachers import ServedTeacher
 from preceptor.recipe.schema import STUDENT, Recipe, Stage
 from preceptor.recipe.teachers import CachedTeacher, LiveTeacher
@@ -19,6 +20,7 @@ from preceptor.verbs.cells import Cell
 from preceptor.verbs.doctor import diagnosis
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.gaps import cache_gap, server_gap
+from preceptor.verbs.prospects import prospects
 from preceptor.verbs.rehearsal import rehearsed
 
 _STEPS = 8
@@ -57,9 +59,9 @@ def deep_check(recipe: Recipe, price: float = 0.0) -> list[str]:
 
 
 def _diagnosis(experiment: Experiment) -> list[str]:
-    """What is particular to two language models; nothing for images."""
+    """What speaks for or against this teacher, and what is particular to two language models."""
     subject = experiment.subject
-    if not isinstance(subject, TextSubject):
+    if not isinstance(subject, TextSubject | ImageSubject):
         return []
     student = experiment.start(experiment.recipe.seed.first, rehearsal=True)[0]
     said = experiment.recipe.teacher
@@ -69,6 +71,10 @@ def _diagnosis(experiment: Experiment) -> list[str]:
     else:
         ready = isinstance(whole, LiveTeacher) and whole.train is None
     teacher = experiment.teacher(whole, [student], "teacher") if ready else None
+    if isinstance(subject, ImageSubject):
+        first = experiment.recipe.stages[0]
+        source = subject.source(first, first.plan, experiment.recipe.seed.first)
+        return prospects(subject, source, student, teacher)
     lines = diagnosis(subject, student, teacher)
     if teacher is not None and isinstance(said, CachedTeacher) and said.cached.keep is not None:
         lines.append(cache_gap(subject, teacher, said.cached.keep))

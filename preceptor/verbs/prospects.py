@@ -1,0 +1,44 @@
+"""What speaks for or against a teacher of classes before a student is trained."""
+
+import numpy as np
+import torch
+
+from preceptor.data.image_source import ImageSource
+from preceptor.evaluate.diagnosis import confidence, cover, label_order, lead
+from preceptor.models.tapped import TappedModel
+from preceptor.recipe.image_subject import ImageSubject
+from preceptor.teachers.base import Teacher
+
+
+def prospects(
+    subject: ImageSubject, source: ImageSource, student: TappedModel, teacher: Teacher | None
+) -> list[str]:
+    """Sentences from the validation images; those that begin with "!" ask for something to be done.
+
+    Args:
+        subject: the data.
+        source: what the student will see of it.
+        student: as it begins.
+        teacher: None where it is yet to be trained; then only the examples are looked at.
+    """
+    labels = subject.data.validation.labels.numpy()
+    seen = subject.data.train.labels[torch.cat([source.labelled, source.unlabelled])].numpy()
+    # Of an image without any label nobody knows what it shows.
+    found = [cover(seen, labels, subject.classes)] if (seen >= 0).all() else []
+    if teacher is not None:
+        theirs, own = (_logits(subject, model) for model in (teacher, student))
+        found += [
+            lead(_right(theirs, labels), _right(own, labels), "the student as it begins"),
+            label_order(theirs, labels, subject.classes),
+            confidence(theirs, labels),
+        ]
+    return [f"{'! ' if each.advice else ''}{each}" for each in found if each is not None]
+
+
+def _logits(subject: ImageSubject, model: TappedModel | Teacher) -> np.ndarray:
+    answers = subject.answers(model, "validation", torch.device("cpu"), lambda: None)
+    return answers[""].numpy()
+
+
+def _right(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return logits.argmax(axis=-1) == labels
