@@ -47,8 +47,8 @@ def test_a_classifier_answers_the_same_for_any_number_of_pixels_in_0_to_1(name, 
     with torch.no_grad():  # Batch statistics that matter.
         for part in model.modules():
             if isinstance(part, nn.BatchNorm2d):
-                part.running_mean.normal_()
-                part.running_var.uniform_(0.5, 2)
+                part.get_buffer("running_mean").normal_()
+                part.get_buffer("running_var").uniform_(0.5, 2)
     model.train()
     file = tmp_path / "model.onnx"
     found = write_onnx(model, pictures(3, 1, 8), file, {"classes": ["a", "b"]})
@@ -93,8 +93,8 @@ def test_a_classifier_of_sentences_answers_the_same(tmp_path):
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=24,
-        num_labels=4,
     )
+    config.num_labels = 4
     model = TappedModel(BertForSequenceClassification(config).eval())
     batches = sentences((3, 5), (1, 2), ids=50)
     found = write_onnx(model, batches, tmp_path / "model.onnx", {})
