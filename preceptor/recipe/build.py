@@ -15,6 +15,7 @@ from preceptor.recipe.schema import Recipe
 from preceptor.recipe.sentence_subject import SentenceSubject
 from preceptor.recipe.subject import Subject
 from preceptor.recipe.teachers import (
+    AlteredTeacher,
     AnyTeacher,
     BornAgainTeacher,
     CachedTeacher,
@@ -28,6 +29,7 @@ from preceptor.recipe.teachers import (
 )
 from preceptor.recipe.text_subject import TextSubject
 from preceptor.teachers.adapter_base import AdapterBase
+from preceptor.teachers.altered import Altered
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.ema import EMA
 from preceptor.teachers.ensemble import Ensemble
@@ -73,6 +75,8 @@ def _live(said: AnyTeacher) -> list[LiveTeacher]:
         return [said]
     if isinstance(said, CachedTeacher):
         return _live(said.cached.teacher)
+    if isinstance(said, AlteredTeacher):
+        return _live(said.altered.teacher)
     if isinstance(said, EnsembleTeacher):
         return [live for member in said.ensemble.members for live in _live(member)]
     return []
@@ -99,6 +103,9 @@ def teacher(
     """Whoever answers the students, as they are now."""
     if isinstance(said, LiveTeacher):
         return trained(said, name)
+    if isinstance(said, AlteredTeacher):
+        whose = teacher(said.altered.teacher, subject, students, trained, name)
+        return Altered(whose, said.altered.alteration(), said.altered.seed)
     if isinstance(said, EnsembleTeacher):
         fields = said.ensemble
         members = [
@@ -149,6 +156,8 @@ def offers(said: AnyTeacher) -> Needs:
     )
     if isinstance(said, LiveTeacher | EmaTeacher | BornAgainTeacher | BaseTeacher):
         return live
+    if isinstance(said, AlteredTeacher):
+        return Needs(kinds=frozenset({"logits", "probabilities"}))
     if isinstance(said, SnapshotsTeacher):
         return live if said.snapshots.last == 1 else any_temperature
     if isinstance(said, CachedTeacher):

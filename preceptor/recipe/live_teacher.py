@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any
 
-from pydantic import PlainSerializer, PlainValidator, TypeAdapter, model_validator
+from pydantic import PlainSerializer, PlainValidator, model_validator
 
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.problems import invalid
-from preceptor.recipe.section import Section, parsed
+from preceptor.recipe.section import Section, adapter, parsed
 from preceptor.train.plan import Plan
 
 
@@ -24,7 +24,7 @@ def read_plan(given: Any) -> Plan:
 
 def write_plan(plan: Plan) -> dict[str, Any]:
     """A plan as a recipe writes it, with every field."""
-    return TypeAdapter(Plan).dump_python(plan, mode="json")
+    return adapter(Plan).dump_python(plan, mode="json")
 
 
 AnyPlan = Annotated[

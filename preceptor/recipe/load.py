@@ -12,10 +12,12 @@ from preceptor.recipe.problems import Invalid, recipe_error
 from preceptor.recipe.ranking import RankingRecipe
 from preceptor.recipe.schema import Recipe
 from preceptor.recipe.section import Section, parsed
+from preceptor.recipe.study import StudyRecipe
 from preceptor.recipe.text import from_yaml, to_yaml
 
 _PRESETS = Path(__file__).parent / "presets"
 _RANKINGS = _PRESETS / "rankings"
+_STUDIES = _PRESETS / "studies"
 
 
 def preset_names() -> tuple[str, ...]:
@@ -26,6 +28,11 @@ def preset_names() -> tuple[str, ...]:
 def ranking_names() -> tuple[str, ...]:
     """The rankings that come with the package."""
     return _names_in(_RANKINGS)
+
+
+def study_names() -> tuple[str, ...]:
+    """The studies that come with the package."""
+    return _names_in(_STUDIES)
 
 
 def _names_in(presets: Path) -> tuple[str, ...]:
@@ -77,6 +84,36 @@ def ranking_of(data: Any, called: str = "the recipe", name: str = "ranking") -> 
         )
     try:
         return parsed(RankingRecipe, {"name": name, **data})
+    except Invalid as error:
+        raise recipe_error(error.mistakes, called) from None
+
+
+def load_study(source: "str | Path | StudyRecipe", settings: Iterable[str] = ()) -> StudyRecipe:
+    """A study, from the same sources as a recipe; its `recipe` may be the name of one.
+
+    Raises:
+        RecipeError: as `load_recipe` does.
+    """
+    if isinstance(source, StudyRecipe):
+        return study_of(overridden(plain(source), settings), source.name)
+    path = _found(source, _STUDIES)
+    data = from_yaml(_text(path), path.name)
+    if isinstance(data, dict) and isinstance(data.get("recipe"), str):
+        named = _found(data["recipe"], _PRESETS)
+        data = data | {"recipe": from_yaml(_text(named), named.name)}
+    return study_of(overridden(data, settings), path.name, _run_name(path.stem))
+
+
+def study_of(data: Any, called: str = "the study", name: str = "study") -> StudyRecipe:
+    """Plain data as a study; see `recipe_of`."""
+    if not isinstance(data, dict):
+        raise RecipeError(
+            called,
+            "it holds no mapping",
+            "Begin with recipe: and grid:, as `preceptor/recipe/presets/studies` do.",
+        )
+    try:
+        return parsed(StudyRecipe, {"name": name, **data})
     except Invalid as error:
         raise recipe_error(error.mistakes, called) from None
 

@@ -1,6 +1,6 @@
 """`--set a.b=value`: one key of a recipe changed from outside, against the same schema."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from preceptor.errors import RecipeError
@@ -29,6 +29,18 @@ def overridden(data: Any, settings: Iterable[str]) -> Any:
             )
         keys = path.strip().split(".")
         _put(changed, keys, from_yaml(text, f"--set {setting}"), setting)
+    return changed
+
+
+def with_values(data: Any, values: Mapping[str, Any]) -> Any:
+    """The same with values that are plain data already, by dotted key.
+
+    >>> with_values({"seed": {"count": 8}}, {"seed.count": 2})
+    {'seed': {'count': 2}}
+    """
+    changed = _unshared(data)
+    for path, value in values.items():
+        _put(changed, path.split("."), _unshared(value), f"{path}=...")
     return changed
 
 

@@ -6,6 +6,7 @@ number and no truth value a count.
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -46,6 +47,12 @@ class Section(_Answering):
     )
 
 
+@cache
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """What reads and writes values of `kind`; made once, for that takes longer than reading."""
+    return TypeAdapter(kind)
+
+
 def parsed(kind: type[T] | Any, data: Any) -> T | Any:
     """Plain data (mappings, lists, numbers, texts) as a value of `kind`.
 
@@ -53,7 +60,7 @@ def parsed(kind: type[T] | Any, data: Any) -> T | Any:
         Invalid: with every mistake, each with its path within `data`.
     """
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(data), strict=True)
+        return adapter(kind).validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         raise Invalid(problems(error, kind)) from None
     except RecipeError as error:
