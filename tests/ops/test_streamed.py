@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from preceptor.objectives import attention_maps, hidden_states
 from preceptor.objectives.attention_maps import AttentionMaps
+from preceptor.ops.allocations import Allocations
 from preceptor.ops.streamed import streamed
-from tests.allocations import Allocations
 from tests.objectives.feature_taps import outputs, plain_batch, random_tensor, signal
 
 

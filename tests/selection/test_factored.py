@@ -18,6 +18,7 @@ from preceptor.models.load import load_model
 from preceptor.models.tapped import TappedModel
 from preceptor.models.zoo import create
 from preceptor.ops import projection
+from preceptor.ops.allocations import Allocations
 from preceptor.ops.sketching import signs_sketch
 from preceptor.selection.exact import ExactSketcher
 from preceptor.selection.extraction import probed, text_features
@@ -25,7 +26,6 @@ from preceptor.selection.factored import FactoredSketcher
 from preceptor.selection.features import Features
 from preceptor.selection.grace import Grace
 from preceptor.selection.ledger import Sketching
-from tests.allocations import Allocations
 from tests.models.architectures import ARCHITECTURES, configuration
 from tests.selection.batches import token_batch
 from tests.selection.explicit import expected, far
