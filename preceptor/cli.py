@@ -180,13 +180,16 @@ def evaluate(
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs' folders.")],
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for the comparison as HTML, Markdown and JSON.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Compare finished runs."""
+    """Compare finished runs; those tested on the same items under the same seeds are paired."""
     with _sentences(debug):
         from preceptor.verbs.report import report
 
-        typer.echo(report(*runs))
+        typer.echo(report(*runs, out=out))
 
 
 @app.command()

@@ -56,6 +56,11 @@ class ImageSubject(Subject):
         """The test images' classes."""
         return self.data.test.labels.numpy()
 
+    @property
+    def test_items(self) -> str:
+        """Of pixels and classes."""
+        return self.data.test.fingerprint()
+
     def describe(self) -> str:
         """Sizes of the three parts, classes, shape."""
         data = self.data

@@ -77,6 +77,11 @@ class SentenceSubject(Subject):
         """The test pairs' numbers."""
         return np.arange(len(self.parts["test"]))
 
+    @property
+    def test_items(self) -> str:
+        """Of every token of every sentence."""
+        return self.parts["test"].fingerprint
+
     def describe(self) -> str:
         """Sizes of the three parts, and what was left out."""
         sizes = ", ".join(f"{len(self.parts[name])} {name}" for name in reversed(self.parts))

@@ -55,6 +55,11 @@ class Subject(ABC):
     def labels(self) -> np.ndarray:
         """The test items' labels, or their numbers."""
 
+    @property
+    @abstractmethod
+    def test_items(self) -> str:
+        """A hash of the test items: runs with the same ones may be paired item by item."""
+
     @abstractmethod
     def describe(self) -> str:
         """How much of what there is, in a line."""

@@ -1,5 +1,6 @@
 """Text as a recipe's subject: see `recipe.subject`."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from preceptor.data.joined_source import JoinedSource, coverage_of
+from preceptor.data.rows import fingerprint
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
 from preceptor.data.tokenizers import load_tokenizer
@@ -95,6 +97,12 @@ class TextSubject(Subject):
     def labels(self) -> np.ndarray:
         """The test rows' numbers."""
         return np.arange(len(self.test))
+
+    @property
+    def test_items(self) -> str:
+        """Of what the rows say, and how much of it is scored; tokenizers may differ."""
+        scored = hashlib.sha256(self.test.bytes(np.arange(len(self.test))).tobytes())
+        return f"{fingerprint(self.test.rows)}{scored.hexdigest()}"
 
     def describe(self) -> str:
         """Sizes of the three parts, and the vocabulary."""

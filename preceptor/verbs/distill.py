@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import final
 
 from preceptor.evaluate.assembly import build_report
+from preceptor.evaluate.items import items_of, save_items
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
 from preceptor.evaluate.selection import selected
@@ -16,6 +17,7 @@ from preceptor.recipe.presence import require_present
 from preceptor.recipe.schema import STUDENT, Recipe
 from preceptor.train.processes import main_process_first, use_threads
 from preceptor.train.record import read
+from preceptor.verbs.beforehand import decided
 from preceptor.verbs.cells import Cell, finished, student_folder
 from preceptor.verbs.check import require_fit
 from preceptor.verbs.experiment import Experiment, tuned
@@ -58,12 +60,14 @@ def distill(
     folder = open_run(read_recipe, out, fresh=fresh)
     use_threads(read_recipe.threads)
     with Progress(read_recipe, folder, show=show) as progress:
-        experiment = Experiment(read_recipe, folder, progress.watch)
+        found = decided(read_recipe, folder, progress)
+        experiment = Experiment(found.recipe, folder, progress.watch)
         if (folder / "report.json").exists():
             progress.say(f"{folder} holds this run, finished: nothing is trained again.")
         else:
             require_present(read_recipe)
             report, arms = judged(experiment, progress)
+            report = found.told(report, read_recipe)
             with main_process_first() as main:
                 if main:
                     _write(folder, experiment, arms, report)
@@ -90,7 +94,11 @@ def judged(experiment: Experiment, progress: Progress) -> tuple[Report, dict[str
         ),
         "arms": sum(finished(cell).seconds for cells in arms.values() for cell in cells),
     }
-    report = build_report(run_result(experiment, teacher, arms, phases))
+    result = run_result(experiment, teacher, arms, phases)
+    report = build_report(result)
+    with main_process_first() as main:
+        if main:
+            save_items(items_of(result, experiment.subject.test_items), experiment.folder)
     return selected(report, experiment.recipe.evaluate), arms
 
 

@@ -9,6 +9,7 @@ from preceptor.evaluate.compare import (
     comparison_markdown,
     comparison_text,
 )
+from preceptor.evaluate.items import load_items
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
 from preceptor.evaluate.tables import render_text
@@ -18,17 +19,19 @@ from preceptor.files import write_text
 def report(*runs: Path | str, out: Path | None = None) -> str:
     """Finished runs as a table in text; of a single run its own report, rendered anew.
 
-    With `out`, a folder, the comparison is also written there as HTML and Markdown.
+    With `out`, a folder, the comparison is also written there as HTML, Markdown
+    and JSON. Runs that were tested on the same items under the same seeds are paired.
     """
     reports = {str(run): _read(Path(run)) for run in runs}
     if len(reports) == 1 and out is None:
         run, only = next(iter(reports.items()))
         write_text(Path(run) / "report.html", render_html(only))
         return render_text(only)
-    comparison = compare(reports)
+    comparison = compare(reports, {str(run): load_items(Path(run)) for run in runs})
     if out is not None:
         write_text(out / "comparison.html", comparison_html(comparison))
         write_text(out / "comparison.md", comparison_markdown(comparison))
+        write_text(out / "comparison.json", comparison.to_json())
     return comparison_text(comparison)
 
 
