@@ -1,0 +1,56 @@
+import grace_problems
+import numpy as np
+import pytest
+from grace_models import answered, rendering, right
+
+from preceptor.data.arithmetic import final_answer
+
+ROWS = grace_problems.problems(40, "validation")
+
+
+@pytest.mark.parametrize("name", sorted(grace_problems.STYLES))
+def test_every_style_ends_where_the_verifier_looks_for_the_answer(name: str):
+    style = grace_problems.STYLES[name]
+    for row in grace_problems.solved(ROWS, style, 0.0, 3):
+        assert row.completion is not None
+        assert final_answer(row.completion) == ROWS[row.number].answer
+
+
+@pytest.mark.parametrize("name", sorted(grace_problems.STYLES))
+def test_every_working_fits_and_is_told_in_known_characters(name: str):
+    rows = grace_problems.solved(ROWS, grace_problems.STYLES[name], 0.0, 3)
+    most = max(len(rendering().render(row).ids) for row in rows)
+    assert most <= grace_problems.LONGEST
+
+
+def test_a_mistake_changes_one_sum_and_is_carried_on():
+    draw = np.random.default_rng(0)
+    for row in ROWS:
+        assert row.prompt is not None
+        told = grace_problems.mistaken(grace_problems.working(row.prompt), draw)
+        wrong = [at for at, (step, value) in enumerate(told) if step.result != value]
+        assert len(wrong) == 1
+        lefts = [step.left for step, _ in told[1:]]
+        assert lefts == [value for _, value in told[:-1]]
+        assert all(0 <= value <= 9 for _, value in told)
+
+
+def test_a_share_of_the_workings_is_wrong():
+    many = grace_problems.problems(400, "train")
+    rows = grace_problems.solved(many, grace_problems.brief, 0.3, 1)
+    good = right(many, [[row.completion or ""] for row in rows]).mean()
+    # A mistake in the chain always changes the answer, for the later sums are one-to-one.
+    assert good == pytest.approx(0.7, abs=0.07)
+
+
+def test_general_text_poses_no_problem_and_has_no_answer_mark():
+    for row in grace_problems.general(50, 0):
+        assert row.text is not None
+        assert "#" not in row.text
+        assert "=" not in row.text
+
+
+def test_an_empty_response_is_trained_on_as_a_line_break():
+    rows = answered(ROWS[:2], [["", "x"], ["y", "z"]], first=1)
+    assert [row.completion for row in rows] == ["\n", "y"]
+    assert [row.number for row in rows] == [0, 1]
