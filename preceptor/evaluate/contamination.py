@@ -73,8 +73,8 @@ class Contamination:
             return ""
         each = "; ".join(self.found)
         return (
-            f"contamination: of {self.tested} test examples {self.exact} stand in the training "
-            f"part as they are and {self.near} nearly ({self.how}): {each}"
+            f"contamination: of {self.tested} test examples {self.exact} stand among "
+            f"{self.trained} training examples as they are and {self.near} nearly: {each}"
         )
 
 

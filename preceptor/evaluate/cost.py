@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,27 +20,42 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from preceptor.errors import DataError
+from preceptor.ops.allocations import Allocations
 from preceptor.ops.resampling import DRAWS, Interval, percentile
 from preceptor.types import Inputs
 
 
 @dataclass(frozen=True)
 class ModelCost:
-    """A model's size, and the floating-point operations of one example's forward pass."""
+    """A model's size, and what one example's forward pass takes.
+
+    Args:
+        parameters: how many numbers are learned.
+        bytes: of parameters and buffers.
+        flops: floating-point operations.
+        peak: bytes of tensors held at once, the model's own among them; 0 where not measured.
+        disk: bytes of the folder that the model is loaded from; 0 where it has none of its own.
+    """
 
     parameters: int
     bytes: int
     flops: int
+    peak: int = 0
+    disk: int = 0
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one warm forward pass of each model, round by round, taken in turns."""
+    """Seconds of one warm forward pass of each model, round by round, taken in turns.
+
+    `tokens` counts those of the batch that are no padding; 0 where the inputs are no tokens.
+    """
 
     seconds: Mapping[str, Float[np.ndarray, " r"]]
     batch: int
     threads: int
     device: str
+    tokens: int = 0
 
 
 def parameters(model: nn.Module) -> int:
@@ -63,9 +79,32 @@ def flops(model: nn.Module, example: Inputs) -> int:
     return int(counter.get_total_flops())
 
 
-def model_cost(model: nn.Module, example: Inputs) -> ModelCost:
-    """All three, for an example [1, ...]."""
-    return ModelCost(parameters(model), size_bytes(model), flops(model, example))
+def peak_bytes(model: nn.Module, example: Inputs) -> int:
+    """Bytes of tensors held at once in a forward pass of `example`: weights, inputs, activations.
+
+    Counted exactly, tensor by tensor; what a library's kernel takes for itself meanwhile is not.
+    """
+    given = (example,) if isinstance(example, Tensor) else tuple(example.values())
+    with _resting(model), torch.no_grad(), Allocations() as counter:
+        model(example)
+    return size_bytes(model) + sum(tensor.nbytes for tensor in given) + counter.peak
+
+
+def disk_bytes(folder: Path) -> int:
+    """Bytes of a model's files, without its card."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "README.md")
+    return sum(path.stat().st_size for path in files)
+
+
+def model_cost(model: nn.Module, example: Inputs, folder: Path | None = None) -> ModelCost:
+    """All of it, for an example [1, ...] and the folder that the model is loaded from."""
+    return ModelCost(
+        parameters(model),
+        size_bytes(model),
+        flops(model, example),
+        peak_bytes(model, example),
+        disk_bytes(folder) if folder is not None and folder.is_dir() else 0,
+    )
 
 
 def measure(
@@ -99,13 +138,25 @@ def measure(
                         seconds[name][turn] = time.perf_counter() - start
     finally:
         torch.set_num_threads(before)
-    return Timing(seconds, batch=len(first), threads=threads, device=str(first.device))
+    return Timing(
+        seconds,
+        batch=len(first),
+        threads=threads,
+        device=str(first.device),
+        tokens=_tokens(inputs),
+    )
 
 
 def quantile(timing: Timing, name: str, q: float, generator: np.random.Generator) -> Interval:
     """A quantile of a model's seconds with the percentile interval of resampled rounds."""
     times = _times(timing, name)
     return percentile(float(np.quantile(times, q)), _quantiles(times, q, generator))
+
+
+def throughput(timing: Timing, name: str, count: int, generator: np.random.Generator) -> Interval:
+    """How many of `count` a second, by the median round, with the interval of resampled rounds."""
+    found = quantile(timing, name, 0.5, generator)
+    return Interval(count / found.estimate, count / found.high, count / found.low)
 
 
 def ratio(timing: Timing, of: str, to: str, generator: np.random.Generator) -> Interval:
@@ -128,6 +179,12 @@ def _times(timing: Timing, name: str) -> Float[np.ndarray, " r"]:
             "Time it with the others, in turns.",
         )
     return timing.seconds[name]
+
+
+def _tokens(inputs: Inputs) -> int:
+    if isinstance(inputs, Tensor) or "attention_mask" not in inputs:
+        return 0
+    return int(inputs["attention_mask"].sum())
 
 
 def _nothing() -> None: ...

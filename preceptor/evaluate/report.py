@@ -151,6 +151,33 @@ class Matrix:
 
 
 @dataclass(frozen=True)
+class Quantised:
+    """The primary measure before and after weights were rounded to 8 bits, by arm.
+
+    `change` is what an arm gained by it, negative where it lost; `more` is the student's change
+    minus its control's: negative where the student is the worse to quantise.
+    """
+
+    before: Mapping[str, Value]
+    after: Mapping[str, Value]
+    change: Mapping[str, Value]
+    more: Measured
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The terms of something that the student was made from; empty where they are not stated.
+
+    `of` is "teacher", "data" or "student", `source` its name, `where` who states the licence.
+    """
+
+    of: str
+    source: str
+    licence: str
+    where: str
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Did the teacher help: a kind, one sentence, and what else must be said."""
 

@@ -15,7 +15,7 @@ def test_a_row_that_stands_in_training_is_exact_whatever_its_blanks():
     found = of_text(passages("train", "one", "a  b\nc d"), passages("test", "a b c d", "e"))
     assert (found.tested, found.trained, found.exact, found.near, found.unjudged) == (2, 2, 1, 0, 2)
     assert found.found == ("test:0 is in train:1",)
-    assert "1 stand in the training part as they are" in found.sentence()
+    assert "of 2 test examples 1 stand among 2 training examples as they are" in found.sentence()
 
 
 def test_the_same_question_with_another_answer_is_exact():

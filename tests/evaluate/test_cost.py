@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from preceptor.errors import DataError
-from preceptor.evaluate.cost import Timing, measure, model_cost, quantile, ratio
+from preceptor.evaluate.cost import Timing, measure, model_cost, quantile, ratio, throughput
 
 
 def rng():
@@ -24,6 +24,37 @@ def test_shared_weights_are_counted_once():
     shared = nn.Linear(4, 4)
     cost = model_cost(nn.Sequential(shared, shared), torch.zeros(1, 4))
     assert (cost.parameters, cost.bytes, cost.flops) == (20, 80, 64)
+
+
+def test_a_pass_holds_the_weights_the_input_and_what_lives_at_once():
+    model = nn.Sequential(nn.Linear(10, 100, bias=False), nn.ReLU(), nn.Linear(100, 1, bias=False))
+    cost = model_cost(model, torch.zeros(1, 10))
+    # The hidden row before and after the ReLU; by the last layer the first of them is gone.
+    weights, hidden = 4 * 1100, 4 * 100
+    assert cost.peak == weights + 4 * 10 + 2 * hidden
+
+
+def test_a_folders_files_are_counted_without_its_card(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 300)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "config.json").write_bytes(b"x" * 20)
+    (tmp_path / "README.md").write_bytes(b"x" * 5000)
+    assert model_cost(nn.Linear(2, 2), torch.zeros(1, 2), tmp_path).disk == 320
+    assert model_cost(nn.Linear(2, 2), torch.zeros(1, 2), tmp_path / "none").disk == 0
+
+
+def test_tokens_are_counted_without_padding():
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
+    inputs = {"input_ids": torch.zeros(2, 3), "attention_mask": mask}
+    timing = measure({"a": lambda _: None}, inputs, generator=rng(), rounds=2)
+    assert (timing.batch, timing.tokens) == (2, 4)
+
+
+def test_throughput_is_the_batch_over_the_median_second():
+    timing = Timing({"a": np.array([0.5, 0.25, 0.25, 0.25, 0.125])}, 8, 1, "cpu")
+    found = throughput(timing, "a", 8, rng())
+    assert found.estimate == 32
+    assert 16 <= found.low <= 32 <= found.high <= 64
 
 
 def test_models_come_back_in_the_mode_they_came_in():
