@@ -13,6 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from preceptor.evaluate.rankings import TeacherRanking
 from preceptor.evaluate.report import MEASURES, Matrix, Report, Value
 
 # Marks no plot would use by chance -> what the page calls them.
@@ -240,6 +241,30 @@ def gains(report: Report, most: int = 10) -> Markup | None:
         axes.set_xlabel("gain over the control, points")
 
     return _draw(paint, "gain of each class", 1.0 + 0.27 * max(6, len(shown)))
+
+
+def ranking(found: TeacherRanking) -> Markup:
+    """Candidates from the best down, each score with its interval.
+
+    The best is a full mark, those that cannot be told from it are open ones, others are crosses.
+    """
+    shown = found.candidates
+    tied = {found.candidates[0].name, *found.candidates[0].tied}
+
+    def paint(axes: Any) -> None:
+        for i, each in enumerate(shown):
+            axes.plot([each.low, each.high], [i, i], color=_INK, lw=1.2)
+            mark = {"marker": "o" if each.name in tied else "x", "color": _ARM_MARKS[0], "ms": 7}
+            filled = {} if i == 0 else {"fillstyle": "none"}
+            axes.plot([each.score], [i], ls="none", **mark, **filled)
+        axes.set_yticks(range(len(shown)), [_short(each.name) for each in shown])
+        axes.invert_yaxis()
+        axes.margins(y=0.15)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(False, axis="y")
+        axes.set_xlabel(f"{found.score}, {found.better} is better")
+
+    return _draw(paint, f"{found.score} of the candidates, {found.moment}", 1.2 + 0.3 * len(shown))
 
 
 def _plain_numbers(axis: Any) -> None:

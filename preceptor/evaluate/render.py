@@ -80,6 +80,7 @@ def render_html(report: Report) -> str:
             measures=_measures(report),
             by_seed=_by_seed(report),
             class_arms=class_arms,
+            rankings=[(each, list(each.lines()), plots.ranking(each)) for each in report.rankings],
             phases=[(name, words.in_words(value)) for name, value in report.phases.items()],
         )
     )

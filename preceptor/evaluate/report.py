@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from preceptor.errors import DataError, StorageError, nearest
+from preceptor.evaluate.rankings import TeacherRanking
 
 SCHEMA = "preceptor.report/2"
 Kind = Literal["helped", "hurt", "no difference seen", "not enough seeds", "not known"]
@@ -190,7 +191,8 @@ class Verdict:
 class Report:
     """What a run showed, made by `assembly.build_report`; `student` and `control` name arms.
 
-    `primary` names the measure that the verdict is about; see `LESS_IS_BETTER`.
+    `primary` names the measure that the verdict is about; see `LESS_IS_BETTER`. `rankings` tell
+    how the teacher was found, where it was not named.
     """
 
     schema: str
@@ -216,6 +218,7 @@ class Report:
     hardware: Mapping[str, str]
     phases: Mapping[str, Value]
     warnings: tuple[str, ...]
+    rankings: tuple[TeacherRanking, ...] = ()
 
     def arm(self, name: str) -> ArmReport:
         """The arm of that name."""
@@ -256,7 +259,7 @@ class Report:
                 "Make it again from its run, or read it with the version that wrote it.",
             )
         try:
-            return _read(Report, plain)
+            return typed(Report, plain)
         except (KeyError, TypeError, ValueError) as error:
             raise StorageError(
                 f"the report says {SCHEMA} and does not keep to it ({error!r})",
@@ -265,18 +268,22 @@ class Report:
             ) from None
 
 
-def _read(kind: Any, plain: Any) -> Any:
-    """`plain` JSON as an object of type `kind`: dataclasses, tuples, mappings, unions, scalars."""
+def typed(kind: Any, plain: Any) -> Any:
+    """`plain` JSON as an object of type `kind`: dataclasses, tuples, mappings, unions, scalars.
+
+    A field with a default may be missing: what was written before it was thought of.
+    """
     origin, inner = get_origin(kind), get_args(kind)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        if set(plain) != set(hints):
+        hints, missing = get_type_hints(kind), dataclasses.MISSING
+        needed = {each.name for each in dataclasses.fields(kind) if each.default is missing}
+        if not needed <= set(plain) <= set(hints):
             raise ValueError(f"{kind} has fields {sorted(hints)}, found {sorted(plain)}")
-        return kind(**{name: _read(hint, plain[name]) for name, hint in hints.items()})
+        return kind(**{name: typed(hints[name], value) for name, value in plain.items()})
     if origin is tuple:
-        return tuple(_read(inner[0], each) for each in plain)
+        return tuple(typed(inner[0], each) for each in plain)
     if origin is Mapping:
-        return {name: _read(inner[1], each) for name, each in plain.items()}
+        return {name: typed(inner[1], each) for name, each in plain.items()}
     if origin in (types.UnionType, typing.Union):
         return _read_either(inner, plain)
     if origin is Literal:
@@ -297,7 +304,7 @@ def _read_either(kinds: tuple[Any, ...], plain: Any) -> Any:
                 return None
             continue
         try:
-            return _read(kind, plain)
+            return typed(kind, plain)
         except (TypeError, ValueError):
             continue
     raise TypeError(f"{plain!r} is none of {kinds}")

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
+from preceptor.evaluate.rankings import TeacherRanking
 from preceptor.evaluate.render import summary
 from preceptor.evaluate.report import MEASURES, Report
 from preceptor.evaluate.words import estimate, in_words, limits
@@ -22,6 +23,8 @@ def render_text(report: Report) -> str:
         if any(map(limits, shown)):
             lines.append(["", *(limits(value) for value in shown), "", ""])
     parts = [report.verdict.headline, *(f"- {each}" for each in report.verdict.sentences)]
+    for ranking in report.rankings:
+        parts += [ranking.headline, *(f"! {caution}" for caution in ranking.cautions)]
     parts += [f"! {warning}" for warning in report.warnings]
     return "\n".join([text_table(lines), "", *(wrapped(_clean(part)) for part in parts)]) + "\n"
 
@@ -56,41 +59,50 @@ def render_markdown(report: Report) -> str:
         [each.of, each.versus, *map(in_words, (each.gain, each.share, each.p, each.p_holm))]
         for each in report.differences
     ]
-    sentences = [f"- {escaped(each)}" for each in report.verdict.sentences]
-    warned = [f"- {escaped(each)}" for each in report.warnings]
+    sentences = [f"- {_escape(each)}" for each in report.verdict.sentences]
+    warned = [f"- {_escape(each)}" for each in report.warnings]
     parts = [
-        f"# {escaped(report.name)}: {report.verdict.kind}",
-        f"**{escaped(report.verdict.headline)}**",
+        f"# {_escape(report.name)}: {report.verdict.kind}",
+        f"**{_escape(report.verdict.headline)}**",
         "\n".join(sentences),
         f"{len(report.seeds)} seeds, {report.items} test items; limits are 95 % intervals. "
-        f"{escaped(report.timing)}",
+        f"{_escape(report.timing)}",
         markdown_table(results),
         "## Differences",
         markdown_table(differences),
+        *(part for ranking in report.rankings for part in _ranking(ranking)),
         *(("## Warnings", "\n".join(warned)) if warned else ()),
         "## Recipe",
-        fenced(report.recipe),
+        _fenced(report.recipe),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _ranking(found: TeacherRanking) -> list[str]:
+    said = (*found.sentences, *(f"! {caution}" for caution in found.cautions))
+    return [
+        f"## Which teacher, {found.moment}",
+        _escape(found.headline),
+        markdown_table(list(found.lines())),
+        "\n".join(f"- {_escape(each)}" for each in said),
+    ]
+
+
 def markdown_table(lines: Sequence[Sequence[str]]) -> str:
     """Rows of cells as a Markdown table; the first row is the head."""
-    rows = ["| " + " | ".join(map(escaped, line)) + " |" for line in lines]
+    rows = ["| " + " | ".join(map(_escape, line)) + " |" for line in lines]
     rule = "|" + " --- |" + " ---: |" * (len(lines[0]) - 1)
     return "\n".join([rows[0], rule, *rows[1:]])
 
 
-def fenced(text: str) -> str:
-    """YAML as a Markdown block that no text inside can end."""
+def _fenced(text: str) -> str:
     fence = "```"
     while fence in text:
         fence += "`"
     return f"{fence}yaml\n{text.rstrip()}\n{fence}"
 
 
-def escaped(text: str) -> str:
-    """Text as Markdown shows it: a name marks nothing up and breaks no line."""
+def _escape(text: str) -> str:
     for sign in "\\`*_[]<>|#":
         text = text.replace(sign, f"\\{sign}")
     return _clean(text)

@@ -16,6 +16,7 @@ from preceptor.recipe.data import TextData as TextData
 from preceptor.recipe.mix import Mix
 from preceptor.recipe.models import AnyModel, CausalModel
 from preceptor.recipe.problems import invalid
+from preceptor.recipe.ranked import RankTeacher
 from preceptor.recipe.rollouts import AnyRollouts
 from preceptor.recipe.section import Section
 from preceptor.recipe.starts import AnyStart, FromFolder, InsideStart
@@ -25,6 +26,7 @@ from preceptor.recipe.teachers import (
     CachedTeacher,
     NobodyTeacher,
     PeersTeacher,
+    unaltered,
 )
 
 Arm = Literal["control", "smoothing", "longer", "scratch"]
@@ -227,6 +229,28 @@ class Recipe(Section):
                 why = "a cache of text says what is kept of each token, one of images keeps logits"
                 do = "Add keep: {top_k: 50}." if texts else "Leave `keep` out."
                 raise invalid("", why, do, (*place, "cached", "keep"))
+        return self
+
+    @model_validator(mode="after")
+    def _ranked_before_the_run(self) -> "Recipe":
+        for place, said in self._teachers()[1:]:
+            if isinstance(unaltered(said), RankTeacher):
+                why = "candidates are ranked before the run, for all of it"
+                do = "Name them in `teacher`; {rank: {every: stage}} ranks them anew."
+                raise invalid("rank", why, do, place)
+        said = unaltered(self.teacher)
+        if not isinstance(said, RankTeacher) or said.rank.every == "run":
+            return self
+        where = ("teacher", "rank", "every")
+        if len(self.stages) == 1:
+            why = "there is one stage, and its teacher is found before the run"
+            raise invalid("stage", why, "Leave it out, or write more stages.", where)
+        if self.tune is not None:
+            why = "every rate that is tried would have another student, and other teachers"
+            raise invalid("stage", why, "Leave `tune` out.", where)
+        if said is not self.teacher:
+            why = "a cache or an alteration is of one teacher"
+            raise invalid("stage", why, "Name the candidates without it.", where)
         return self
 
     def _teachers(self) -> list[tuple[tuple[str | int, ...], AnyTeacher]]:

@@ -10,6 +10,7 @@ from preceptor.teachers.tokens.codecs import TopKCodec
 from preceptor.teachers.tokens.inspection import inspect
 from preceptor.teachers.tokens.resparsify import resparsify
 from preceptor.teachers.tokens.store import TokenStore
+from preceptor.verbs.beforehand import decided
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.folders import open_run
 from preceptor.verbs.progress import Progress
@@ -31,7 +32,8 @@ def cache(recipe: Recipe | str | Path, *, out: Path | None = None, show: bool = 
         )
     folder = open_run(read, out)
     with Progress(read, folder, show=show) as progress:
-        Experiment(read, folder, progress.watch).teacher(said, (), "teacher")
+        whole = decided(read, folder, progress).recipe
+        Experiment(whole, folder, progress.watch).teacher(whole.teacher, (), "teacher")
     return Path(said.cached.folder)
 
 

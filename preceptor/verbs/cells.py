@@ -8,7 +8,7 @@ sets, its losses.
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -112,6 +112,13 @@ def run_cell(
             write_text(cell.folder / "done.json", json.dumps(done))
         training.accelerator.wait_for_everyone()
     return finished(cell)
+
+
+def advanced(
+    cell: Cell, stages: int, keeping: Keeping, watch: Callable[[Losses], None]
+) -> list[TappedModel]:
+    """The cohort as a cell's first `stages` stages leave it; the cell itself goes on from there."""
+    return _trained(replace(cell, stretches=cell.stretches[:stages]), keeping, watch)[0]
 
 
 def finished(cell: Cell) -> Finished:

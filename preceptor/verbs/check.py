@@ -10,6 +10,7 @@ from preceptor.recipe.schema import Recipe, Stage
 from preceptor.recipe.starts import InsideStart
 from preceptor.recipe.teachers import kind_of
 from preceptor.types import Needs
+from preceptor.verbs.beforehand import ranked_lines
 from preceptor.verbs.requirements import require_fit as require_fit
 
 
@@ -23,7 +24,7 @@ def check(recipe: Recipe | str | Path, *, deep: bool = False, price: float = 0.0
     read = load_recipe(recipe)
     require_fit(read)
     require_present(read)
-    lines = [f"{read.name}: valid", *_start(read)]
+    lines = [f"{read.name}: valid", *_start(read), *ranked_lines(read)]
     for arm, way in read.ways().items():
         lines += [f"{arm}:"] if read.variants else []
         for index, stage in enumerate(way.stages):

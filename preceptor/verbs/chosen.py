@@ -28,6 +28,7 @@ class Chosen:
         families: of each family.
         temperatures: the best temperature of each teacher that has several.
         ensemble: the top scorers.
+        admitted: those whose cost is within the limit, in order; all where there is none.
     """
 
     best: Choice
@@ -35,6 +36,7 @@ class Chosen:
     families: dict[str, Choice] = field(default_factory=dict)
     temperatures: dict[str, float] = field(default_factory=dict)
     ensemble: tuple[str, ...] = ()
+    admitted: tuple[str, ...] = ()
 
     def sentences(self) -> list[str]:
         """In words."""
@@ -62,9 +64,11 @@ def chosen(said: RankingRecipe, ranking: Ranking, cost: Mapping[str, float] | No
         DataError: no candidate is within the limit.
     """
     asked, whose = said.choose, said.candidates.families()
-    within = None
+    within, admitted = None, ranking.names
     if asked.limit is not None and cost is not None:
-        within = best_within(ranking, {n: cost[whose[n]] for n in ranking.names}, asked.limit)
+        each = {name: cost[whose[name]] for name in ranking.names}
+        within = best_within(ranking, each, asked.limit)
+        admitted = tuple(name for name in admitted if each[name] <= asked.limit)
     families: dict[str, Choice] = {}
     if asked.families:
         family = {name: asked.families[whose[name]] for name in ranking.names}
@@ -77,4 +81,4 @@ def chosen(said: RankingRecipe, ranking: Ranking, cost: Mapping[str, float] | No
             if len(set(whose.values())) > 1:
                 families.setdefault(name, choice)
     together = ensemble(ranking, asked.ensemble) if asked.ensemble else ()
-    return Chosen(best(ranking), within, families, temperatures, together)
+    return Chosen(best(ranking), within, families, temperatures, together, admitted)

@@ -175,6 +175,11 @@ class Contest:
                 )
         return (*told, *self._flat.values())
 
+    @property
+    def guessing(self) -> tuple[str, ...]:
+        """Image teachers whose answers are nearly a guess, of those that were asked."""
+        return tuple(self._flat)
+
     def stores(self, pupil: Pupil) -> dict[str, FeatureStore]:
         """What each candidate's answers are to a student; taken when they are asked for."""
         if isinstance(self.experiment.subject, ImageSubject):

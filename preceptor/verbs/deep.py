@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from preceptor.recipe.beforehand import possible
 from preceptor.recipe.image_subject import ImageSubject
 from preceptor.recipe.language_teachers import ServedTeacher
 from preceptor.recipe.schema import STUDENT, Recipe, Stage
@@ -35,6 +36,7 @@ def deep_check(recipe: Recipe, price: float = 0.0) -> list[str]:
     `price` is what an hour of this machine costs; 0 where nobody asks.
     """
     use_threads(recipe.threads)
+    recipe = possible(recipe)[0]
     with tempfile.TemporaryDirectory() as scratch:
         experiment = Experiment(recipe, Path(scratch), _unwatched)
         lines, disk = [f"data: {experiment.subject.describe()}", *_diagnosis(experiment)], 0

@@ -19,6 +19,7 @@ from preceptor.recipe.schema import STUDENT, Recipe, Stage
 from preceptor.recipe.starts import InsideStart
 from preceptor.recipe.subject import Subject, Taught
 from preceptor.recipe.teachers import (
+    AlteredTeacher,
     AnyTeacher,
     BornAgainTeacher,
     CachedTeacher,
@@ -26,6 +27,7 @@ from preceptor.recipe.teachers import (
     LiveTeacher,
     NobodyTeacher,
     PeersTeacher,
+    unaltered,
 )
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.live import Live
@@ -33,7 +35,15 @@ from preceptor.teachers.nobody import Nobody
 from preceptor.train.fit import Losses
 from preceptor.train.plan import Plan
 from preceptor.train.session import Keeping
-from preceptor.verbs.cells import Cell, Finished, Stretch, run_cell, steps_of, student_folder
+from preceptor.verbs.cells import (
+    Cell,
+    Finished,
+    Stretch,
+    advanced,
+    run_cell,
+    steps_of,
+    student_folder,
+)
 from preceptor.verbs.starts import Starts
 
 TEACHER_SEED = 0
@@ -69,7 +79,7 @@ class Experiment:
             return self.original.fixed
         fixed: Teacher | None = None
         for name, said in self.said_teachers().items():
-            whole = said.cached.teacher if isinstance(said, CachedTeacher) else said
+            whole = unaltered(said)
             if build.stands_still(whole):
                 fixed = self.teacher(whole, (), name)
                 self.subject.check_teacher(fixed)
@@ -99,6 +109,12 @@ class Experiment:
             lambda losses: self.watch(cell, losses),
             lambda: self.fixed,
         )
+
+    def until(self, seed: int, stages: int) -> TappedModel:
+        """The student as its first `stages` stages leave it; trains them where that is not done."""
+        cell = self._taught(self.arm, seed, seed, None, None)
+        watch = lambda losses: self.watch(cell, losses)  # noqa: E731
+        return advanced(cell, stages, self.keeping, watch)[0]
 
     def students(self) -> tuple[AnyModel, ...]:
         """The models that learn: the student, and the others of a cohort."""
@@ -356,8 +372,8 @@ def _live(said: AnyTeacher, name: str) -> list[tuple[str, LiveTeacher]]:
     """The live teachers inside a teacher, under the names that `build.teacher` gives them."""
     if isinstance(said, LiveTeacher):
         return [(name, said)]
-    if isinstance(said, CachedTeacher):
-        return _live(said.cached.teacher, name)
+    if isinstance(said, CachedTeacher | AlteredTeacher):
+        return _live(unaltered(said), name)
     if isinstance(said, EnsembleTeacher):
         members = enumerate(said.ensemble.members)
         return [pair for index, member in members for pair in _live(member, f"{name}-{index}")]

@@ -4,6 +4,7 @@ In its folder lie:
 
     student/             the student, where it is trained first
     features/NAME/       its gradients of a candidate's answers
+    later/W/features/    the same of the student with later weights, W
 
 What is there is never computed again.
 """
@@ -21,14 +22,22 @@ from jaxtyping import Int64
 
 from preceptor.data.rows import Row
 from preceptor.data.text import TextSet
+from preceptor.errors import RecipeError
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.candidates import Candidate
 from preceptor.recipe.contest import prompts_fingerprint, sketcher_of
 from preceptor.recipe.image_subject import ImageSubject
+from preceptor.recipe.models import CausalModel
 from preceptor.recipe.ranked import FeatureFields
 from preceptor.recipe.ranking import Learner
 from preceptor.recipe.text_subject import TextSubject
-from preceptor.selection.extraction import Sketcher, image_features, probed, text_features
+from preceptor.selection.extraction import (
+    Sketcher,
+    image_features,
+    probed,
+    student_fingerprint,
+    text_features,
+)
 from preceptor.selection.features import Features
 from preceptor.selection.probe import Probe
 from preceptor.selection.rows import Soft
@@ -91,9 +100,18 @@ class Pupil:
 
     def require_fit(self) -> None:
         """Raise where its gradients cannot be taken."""
+        model = self.said.model
+        if self.at is not None and isinstance(model, CausalModel) and model.lora is not None:
+            raise RecipeError(
+                f"the student in {self.at}, which had adapters",
+                "it is saved whole, and every weight's gradient would be asked",
+                "Ask a student without adapters, or the adapters as they start.",
+            )
         untrained = self.said.train is not None and self.at is None
-        model = self.experiment.subject.student(self.said, self.seed) if untrained else self.model
-        sketcher_of(self.features, model)
+        subject = self.experiment.subject
+        sketcher_of(
+            self.features, subject.student(self.said, self.seed) if untrained else self.model
+        )
 
     def of_text(self, name: str, candidate: Candidate, pool: Sequence[Row]) -> FeatureStore:
         """What a candidate's text is to it; `pool` holds all prompts."""
@@ -161,4 +179,11 @@ class Pupil:
                 self.say(f"{name}: {seen} prompts")
             return features
 
-        return FeatureStore(self.folder / "features" / name, probe, identity, telling)
+        return FeatureStore(self.place / "features" / name, probe, identity, telling)
+
+    @cached_property
+    def place(self) -> Path:
+        """Where its gradients lie: those of later weights by what they are."""
+        if self.at is None:
+            return self.folder
+        return self.folder / "later" / student_fingerprint(self.model)[:16]

@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from preceptor.errors import RecipeError
-from preceptor.recipe.contest import training_of
+from preceptor.recipe.contest import lasting, training_of
 from preceptor.recipe.ranking import RankingRecipe
 from preceptor.selection.architectures import rank_students
 from preceptor.selection.choices import Moved, moved
@@ -22,6 +22,7 @@ from preceptor.train.processes import main_process_first
 from preceptor.verbs.chosen import Chosen, chosen
 from preceptor.verbs.contest import Contest, Numbers, Texts
 from preceptor.verbs.experiment import Experiment
+from preceptor.verbs.folders import open_run
 from preceptor.verbs.progress import Progress
 from preceptor.verbs.pupil import Pupil
 
@@ -56,6 +57,7 @@ class Rank:
         chosen: what is chosen from it.
         cautions: the ranking's own, and those of how the text was made.
         students: the student and others in order, by the best candidate's text; None of one.
+        guessing: candidates whose answers are nearly a guess, which GRACE takes for good ones.
         later: the rankings of the student as it stood later.
         seconds: that it took, with what was trained.
     """
@@ -66,6 +68,7 @@ class Rank:
     chosen: Chosen
     cautions: tuple[str, ...]
     students: Ranking | None = None
+    guessing: tuple[str, ...] = ()
     later: tuple[Later, ...] = ()
     seconds: float = 0.0
 
@@ -122,7 +125,8 @@ def _others(said: RankingRecipe, pupil: Pupil) -> Iterator[tuple[str, Pupil]]:
     """Further students, each with a folder and an experiment of its own."""
     for name, learner in said.students.items():
         alone = training_of(said.model_copy(update={"student": learner}), ())
-        folder = pupil.folder / "students" / name
+        kept = lasting(said.model_copy(update={"student": learner}))
+        folder = open_run(kept, pupil.folder / "students" / name)
         experiment = replace(pupil.experiment, recipe=alone, folder=folder)
         yield name, replace(pupil, said=learner, experiment=experiment, folder=folder)
 
@@ -147,7 +151,16 @@ def _found(
         students = rank_students(taken, seed=said.seed)
     cautions = (*contest.cautions(), *ranking.cautions)
     picked = chosen(said, ranking, cost)
-    return Rank(pupil.folder, ranking, dropped, picked, cautions, students, tuple(later))
+    return Rank(
+        folder=pupil.folder,
+        ranking=ranking,
+        dropped=dropped,
+        chosen=picked,
+        cautions=cautions,
+        students=students,
+        guessing=contest.guessing,
+        later=tuple(later),
+    )
 
 
 def _order(

@@ -2,6 +2,7 @@
 
 from preceptor.errors import NeedsError, RecipeError
 from preceptor.recipe import build
+from preceptor.recipe.beforehand import possible
 from preceptor.recipe.rollouts import (
     Distillm2Rollouts,
     DistillmRollouts,
@@ -12,6 +13,7 @@ from preceptor.recipe.rollouts import (
 from preceptor.recipe.schema import STUDENT, Data, Recipe, Stage, TextData
 from preceptor.recipe.starts import InsideStart
 from preceptor.recipe.teachers import (
+    AlteredTeacher,
     AnyTeacher,
     CachedTeacher,
     EnsembleTeacher,
@@ -22,10 +24,14 @@ from preceptor.types import Needs
 
 
 def require_fit(recipe: Recipe) -> None:
-    """Raise where an objective needs what its teacher, data or plan cannot give."""
-    _require_start(recipe)
-    for arm, way in recipe.ways().items():
-        _require_fit(way, "" if arm == STUDENT else f"variants.{arm}.")
+    """Raise where an objective needs what its teacher, data or plan cannot give.
+
+    Of a ranking, each of its candidates must do as the teacher.
+    """
+    for one in possible(recipe):
+        _require_start(one)
+        for arm, way in one.ways().items():
+            _require_fit(way, "" if arm == STUDENT else f"variants.{arm}.")
 
 
 def _require_start(recipe: Recipe) -> None:
@@ -118,6 +124,16 @@ def _require_whole(said: AnyTeacher, recipe: Recipe) -> None:
                 "a cached teacher with data.augment.views: 0",
                 "every epoch would show views that the cache does not hold",
                 "Set data.augment.views to how many are to be kept, 4 for example.",
+            )
+    if isinstance(said, AlteredTeacher):
+        _require_whole(said.altered.teacher, recipe)
+        if "logits" not in build.offers(said.altered.teacher).kinds or not isinstance(
+            recipe.data, Data
+        ):
+            raise NeedsError(
+                f"an altered teacher ({kind_of(said.altered.teacher)}) with {recipe.data.kind}",
+                "logits of a classifier are altered, one row an example",
+                "Name a classifier as its teacher, or leave `altered` out.",
             )
     if isinstance(said, EnsembleTeacher):
         for index, member in enumerate(said.ensemble.members):
