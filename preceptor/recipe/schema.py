@@ -28,9 +28,10 @@ from preceptor.recipe.teachers import (
     PeersTeacher,
     unaltered,
 )
+from preceptor.recipe.terms import Licences
 
 Arm = Literal["control", "smoothing", "longer", "scratch"]
-Measure = Literal["accuracy", "calibration", "fidelity", "cost"]
+Measure = Literal["accuracy", "calibration", "fidelity", "cost", "int8"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 STUDENT = "distilled"
@@ -186,7 +187,9 @@ class Recipe(Section):
             own. Of a cohort the first member alone is reported, of born-again generations the last.
         control: the arms without a teacher.
         tune: what is chosen on validation; nothing where not given.
-        evaluate: what is measured.
+        evaluate: what is measured; int8 rounds the weights of student and control to 8 bits and
+            measures both again.
+        licences: terms that no folder states.
         threads: of the CPU, in each process; 0 for torch's own choice. A small model is quickest
             with one, and the same number gives the same run on another machine.
         trackers: experiment trackers that also get every number.
@@ -206,6 +209,7 @@ class Recipe(Section):
     control: Control = Control()
     tune: Tune | None = None
     evaluate: tuple[Measure, ...] = ("accuracy", "calibration", "fidelity", "cost")
+    licences: Licences = Licences()
     threads: Index = 0
     trackers: tuple[Tracker, ...] = ()
     checkpoint: Checkpoint = Checkpoint()
