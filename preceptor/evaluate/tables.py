@@ -59,21 +59,21 @@ def render_markdown(report: Report) -> str:
         [each.of, each.versus, *map(in_words, (each.gain, each.share, each.p, each.p_holm))]
         for each in report.differences
     ]
-    sentences = [f"- {_escape(each)}" for each in report.verdict.sentences]
-    warned = [f"- {_escape(each)}" for each in report.warnings]
+    sentences = [f"- {escaped(each)}" for each in report.verdict.sentences]
+    warned = [f"- {escaped(each)}" for each in report.warnings]
     parts = [
-        f"# {_escape(report.name)}: {report.verdict.kind}",
-        f"**{_escape(report.verdict.headline)}**",
+        f"# {escaped(report.name)}: {report.verdict.kind}",
+        f"**{escaped(report.verdict.headline)}**",
         "\n".join(sentences),
         f"{len(report.seeds)} seeds, {report.items} test items; limits are 95 % intervals. "
-        f"{_escape(report.timing)}",
+        f"{escaped(report.timing)}",
         markdown_table(results),
         "## Differences",
         markdown_table(differences),
         *(part for ranking in report.rankings for part in _ranking(ranking)),
         *(("## Warnings", "\n".join(warned)) if warned else ()),
         "## Recipe",
-        _fenced(report.recipe),
+        fenced(report.recipe),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -82,27 +82,29 @@ def _ranking(found: TeacherRanking) -> list[str]:
     said = (*found.sentences, *(f"! {caution}" for caution in found.cautions))
     return [
         f"## Which teacher, {found.moment}",
-        _escape(found.headline),
+        escaped(found.headline),
         markdown_table(list(found.lines())),
-        "\n".join(f"- {_escape(each)}" for each in said),
+        "\n".join(f"- {escaped(each)}" for each in said),
     ]
 
 
 def markdown_table(lines: Sequence[Sequence[str]]) -> str:
     """Rows of cells as a Markdown table; the first row is the head."""
-    rows = ["| " + " | ".join(map(_escape, line)) + " |" for line in lines]
+    rows = ["| " + " | ".join(map(escaped, line)) + " |" for line in lines]
     rule = "|" + " --- |" + " ---: |" * (len(lines[0]) - 1)
     return "\n".join([rows[0], rule, *rows[1:]])
 
 
-def _fenced(text: str) -> str:
+def fenced(text: str) -> str:
+    """YAML as a Markdown block that no text inside can end."""
     fence = "```"
     while fence in text:
         fence += "`"
     return f"{fence}yaml\n{text.rstrip()}\n{fence}"
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text as Markdown shows it: a name marks nothing up and breaks no line."""
     for sign in "\\`*_[]<>|#":
         text = text.replace(sign, f"\\{sign}")
     return _clean(text)
