@@ -14,9 +14,11 @@ from preceptor.evaluate.by_class import (
     agreement_by_class,
     agreement_of_models,
     class_reports,
-    reliability_curve,
+    reliability_curves,
+    slice_reports,
 )
 from preceptor.evaluate.curves import loss_curves
+from preceptor.evaluate.measures import unit_of
 from preceptor.evaluate.report import (
     SCHEMA,
     ArmReport,
@@ -29,41 +31,21 @@ from preceptor.evaluate.report import (
     Verdict,
 )
 from preceptor.evaluate.results import PLAIN, ArmResult, RunResult, check
-from preceptor.evaluate.scores import Answered, Scores, score
+from preceptor.evaluate.scores import Scores, good_of, score, score_of_training
 from preceptor.evaluate.significance import (
     difference,
     exact,
     gap,
     means,
     over_seeds,
-    share_where,
     valued,
 )
+from preceptor.evaluate.transfer import transfer
 from preceptor.evaluate.verdict import judge
 from preceptor.ops.hypotheses import holm
-from preceptor.ops.proportions import wilson
 from preceptor.ops.resampling import Crossed
 
-_UNITS = {
-    "accuracy": "fraction",
-    "top5": "fraction",
-    "agreement": "fraction",
-    "brier": "score",
-    "macro_f1": "fraction",
-    "ece": "fraction",
-    "ece_scaled": "fraction",
-    "temperature": "temperature",
-    "kappa": "kappa",
-    "error_consistency": "kappa",
-    "error_consistency_bound": "kappa",
-    "confidence_correlation": "correlation",
-    "bits_per_byte": "bits",
-    "mrr": "fraction",
-    "similarity_correlation": "correlation",
-    "token_agreement": "fraction",
-    "length": "tokens",
-    "ended": "fraction",
-}
+_NO_NUMBER = "it is not a number"
 _NO_VALIDATION = "no validation items were given"
 _WHY = {
     "temperature": _NO_VALIDATION,
@@ -71,8 +53,18 @@ _WHY = {
     "kappa": "both give one class throughout",
     "error_consistency": "both are always right, or always wrong",
     "error_consistency_bound": "both are always right, or always wrong",
+    "train_kappa": "both give one class throughout",
     "confidence_correlation": "a confidence never varies",
 }
+_ON_TRAINING = (
+    "accuracy",
+    "bits_per_byte",
+    "agreement",
+    "token_agreement",
+    "kappa",
+    "kl_teacher_model",
+    "kl_model_teacher",
+)
 
 
 def build_report(result: RunResult, *, seed: int = 0) -> Report:
@@ -86,7 +78,9 @@ def build_report(result: RunResult, *, seed: int = 0) -> Report:
     """
     check(result)
     generator = np.random.default_rng(seed)
-    crossed = Crossed(len(result.student.seeds), len(result.labels), generator)
+    clusters = np.array(result.clusters) if result.clusters else None
+    seeds = len(result.student.seeds)
+    crossed = Crossed(seeds, len(result.labels), generator, clusters=clusters)
     scores = {arm.name: score(arm, result.teacher, result.labels) for arm in result.everybody}
     student, control = result.student.name, result.student.versus
     report = Report(
@@ -103,13 +97,10 @@ def build_report(result: RunResult, *, seed: int = 0) -> Report:
         gap=_gap(result, scores, crossed),
         ratios=_ratios(result, generator),
         classes=class_reports(result, scores, generator),
+        slices=slice_reports(result, scores, generator),
         class_agreement=agreement_by_class(result, scores),
         model_agreement=agreement_of_models(scores),
-        reliability=tuple(
-            reliability_curve(name, each.answered)
-            for name, each in scores.items()
-            if each.answered is not None
-        ),
+        reliability=reliability_curves(scores),
         curves=loss_curves(result),
         timing=_timing(result),
         recipe=result.recipe,
@@ -137,12 +128,16 @@ def _arm(
     generator: np.random.Generator,
 ) -> ArmReport:
     own = scores[arm.name]
-    measures: dict[str, Measured] = {}
-    measures |= means(own.by_item, {k: _UNITS.get(k, "nats") for k in own.by_item}, crossed)
+    clusters = np.array(result.clusters) if result.clusters else None
+    measures = _of_items(own, crossed)
     for name, numbers in own.by_seed.items():
-        measures[name] = over_seeds(numbers, _UNITS[name], _WHY.get(name, "it is not a number"))
+        measures[name] = over_seeds(numbers, unit_of(name), _WHY.get(name, _NO_NUMBER))
     if result.teacher is not None and arm is not result.teacher:
-        measures |= _on_errors(own.answered, scores[result.teacher.name].answered, crossed)
+        master, control = scores[result.teacher.name].answered, scores.get(arm.versus)
+        beside = control.answered if control is not None and control is not own else None
+        if own.answered is not None and master is not None:
+            measures |= transfer(own.answered, master, beside, crossed)
+    measures |= _on_training(arm, result, generator)
     measures |= {
         "parameters": exact(arm.cost.parameters, "parameters"),
         "bytes": exact(arm.cost.bytes, "bytes"),
@@ -156,30 +151,48 @@ def _arm(
         name=arm.name,
         role=_role(arm, result),
         measures=measures,
-        by_seed=tuple(_one_seed(row, result.primary, generator) for row in _primary(own, result)),
+        by_seed=tuple(
+            _one_seed(row, result.primary, generator, clusters) for row in _primary(own, result)
+        ),
         unlabelled=arm.unlabelled,
     )
+
+
+def _of_items(scores: Scores, crossed: Crossed) -> dict[str, Measured]:
+    """Every measure of items that there is a number of."""
+    defined = {k: column for k, column in scores.by_item.items() if not np.isnan(column).any()}
+    found = dict[str, Measured](means(defined, {k: unit_of(k) for k in defined}, crossed))
+    for name in scores.by_item:
+        found.setdefault(name, Undefined(_WHY.get(name, _NO_NUMBER)))
+    return found
+
+
+def _on_training(
+    arm: ArmResult, result: RunResult, generator: np.random.Generator
+) -> dict[str, Measured]:
+    """The same on training examples: where a student copied nothing there, it did not learn to."""
+    scores = score_of_training(arm, result.teacher)
+    if scores is None:
+        return {}
+    items = next(iter(scores.by_item.values())).shape[1]
+    crossed = Crossed(len(result.student.seeds), items, generator)
+    found = _of_items(scores, crossed)
+    return {f"train_{name}": found[name] for name in _ON_TRAINING if name in found}
 
 
 def _primary(scores: Scores, result: RunResult) -> Float[np.ndarray, "s n"]:
     return scores.by_item[result.primary]
 
 
-def _one_seed(row: Float[np.ndarray, " n"], primary: str, generator: np.random.Generator) -> Value:
+def _one_seed(
+    row: Float[np.ndarray, " n"],
+    primary: str,
+    generator: np.random.Generator,
+    clusters: np.ndarray | None,
+) -> Value:
     """The primary measure under one seed, its items resampled."""
-    if _UNITS[primary] == "fraction":
-        return valued(wilson(int(row.sum()), len(row)), len(row), "fraction")
-    one = Crossed(1, len(row), generator)
-    return means({primary: row[None]}, _UNITS, one)[primary]
-
-
-def _on_errors(own: Answered | None, master: Answered | None, crossed: Crossed) -> dict[str, Any]:
-    if own is None or master is None:
-        return {}
-    same = own.predicted == master.predicted
-    wrong = np.broadcast_to(~master.hit, own.hit.shape)
-    why = "the teacher makes no error on these items"
-    return {"agreement_on_errors": share_where(same, wrong, crossed, why)}
+    one = Crossed(1, len(row), generator, clusters=clusters)
+    return means({primary: row[None]}, {primary: unit_of(primary)}, one)[primary]
 
 
 def _spent(numbers: np.ndarray, unit: str) -> Measured:
@@ -224,7 +237,10 @@ def _differences(
         master = None
         if result.teacher is not None:
             master = _beside(scores[result.teacher.name], scores[of], result)
-        sides = (of, _good(scores[of], result)), (versus, _good(scores[versus], result))
+        sides = (
+            (of, good_of(scores[of], result.primary)),
+            (versus, good_of(scores[versus], result.primary)),
+        )
         found.append(difference(*sides, master, crossed, generator, result.primary))
     adjusted = holm(np.array([each.p.estimate for each in found])) if found else ()
     return tuple(
@@ -238,17 +254,11 @@ def _gap(result: RunResult, scores: dict[str, Scores], crossed: Crossed) -> Meas
     if result.teacher is None or control is None:
         return Undefined("there is no teacher, or no control")
     master = _beside(scores[result.teacher.name], control, result)
-    return gap(master, _good(control, result), crossed, result.primary)
-
-
-def _good(scores: Scores, result: RunResult) -> Any:
-    """What more of is better [s, n]: hits where there are any, so that they are tested as such."""
-    column = scores.good(result.primary)
-    return column.astype(bool) if _UNITS[result.primary] == "fraction" else column
+    return gap(master, good_of(control, result.primary), crossed, result.primary)
 
 
 def _beside(teacher: Scores, other: Scores, result: RunResult) -> Any:
-    return np.broadcast_to(_good(teacher, result), _good(other, result).shape)
+    return np.broadcast_to(good_of(teacher, result.primary), good_of(other, result.primary).shape)
 
 
 def _ratios(result: RunResult, generator: np.random.Generator) -> dict[str, Measured]:

@@ -4,7 +4,9 @@ Dimension key: s seeds, n items, v classes.
 """
 
 import numpy as np
+from jaxtyping import Bool, Float
 
+from preceptor.evaluate.measures import unit_of
 from preceptor.evaluate.report import (
     ClassReport,
     Matrix,
@@ -14,7 +16,7 @@ from preceptor.evaluate.report import (
     Value,
 )
 from preceptor.evaluate.results import RunResult
-from preceptor.evaluate.scores import Answered, Scores, agreements, class_agreement
+from preceptor.evaluate.scores import Scores, agreements, class_agreement, good_of
 from preceptor.evaluate.significance import gap, means
 from preceptor.ops.calibration import reliability
 from preceptor.ops.resampling import Crossed
@@ -26,25 +28,62 @@ def class_reports(
     result: RunResult, scores: dict[str, Scores], generator: np.random.Generator
 ) -> tuple[ClassReport, ...]:
     """Each class's accuracy and gain; items are resampled within each class."""
-    answered = {name: each.answered for name, each in scores.items() if each.answered}
+    names = result.classes
+    return tuple(
+        _slice(name, result.labels == k, result, scores, generator) for k, name in enumerate(names)
+    )
+
+
+def slice_reports(
+    result: RunResult, scores: dict[str, Scores], generator: np.random.Generator
+) -> dict[str, tuple[ClassReport, ...]]:
+    """The same for each value of each column by which the run is to be looked at."""
+    found = {}
+    for column, values in result.slices.items():
+        each = np.array(values)
+        found[column] = tuple(
+            _slice(name, each == name, result, scores, generator)
+            for name in sorted(dict.fromkeys(values))
+        )
+    return found
+
+
+def _slice(
+    name: str,
+    member: Bool[np.ndarray, " n"],
+    result: RunResult,
+    scores: dict[str, Scores],
+    generator: np.random.Generator,
+) -> ClassReport:
+    count = int(member.sum())
+    if count == 0:
+        return ClassReport(name, 0, {}, {}, Undefined("no test item is of this class"))
     student, control = result.student.name, result.student.versus
     shown = [result.teacher.name] if result.teacher else []
-    shown += [name for name in (student, control) if name in scores]
-    reports = []
-    for k, class_name in enumerate(result.classes):
-        of_class = result.labels == k
-        accuracy: dict[str, Value] = {}
-        gain: Measured = Undefined("no test item is of this class")
-        if of_class.any():
-            crossed = Crossed(len(answered[student].hit), int(of_class.sum()), generator)
-            hits = {name: answered[name].hit[:, of_class] for name in shown}
-            for name, each in hits.items():
-                accuracy |= means({name: each.astype(float)}, {name: "fraction"}, crossed)
-            gain = Undefined("there is no control")
-            if control in hits:
-                gain = gap(hits[student], hits[control], crossed)
-        reports.append(ClassReport(class_name, int(of_class.sum()), accuracy, gain))
-    return tuple(reports)
+    shown += [each for each in (student, control) if each in scores]
+    clusters = np.array(result.clusters)[member] if result.clusters else None
+    seeds = len(result.student.seeds)
+    crossed = Crossed(seeds, count, generator, clusters=clusters)
+    good = {each: good_of(scores[each], result.primary)[:, member] for each in shown}
+    gain: Measured = Undefined("there is no control")
+    if control in good:
+        gain = gap(good[student], good[control], crossed, result.primary)
+    return ClassReport(
+        name,
+        count,
+        {each: _mean(scores[each], result.primary, member, crossed) for each in shown},
+        {
+            each: _mean(scores[each], "agreement", member, crossed)
+            for each in shown
+            if "agreement" in scores[each].by_item
+        },
+        gain,
+    )
+
+
+def _mean(scores: Scores, measure: str, member: Bool[np.ndarray, " n"], crossed: Crossed) -> Value:
+    column = scores.by_item[measure][:, member]
+    return means({measure: column}, {measure: unit_of(measure)}, crossed)[measure]
 
 
 def agreement_by_class(result: RunResult, scores: dict[str, Scores]) -> Matrix | Undefined:
@@ -57,7 +96,7 @@ def agreement_by_class(result: RunResult, scores: dict[str, Scores]) -> Matrix |
         )
     teacher = scores[result.teacher.name].answered
     student = scores[result.student.name].answered
-    if teacher is None or student is None:
+    if teacher is None or student is None or not result.classes:
         return Undefined("What writes text has no classes to agree on.")
     values = class_agreement(teacher, student, len(result.classes))
     return Matrix(
@@ -73,7 +112,7 @@ def agreement_of_models(scores: dict[str, Scores]) -> Matrix | Undefined:
     names = tuple(scores)
     answered = [each.answered for each in scores.values() if each.answered]
     if len(answered) < len(names):
-        return Undefined("What writes text has no classes to agree on.")
+        return Undefined("What these models write is not compared answer by answer.")
     return Matrix(
         title="How often two models give one answer, under one seed",
         rows=names,
@@ -82,9 +121,19 @@ def agreement_of_models(scores: dict[str, Scores]) -> Matrix | Undefined:
     )
 
 
-def reliability_curve(name: str, scores: Answered) -> ReliabilityCurve:
-    """Confidence and accuracy in ten bins of equal mass, all seeds pooled."""
-    points = reliability(scores.confidence.ravel(), scores.hit.ravel(), bins=10)
+def reliability_curves(scores: dict[str, Scores]) -> tuple[ReliabilityCurve, ...]:
+    """Confidence and accuracy in ten bins of equal mass, all seeds pooled; of whom it is known."""
+    return tuple(
+        _curve(name, each.answered.confidence, each.answered.hit)
+        for name, each in scores.items()
+        if each.answered is not None and each.answered.confidence is not None
+    )
+
+
+def _curve(
+    name: str, confidence: Float[np.ndarray, "s n"], hit: Bool[np.ndarray, "s n"]
+) -> ReliabilityCurve:
+    points = reliability(confidence.ravel(), hit.ravel(), bins=10)
     return ReliabilityCurve(
         arm=name,
         confidence=tuple(points.confidence.tolist()),

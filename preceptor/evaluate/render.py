@@ -6,14 +6,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from preceptor.evaluate import plots, words
+from preceptor.evaluate.measures import GROUPS
 from preceptor.evaluate.report import MEASURES, Matrix, Measured, Report, Undefined, Value
 
 SHOWN_TERMS = 6
 _TONES = {"helped": "good", "hurt": "bad", "no difference seen": "even"}
-_NOTES = (
-    "Accuracies and differences are resampled over seeds and items at once; calibration errors and "
-    "kappas have Student's interval over seeds."
-)
+_NOTES = "Intervals come from resampling seeds and test items at once."
 
 _RATIO_TILES = (("bytes", "size, teacher / student"), ("latency", "latency, teacher / student"))
 
@@ -94,7 +92,7 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    found.filters |= {"estimate": words.estimate, "limits": words.limits}
+    found.filters |= {"estimate": words.estimate, "limits": words.limits, "why": words.why}
     return found
 
 
@@ -116,13 +114,18 @@ def _tiles(report: Report) -> list[tuple[str, Measured]]:
     return tiles
 
 
-def _measures(report: Report) -> list[tuple[str, list[Measured]]]:
+def _measures(report: Report) -> list[tuple[str, list[tuple[str, list[Measured]]]]]:
+    """Groups of measures of which some arm has a number."""
     nothing = Undefined("it does not apply")
-    return [
-        (label, [arm.measures.get(name, nothing) for arm in report.arms])
-        for name, label in MEASURES.items()
-        if any(isinstance(arm.measures.get(name), Value) for arm in report.arms)
-    ]
+    groups = []
+    for title, names in GROUPS.items():
+        rows = [
+            (label, [arm.measures.get(name, nothing) for arm in report.arms])
+            for name, label in names.items()
+            if any(isinstance(arm.measures.get(name), Value) for arm in report.arms)
+        ]
+        groups += [(title, rows)] if rows else []
+    return groups
 
 
 def _by_seed(report: Report) -> list[tuple[str, list[Measured]]]:

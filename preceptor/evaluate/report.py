@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from preceptor.errors import DataError, StorageError, nearest
+from preceptor.evaluate.contamination import Contamination
+from preceptor.evaluate.measures import LESS_IS_BETTER as LESS_IS_BETTER
+from preceptor.evaluate.measures import MEASURES as MEASURES
 from preceptor.evaluate.rankings import TeacherRanking
 
-SCHEMA = "preceptor.report/2"
+SCHEMA = "preceptor.report/3"
 Kind = Literal["helped", "hurt", "no difference seen", "not enough seeds", "not known"]
 Role = Literal["teacher", "student", "control", "plain"]
 
@@ -40,44 +43,6 @@ class Undefined:
 
 Measured = Value | Undefined
 
-MEASURES: dict[str, str] = {
-    "accuracy": "accuracy",
-    "top5": "top-5 accuracy",
-    "macro_f1": "macro F1",
-    "bits_per_byte": "bits per byte",
-    "token_nll": "negative log-likelihood a token",
-    "length": "tokens written",
-    "ended": "answers that ended by themselves",
-    "mrr": "mean reciprocal rank of the right answer",
-    "nll": "negative log-likelihood",
-    "brier": "Brier score (0 to 2)",
-    "ece": "calibration error (15 bins of equal mass)",
-    "ece_scaled": "calibration error after temperature scaling",
-    "temperature": "temperature fitted on validation",
-    "agreement": "agreement with the teacher",
-    "token_agreement": "agreement with the teacher, token by token",
-    "similarity_correlation": "rank correlation of similarities with the teacher's",
-    "kappa": "Cohen's kappa with the teacher",
-    "agreement_on_errors": "agreement where the teacher errs",
-    "error_consistency": "error consistency with the teacher",
-    "error_consistency_bound": "its bound at these accuracies",
-    "kl_teacher_model": "KL(teacher || model)",
-    "kl_model_teacher": "KL(model || teacher)",
-    "js": "Jensen-Shannon divergence from the teacher",
-    "confidence_correlation": "correlation of confidences with the teacher's",
-    "parameters": "parameters",
-    "bytes": "size",
-    "flops": "operations an example",
-    "latency_p50": "latency, median",
-    "latency_p95": "latency, 95th percentile",
-    "steps": "optimizer steps",
-    "seconds": "training time a seed",
-}
-"""The names of an arm's measures, in the order that tables show them."""
-
-LESS_IS_BETTER = frozenset({"bits_per_byte", "token_nll", "nll", "brier"})
-"""Measures that a better model has less of."""
-
 
 @dataclass(frozen=True)
 class ArmReport:
@@ -97,7 +62,9 @@ class Difference:
     `gain` is positive where `of` is better, whether more or less is better. `p` is two-sided (sign
     flips over seeds; with one seed McNemar's, or sign flips over items), `p_holm` is adjusted for
     all the differences of the report, `smallest` is what this setting would have seen four times
-    in five, and `share` is the part of the way from the other arm to the teacher that was gone.
+    in five, `at_least` is the gain below which it lies once in twenty (a loss larger than that is
+    ruled out, which a large p does not do), and `share` is the part of the way from the other arm
+    to the teacher that was gone.
     """
 
     of: str
@@ -106,16 +73,22 @@ class Difference:
     p: Value
     p_holm: Value
     smallest: Value
+    at_least: Value
     share: Measured
 
 
 @dataclass(frozen=True)
 class ClassReport:
-    """A class's accuracy under teacher, student and control, and the student's gain."""
+    """A class, or another slice of the test items, under teacher, student and control.
+
+    `accuracy` is the primary measure of each, `agreement` how often student and control answer as
+    the teacher does, `gain` the student's over the control.
+    """
 
     name: str
     items: int
     accuracy: Mapping[str, Value]
+    agreement: Mapping[str, Value]
     gain: Measured
 
 
@@ -208,6 +181,7 @@ class Report:
     gap: Measured
     ratios: Mapping[str, Measured]
     classes: tuple[ClassReport, ...]
+    slices: Mapping[str, tuple[ClassReport, ...]]
     class_agreement: Matrix | Undefined
     model_agreement: Matrix | Undefined
     reliability: tuple[ReliabilityCurve, ...]
@@ -219,6 +193,9 @@ class Report:
     phases: Mapping[str, Value]
     warnings: tuple[str, ...]
     rankings: tuple[TeacherRanking, ...] = ()
+    contamination: Contamination | None = None
+    licences: tuple[Licence, ...] = ()
+    quantised: Quantised | None = None
 
     def arm(self, name: str) -> ArmReport:
         """The arm of that name."""

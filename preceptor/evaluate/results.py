@@ -25,6 +25,15 @@ class Validation:
 
 
 @dataclass(frozen=True)
+class TrainPart:
+    """The same model's answers to some training examples; see `SeedResult` for its fields."""
+
+    labels: Int[np.ndarray, " m"]
+    logits: Float[np.ndarray, "m v"] | None = None
+    items: Mapping[str, Float[np.ndarray, " m"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Losses:
     """What was logged while training: each term's value at some steps."""
 
@@ -44,6 +53,8 @@ class SeedResult:
         validation: where given, a temperature is fitted on it and shown before and after.
         losses: where given, drawn in the report.
         items: for what writes text: measures by name, one number a test item.
+        train: answers to some training examples; the same examples for all arms.
+        finals: for what writes text: the final answer to each test item, as it is compared.
     """
 
     seed: int
@@ -53,6 +64,8 @@ class SeedResult:
     validation: Validation | None = None
     losses: Losses | None = None
     items: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
+    train: TrainPart | None = None
+    finals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,8 @@ class RunResult:
         warnings: sentences that a reader must see.
         phases: seconds of each part of the run.
         primary: the measure that the verdict is about.
+        slices: by a column's name, each test item's value in it; what is shown slice by slice.
+        clusters: which test items belong together, one name an item, and are drawn as one.
     """
 
     name: str
@@ -106,6 +121,8 @@ class RunResult:
     warnings: tuple[str, ...] = ()
     phases: Mapping[str, float] = field(default_factory=dict)
     primary: str = "accuracy"
+    slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    clusters: tuple[str, ...] = ()
 
     @property
     def student(self) -> ArmResult:
@@ -128,6 +145,7 @@ class RunResult:
 
 def check(result: RunResult) -> None:
     """Raise where arms cannot be compared item by item and seed by seed."""
+    _check_names(result)
     shape = (len(result.labels), len(result.classes))
     names = [arm.name for arm in result.everybody]
     if len(set(names)) < len(names):
@@ -168,6 +186,17 @@ def check(result: RunResult) -> None:
             f"there are {shape[1]} classes, counted from 0",
             "Score labelled items alone.",
         )
+
+
+def _check_names(result: RunResult) -> None:
+    """Raise where test items have no name in a column by which they are grouped."""
+    for what, names in {"clusters": result.clusters or None, **result.slices}.items():
+        if names is not None and len(names) != len(result.labels):
+            raise DataError(
+                f"{what} names {len(names)} test items",
+                f"there are {len(result.labels)}",
+                "Give each test item one name.",
+            )
 
 
 def _check_items(arm: str, one: SeedResult, result: RunResult) -> None:

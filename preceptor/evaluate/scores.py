@@ -1,34 +1,44 @@
-"""An arm's scores: one number an item and seed where the measure is a mean, else one a seed.
+"""An arm's scores: one number an item and seed, also where the measure is no mean over items.
+
+Such a measure comes as a column that has it as its mean (`ops.linearised`), so that everything is
+resampled over seeds and items in one way.
 
 Dimension key: s seeds, n items, v classes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from preceptor.evaluate import fidelity, task
 from preceptor.evaluate.report import LESS_IS_BETTER
-from preceptor.evaluate.results import ArmResult, SeedResult
-from preceptor.ops import calibration
+from preceptor.evaluate.results import ArmResult, SeedResult, Validation
+from preceptor.ops import calibration, rankings
+from preceptor.ops.linearised import linearised
+
+PLACES = 5
+"""How many of the teacher's first classes are compared in their order."""
 
 _Labels = Int[np.ndarray, " n"]
+_Columns = dict[str, Float[np.ndarray, " n"]]
 
 
 @dataclass(frozen=True)
 class Answered:
-    """The classes that an arm's models predicted."""
+    """What an arm's models answered: classes, or numbers of the texts; no confidence for texts."""
 
     predicted: Int[np.ndarray, "s n"]
     hit: Bool[np.ndarray, "s n"]
-    confidence: Float[np.ndarray, "s n"]
+    confidence: Float[np.ndarray, "s n"] | None
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How one arm's models score; `answered` is None for what writes text."""
+    """How one arm's models score; `answered` is None where nothing is answered."""
 
     name: str
     answered: Answered | None
@@ -47,92 +57,165 @@ def score(arm: ArmResult, teacher: ArmResult | None, labels: _Labels) -> Scores:
     `by_item` and `by_seed` are named as in `report.MEASURES`; where a measure does not exist for a
     seed it is NaN.
     """
-    if arm.seeds[0].logits is None:
-        items = [one.items for one in arm.seeds]
-        own = {name: np.stack([each[name] for each in items]) for name in items[0]}
-        return Scores(arm.name, None, own, {})
     seeds = [_one(one, labels) for one in arm.seeds]
-    items = [each.by_item for each in seeds]
-    whole = [each.by_seed for each in seeds]
+    columns = [each.columns for each in seeds]
     if teacher is not None and teacher is not arm:
         masters = [_one(one, labels) for one in teacher.seeds]
         masters = masters * (len(seeds) // len(masters))
         for i, (own, master) in enumerate(zip(seeds, masters, strict=True)):
-            items[i] = {**items[i], **_beside_by_item(own, master)}
-            whole[i] = {**whole[i], **_beside_by_seed(own, master)}
+            columns[i] = {**columns[i], **_beside(own, master)}
+    by_seed = {"temperature": [each.temperature for each in seeds]}
     return Scores(
         name=arm.name,
-        answered=Answered(
-            predicted=np.stack([each.predicted for each in seeds]),
-            hit=np.stack([each.hit for each in seeds]),
-            confidence=np.stack([each.confidence for each in seeds]),
-        ),
-        by_item={name: np.stack([each[name] for each in items]) for name in items[0]},
-        by_seed={name: np.array([each[name] for each in whole]) for name in whole[0]},
+        answered=_answered(seeds),
+        by_item=_stacked(columns),
+        by_seed={k: np.array(v) for k, v in by_seed.items() if seeds[0].logp is not None},
     )
+
+
+def score_of_training(arm: ArmResult, teacher: ArmResult | None) -> Scores | None:
+    """The same on the training examples that were asked about; None where none were."""
+    parts = [one.train for one in arm.seeds if one.train is not None]
+    if len(parts) < len(arm.seeds):
+        return None
+    labels = parts[0].labels
+    found = ArmResult(arm.name, tuple(map(_on_training, arm.seeds)), arm.cost, arm.versus)
+    if teacher is None or any(one.train is None for one in teacher.seeds):
+        return score(found, None, labels)
+    if teacher is arm:
+        return score(found, found, labels)
+    seeds = tuple(map(_on_training, teacher.seeds))
+    return score(found, ArmResult(teacher.name, seeds, teacher.cost), labels)
+
+
+def _on_training(one: SeedResult) -> SeedResult:
+    assert one.train is not None
+    return SeedResult(one.seed, one.train.logits, 0, 0.0, items=one.train.items)
 
 
 @dataclass(frozen=True)
 class _One:
-    logp: Float[np.ndarray, "n v"]
-    predicted: Int[np.ndarray, " n"]
-    hit: Bool[np.ndarray, " n"]
-    confidence: Float[np.ndarray, " n"]
-    by_item: dict[str, Float[np.ndarray, " n"]]
-    by_seed: dict[str, float]
+    """One model: `answers` are what it answered and whether that is right, where it answers."""
+
+    columns: _Columns
+    logp: Float[np.ndarray, "n v"] | None = None
+    answers: tuple[_Labels, Bool[np.ndarray, " n"]] | None = None
+    confidence: Float[np.ndarray, " n"] | None = None
+    temperature: float = float("nan")
+
+
+def _stacked(seeds: Sequence[_Columns]) -> dict[str, Float[np.ndarray, "s n"]]:
+    return {name: np.stack([each[name] for each in seeds]) for name in seeds[0]}
+
+
+def _answered(seeds: Sequence[_One]) -> Answered | None:
+    answers = [each.answers for each in seeds if each.answers is not None]
+    sure = [each.confidence for each in seeds if each.confidence is not None]
+    if len(answers) < len(seeds):
+        return None
+    predicted, hits = (np.stack(side) for side in zip(*answers, strict=True))
+    return Answered(predicted, hits, np.stack(sure) if sure else None)
 
 
 def _one(result: SeedResult, labels: _Labels) -> _One:
-    assert result.logits is not None
+    if result.logits is None:
+        return _written(result)
     logp = calibration.log_probabilities(result.logits)
     hit, confidence = task.hits(logp, labels), np.exp(logp.max(axis=-1))
     predicted = logp.argmax(axis=-1)
-    by_item = {
+    temperature, scaled = _scaled(result.logits, result.validation, hit)
+    columns = {
         "accuracy": hit.astype(float),
         "nll": calibration.nll(logp, labels),
         "brier": calibration.brier(logp, labels),
+        "entropy": fidelity.entropy(logp),
+        "macro_f1": linearised(task.macro_f1_of(predicted, labels), len(labels)),
+        "ece": calibration.ece_by_item(confidence, hit),
+        "ece_scaled": scaled,
     }
     if logp.shape[-1] > 5:
-        by_item["top5"] = task.top_k_hits(logp, labels).astype(float)
-    by_seed = {
-        "macro_f1": task.macro_f1(predicted, labels),
-        "ece": calibration.ece(confidence, hit),
-        **_scaled(result, hit),
-    }
-    return _One(logp, predicted, hit, confidence, by_item, by_seed)
+        columns["top5"] = task.top_k_hits(logp, labels).astype(float)
+    return _One(columns, logp, (predicted, hit), confidence, temperature)
 
 
-def _scaled(result: SeedResult, hit: Bool[np.ndarray, " n"]) -> dict[str, float]:
-    held = result.validation
+def _written(result: SeedResult) -> _One:
+    columns = dict(result.items)
+    if not result.finals:
+        return _One(columns)
+    predicted = np.array([_number(text) for text in result.finals])
+    return _One(columns, answers=(predicted, columns["accuracy"].astype(bool)))
+
+
+def _number(text: str) -> int:
+    """The same number for the same text, in every arm and every run."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=7).digest())
+
+
+def _scaled(
+    logits: Float[np.ndarray, "n v"], held: Validation | None, hit: Bool[np.ndarray, " n"]
+) -> tuple[float, Float[np.ndarray, " n"]]:
+    """The temperature fitted on validation items, and the calibration error with it."""
     if held is None or len(held.labels) == 0:
-        return {"temperature": float("nan"), "ece_scaled": float("nan")}
+        return float("nan"), np.full(len(hit), np.nan)
     temperature = calibration.fit_temperature(held.logits, held.labels)
-    assert result.logits is not None
-    logp = calibration.log_probabilities(result.logits.astype(np.float64) / temperature)
-    cooled = np.exp(logp.max(axis=-1))
-    return {"temperature": temperature, "ece_scaled": calibration.ece(cooled, hit)}
+    logp = calibration.log_probabilities(logits.astype(np.float64) / temperature)
+    return temperature, calibration.ece_by_item(np.exp(logp.max(axis=-1)), hit)
 
 
-def _beside_by_item(own: _One, master: _One) -> dict[str, Float[np.ndarray, " n"]]:
-    same = fidelity.same_answer(own.predicted, master.predicted)
+def _beside(own: _One, master: _One) -> _Columns:
+    """Measures beside the teacher."""
+    found: _Columns = {}
+    if own.answers is not None and master.answers is not None:
+        found |= _alike_in_answers(own.answers, master.answers)
+    if own.logp is not None and master.logp is not None:
+        found |= _alike_in_probabilities(own.logp, master.logp)
+    if own.confidence is not None and master.confidence is not None:
+        of = fidelity.correlation_of(own.confidence, master.confidence)
+        found["confidence_correlation"] = linearised(of, len(own.confidence))
+    if "length" in own.columns and "length" in master.columns:
+        found["length_drift"] = own.columns["length"] - master.columns["length"]
+    return found
+
+
+def _alike_in_answers(
+    own: tuple[_Labels, Bool[np.ndarray, " n"]], master: tuple[_Labels, Bool[np.ndarray, " n"]]
+) -> _Columns:
+    """Beside what each answered, whether it is right."""
+    items = len(own[0])
+    consistency, bound = (
+        fidelity.error_consistency_of(own[1], master[1], bound=bound) for bound in (False, True)
+    )
     return {
-        "agreement": same.astype(float),
-        "kl_teacher_model": fidelity.kl(master.logp, own.logp),
-        "kl_model_teacher": fidelity.kl(own.logp, master.logp),
-        "js": fidelity.jensen_shannon(own.logp, master.logp),
+        "agreement": fidelity.same_answer(own[0], master[0]).astype(float),
+        "kappa": linearised(fidelity.kappa_of(own[0], master[0]), items),
+        "error_consistency": linearised(consistency, items),
+        "error_consistency_bound": linearised(bound, items),
     }
 
 
-def _beside_by_seed(own: _One, master: _One) -> dict[str, float]:
-    consistency = fidelity.error_consistency(own.hit, master.hit)
-    return {
-        "kappa": fidelity.cohen_kappa(own.predicted, master.predicted),
-        "error_consistency": consistency.kappa,
-        "error_consistency_bound": consistency.bound,
-        "confidence_correlation": fidelity.confidence_correlation(
-            own.confidence, master.confidence
-        ),
+def _alike_in_probabilities(
+    own: Float[np.ndarray, "n v"], master: Float[np.ndarray, "n v"]
+) -> _Columns:
+    found = {
+        "kl_teacher_model": fidelity.kl(master, own),
+        "kl_model_teacher": fidelity.kl(own, master),
+        "js": fidelity.jensen_shannon(own, master),
+        "acceptance": fidelity.acceptance(own, master),
+        "entropy_drift": fidelity.entropy(own) - fidelity.entropy(master),
     }
+    if own.shape[-1] > 2:
+        found |= {
+            "kendall_top5": rankings.kendall_of_top(master, own, PLACES),
+            "jaccard_top5": rankings.jaccard(master, own, PLACES),
+            "rbo": rankings.rank_biased_overlap(master, own, 2 * PLACES),
+        }
+    return found
+
+
+def good_of(scores: Scores, primary: str) -> Any:
+    """What more of is better [s, n]: hits where there are any, so that they are tested as such."""
+    column = scores.good(primary)
+    return column.astype(bool) if np.isin(column, (0.0, 1.0)).all() else column
 
 
 def agreements(everybody: Iterable[Answered]) -> list[list[float]]:

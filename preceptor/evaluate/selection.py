@@ -3,24 +3,18 @@
 from collections.abc import Collection
 from dataclasses import replace
 
+from preceptor.evaluate.measures import GROUPS
 from preceptor.evaluate.report import Report, Undefined
 
 _PARTS = {
-    "calibration": ("nll", "brier", "ece", "ece_scaled", "temperature"),
-    "fidelity": (
-        "agreement",
-        "token_agreement",
-        "kappa",
-        "agreement_on_errors",
-        "error_consistency",
-        "error_consistency_bound",
-        "kl_teacher_model",
-        "kl_model_teacher",
-        "js",
-        "confidence_correlation",
-        "similarity_correlation",
+    "calibration": tuple(GROUPS["Calibration"]),
+    "fidelity": tuple(
+        name
+        for title, group in GROUPS.items()
+        if title not in ("Task", "Calibration", "Cost")
+        for name in group
     ),
-    "cost": ("parameters", "bytes", "flops", "latency_p50", "latency_p95", "steps", "seconds"),
+    "cost": tuple(GROUPS["Cost"]),
 }
 
 

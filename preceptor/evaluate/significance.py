@@ -1,12 +1,13 @@
 """From scores over seeds and items to values with 95 % intervals.
 
-Means over items are resampled over seeds and items; what is one number a seed (a calibration error,
-a kappa) gets Student's interval over seeds.
+Measures of items are resampled over seeds and items; what is one number a seed (a temperature) gets
+Student's interval over seeds.
 
 Dimension key: s seeds, n items, d draws.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -16,7 +17,6 @@ from preceptor.evaluate.report import Difference, Measured, Undefined, Value
 from preceptor.ops import hypotheses, proportions, resampling
 from preceptor.ops.resampling import Crossed, Interval
 
-POWER = 0.8
 _Hits = Bool[np.ndarray, "s n"]
 _Good = Bool[np.ndarray, "s n"] | Float[np.ndarray, "s n"]
 """A measure by which more is better: hits, or numbers."""
@@ -39,27 +39,32 @@ def means(
     units: Mapping[str, str],
     crossed: Crossed,
 ) -> dict[str, Value]:
-    """The mean of each column; rates ("fraction") stay in [0, 1] and never have width 0."""
+    """The mean of each column, within its unit's bounds; a rate of hits never has width 0."""
     drawn = crossed.means(np.stack(list(columns.values())))
     values = {}
     for (name, column), draws in zip(columns.items(), drawn.T, strict=True):
-        interval = resampling.percentile(float(column.mean()), draws)
-        if units[name] == "fraction":
-            interval = _rate(interval, column)
+        interval = _bounded(resampling.percentile(float(column.mean()), draws), units[name])
+        if units[name] == "fraction" and np.isin(column, (0.0, 1.0)).all():
+            interval = _rate(interval, column, crossed)
         values[name] = valued(interval, column.shape[1], units[name])
     return values
 
 
-def _rate(interval: Interval, column: Float[np.ndarray, "s n"]) -> Interval:
-    seeds, items = column.shape
-    alike = bool((column == column[:1]).all())
-    if seeds == 1 or alike or interval.low == interval.high:
+def _rate(interval: Interval, column: Float[np.ndarray, "s n"], crossed: Crossed) -> Interval:
+    items = column.shape[1]
+    one = bool((column == column[:1]).all()) and not crossed.clustered
+    if one or interval.low == interval.high:
         return proportions.wilson(interval.estimate * items, items)
-    return _between_0_and_1(interval)
+    return interval
 
 
-def _between_0_and_1(interval: Interval) -> Interval:
-    return Interval(interval.estimate, max(0.0, interval.low), min(1.0, interval.high))
+_BOUNDS = {"fraction": (0.0, 1.0), "kappa": (-1.0, 1.0), "correlation": (-1.0, 1.0)}
+
+
+def _bounded(interval: Interval, unit: str) -> Interval:
+    """No limit lies where the measure cannot; rounding puts no estimate there either."""
+    low, high = _BOUNDS.get(unit, (-np.inf, np.inf))
+    return Interval(*(float(np.clip(number, low, high)) for number in interval))
 
 
 def over_seeds(numbers: Float[np.ndarray, " s"], unit: str, why: str) -> Measured:
@@ -72,35 +77,48 @@ def over_seeds(numbers: Float[np.ndarray, " s"], unit: str, why: str) -> Measure
     if len(numbers) == 1:
         return Value(float(numbers[0]), None, None, 1, unit)
     interval = resampling.t_interval(numbers)
-    if unit == "fraction":
-        interval = _between_0_and_1(interval)
-    return valued(interval, len(numbers), unit)
+    return valued(_bounded(interval, unit), len(numbers), unit)
 
 
-def share_where(happens: _Hits, where: _Hits, crossed: Crossed, why: str) -> Measured:
-    """P(happens | where), both varying with seed and item; `why` where that is never.
+def share_column(happens: _Hits, where: _Hits) -> Float[np.ndarray, "s n"] | None:
+    """A column whose mean is P(happens | where), both varying with seed and item; None for never.
 
-    The ratio of two means is resampled by its linear part, R + (happens - R where) / mean(where).
+    The linear part of the ratio of two means: R + (happens - R where) / mean(where).
     """
     often = where.mean()
     if often == 0:
-        return Undefined(why)
+        return None
     rate = float((happens & where).mean() / often)
-    column = rate + ((happens & where) - rate * where) / often
-    drawn = crossed.means(column[None])[:, 0]
-    interval = resampling.percentile(rate, drawn)
-    n = max(1, round(float(often) * where.shape[1]))
-    if interval.low == interval.high:
+    return rate + ((happens & where) - rate * where) / often
+
+
+def share_where(happens: _Hits, where: _Hits, crossed: Crossed, why: str) -> Measured:
+    """P(happens | where), both varying with seed and item; `why` where that is never."""
+    column = share_column(happens, where)
+    if column is None:
+        return Undefined(why)
+    rate = float(column.mean())
+    interval = resampling.percentile(rate, crossed.means(column[None])[:, 0])
+    n = max(1, round(float(where.mean()) * where.shape[1]))
+    if (len(column) == 1 and not crossed.clustered) or interval.low == interval.high:
         return valued(proportions.wilson(rate * n, n), n, "fraction")
-    return Value(rate, max(0.0, interval.low), min(1.0, interval.high), n, "fraction")
+    return valued(_bounded(interval, "fraction"), n, "fraction")
 
 
 def gap(first: _Good, second: _Good, crossed: Crossed, primary: str = "accuracy") -> Value:
     """How much better the first is than the second."""
-    difference = first.astype(float) - second
+    found = gap_of_columns(first.astype(float), second.astype(float), crossed)
+    return replace(found, unit=_GAINS.get(primary, "difference"))
+
+
+def gap_of_columns(
+    first: Float[np.ndarray, "s n"], second: Float[np.ndarray, "s n"], crossed: Crossed
+) -> Value:
+    """The difference of two columns' means, in the unit "difference"."""
+    difference = first - second
     drawn = crossed.means(difference[None])[:, 0]
     interval = resampling.percentile(float(difference.mean()), drawn)
-    return valued(interval, first.shape[1], _GAINS.get(primary, "difference"))
+    return valued(interval, first.shape[1], "difference")
 
 
 def difference(
@@ -118,7 +136,7 @@ def difference(
     gained = of[1].astype(float) - versus[1]
     columns = [gained] if teacher is None else [gained, teacher.astype(float) - versus[1]]
     drawn = crossed.means(np.stack(columns))
-    gain = resampling.percentile(float(gained.mean()), drawn[:, 0])
+    gain = _gain(of[1], versus[1], drawn[:, 0], crossed)
     share: Measured = Undefined("there is no teacher to come nearer to")
     if teacher is not None:
         both = gain.estimate, float(columns[1].mean())
@@ -132,8 +150,25 @@ def difference(
         p=Value(p, None, None, seeds if seeds > 1 else items, "p"),
         p_holm=Value(p, None, None, seeds if seeds > 1 else items, "p"),
         smallest=_smallest(gain, items, primary),
+        at_least=Value(
+            min(gain.estimate, float(np.quantile(drawn[:, 0], 1 - resampling.LEVEL))),
+            None,
+            None,
+            items,
+            _GAINS.get(primary, "difference"),
+        ),
         share=share,
     )
+
+
+def _gain(
+    first: _Good, second: _Good, drawn: Float[np.ndarray, " d"], crossed: Crossed
+) -> Interval:
+    """The mean difference; of hits of one seed with the score interval, good also for few."""
+    if len(first) > 1 or first.dtype != bool or crossed.clustered:
+        return resampling.percentile(float((first.astype(float) - second).mean()), drawn)
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    return proportions.tango(only_first, only_second, first.shape[1])
 
 
 def _way(better: float, primary: str) -> str:
@@ -165,8 +200,8 @@ def _p(first: _Good, second: _Good, generator: np.random.Generator) -> float:
 
 def _smallest(seen: Interval, items: int, primary: str) -> Value:
     """What would have been seen with probability 0.8; one item's worth of hits at the least."""
-    z = stats.norm.ppf([0.5 + resampling.LEVEL / 2, POWER])
-    width = float((1 + z[1] / z[0]) * (seen.high - seen.low) / 2)
+    error = (seen.high - seen.low) / 2 / float(stats.norm.ppf(0.5 + resampling.LEVEL / 2))
+    width = hypotheses.detectable(error)
     if primary in _GAINS:
         return Value(width, None, None, items, primary.partition("_")[0])
     return Value(max(width, 1 / items), None, None, items, "points")

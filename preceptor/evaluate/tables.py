@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from preceptor.evaluate.rankings import TeacherRanking
 from preceptor.evaluate.render import summary
-from preceptor.evaluate.report import MEASURES, Report
+from preceptor.evaluate.report import MEASURES, Difference, Measured, Report
 from preceptor.evaluate.words import estimate, in_words, limits
 
 _WIDTH = 88
@@ -54,10 +54,20 @@ def render_markdown(report: Report) -> str:
     table = summary(report)
     results = [list(table.heads)]
     results += [[name, *(in_words(value) for value in values)] for name, values in table.rows]
-    differences = [["arm", "against", "gain", "gap closed", "p", "p, Holm"]]
+    differences = [
+        [
+            "arm",
+            "against",
+            "gain",
+            "gap closed",
+            "p",
+            "p, Holm",
+            "at least",
+            "smallest it could see",
+        ]
+    ]
     differences += [
-        [each.of, each.versus, *map(in_words, (each.gain, each.share, each.p, each.p_holm))]
-        for each in report.differences
+        [each.of, each.versus, *map(in_words, _of_difference(each))] for each in report.differences
     ]
     sentences = [f"- {escaped(each)}" for each in report.verdict.sentences]
     warned = [f"- {escaped(each)}" for each in report.warnings]
@@ -86,6 +96,10 @@ def _ranking(found: TeacherRanking) -> list[str]:
         markdown_table(list(found.lines())),
         "\n".join(f"- {escaped(each)}" for each in said),
     ]
+
+
+def _of_difference(each: Difference) -> tuple[Measured, ...]:
+    return each.gain, each.share, each.p, each.p_holm, each.at_least, each.smallest
 
 
 def markdown_table(lines: Sequence[Sequence[str]]) -> str:

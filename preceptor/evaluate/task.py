@@ -4,7 +4,11 @@ Dimension key: *s seeds, n items, v classes.
 """
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from preceptor.ops.linearised import Weighted
 
 
 def hits(
@@ -38,11 +42,24 @@ def per_class_accuracy(
     )
 
 
+def macro_f1_of(predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> Weighted:
+    """`macro_f1` of weighted items."""
+    classes = int(max(predicted.max(), labels.max())) + 1
+    guess, want = (torch.from_numpy(np.asarray(side)) for side in (predicted, labels))
+    right = (guess == want).double()
+    occurs = torch.bincount(torch.cat([guess, want]), minlength=classes) > 0
+
+    def measure(weights: Tensor) -> Tensor:
+        def counted(index: Tensor, amount: Tensor) -> Tensor:
+            return amount.new_zeros(classes).index_add(0, index, amount)[occurs]
+
+        both = counted(guess, weights) + counted(want, weights)
+        return (2 * counted(want, weights * right) / both).mean()
+
+    return measure
+
+
 def macro_f1(predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float:
     """The mean over classes of 2 TP / (2 TP + FP + FN); over classes that occur on either side."""
-    classes = int(max(predicted.max(), labels.max())) + 1
-    guessed = np.bincount(predicted, minlength=classes)
-    wanted = np.bincount(labels, minlength=classes)
-    right = np.bincount(labels[predicted == labels], minlength=classes)
-    occurs = guessed + wanted > 0
-    return float((2 * right[occurs] / (guessed + wanted)[occurs]).mean())
+    everything = torch.ones(len(labels), dtype=torch.float64)
+    return float(macro_f1_of(predicted, labels)(everything))

@@ -126,8 +126,9 @@ def _compared(words: str, reached: str, beside: Difference, kind: Kind) -> str:
     if low > 0:
         return f"{start}: the gain is more than that."
     return (
-        f"But {seen}: the two cannot be told apart, so it may explain the gain as well as the "
-        "teacher does."
+        f"But {seen}: the two cannot be told apart (a difference of {estimate(beside.smallest)} "
+        "would have shown four times in five), so it may explain the gain as well as the teacher "
+        "does."
     )
 
 
@@ -155,13 +156,28 @@ def _fidelity(report: Report) -> Iterator[str]:
             beside = f"; the control, which learned without it, on {own}"
         same = f"The student answers as the teacher does on {estimate(agreement)} of the {of}"
         yield f"{same}{beside}."
+    yield from _beyond_chance(report)
+
+
+def _beyond_chance(report: Report) -> Iterator[str]:
+    """Two models that are merely both good agree too."""
+    kappa = report.arm(report.student).measures.get("kappa")
+    if not isinstance(kappa, Value):
+        return
+    beside = ""
+    if report.control and isinstance(own := report.arm(report.control).measures["kappa"], Value):
+        beside = f", the control's {estimate(own)}"
+    yield f"Beyond chance that is {estimate(kappa)} of 1 (Cohen's kappa){beside}."
 
 
 def _members(report: Report) -> Iterator[str]:
     others = {arm.name for arm in report.arms if arm.role == "student"} - {report.student}
     found = [each for each in report.differences if each.of in others]
     if len(found) <= MOST_SENTENCES:
-        yield from (f"{each.of} against {each.versus}: {_gained(each)}." for each in found)
+        yield from (
+            f"{each.of} against {each.versus}: {_gained(each)}{_seen(each, report)}."
+            for each in found
+        )
         return
     kinds = [_kind(each, len(report.seeds)) for each in found]
     if "not enough seeds" in kinds:
@@ -170,8 +186,16 @@ def _members(report: Report) -> Iterator[str]:
     yield (
         f"Of {len(found)} other ways to teach, {kinds.count('helped')} gain, "
         f"{kinds.count('hurt')} lose, and of the others the interval holds zero; each is in the "
-        "table of differences. The best of many rows is not to be picked by its interval."
+        "table of differences, with the smallest difference it could see. The best of many rows "
+        "is not to be picked by its interval."
     )
+
+
+def _seen(difference: Difference, report: Report) -> str:
+    """What would have shown, beside what did not."""
+    if _kind(difference, len(report.seeds)) != "no difference seen":
+        return ""
+    return f" (no difference seen; one of {estimate(difference.smallest)} would have shown)"
 
 
 def _cost(report: Report) -> Iterator[str]:

@@ -4,7 +4,7 @@ from preceptor.evaluate.report import Measured, Undefined
 
 
 def in_words(value: Measured) -> str:
-    """The estimate with its limits, in its unit; a dash where there is no number.
+    """The estimate with its limits, in its unit; n/a and why where there is no number.
 
     >>> from preceptor.evaluate.report import Value
     >>> in_words(Value(0.925, 0.9, 0.945, 500, "fraction"))
@@ -12,10 +12,10 @@ def in_words(value: Measured) -> str:
     >>> in_words(Value(3800.0, 3800.0, 3800.0, 1, "parameters"))
     '3.8 k'
     >>> in_words(Undefined("it was not timed"))
-    '–'
+    'n/a: it was not timed'
     """
     if isinstance(value, Undefined):
-        return "–"
+        return f"n/a: {value.why}"
     between = limits(value)
     return f"{estimate(value)} ({between})" if between else estimate(value)
 
@@ -28,7 +28,7 @@ def estimate(value: Measured) -> str:
     '< 0.0001'
     """
     if isinstance(value, Undefined):
-        return "–"
+        return "n/a"
     unit = _suffix(value.unit, value.estimate)
     return _number(value.estimate, value.unit, value.estimate) + (f" {unit}" if unit else "")
 
@@ -44,6 +44,19 @@ def limits(value: Measured) -> str:
         return ""
     low, high = (_number(limit, value.unit, value.estimate) for limit in (value.low, value.high))
     return f"{low} to {high}" if value.low < value.high else ""
+
+
+def why(value: Measured) -> str:
+    """What stands below a number that has no limits, or where there is none; often nothing.
+
+    >>> from preceptor.evaluate.report import Value
+    >>> why(Undefined("there is no teacher")), why(Value(1.2, None, None, 1, "temperature"))
+    ('there is no teacher', 'one seed')
+    """
+    if isinstance(value, Undefined):
+        return value.why
+    bare = value.low is None and value.n == 1 and value.unit != "p"
+    return "one seed" if bare else ""
 
 
 def _tenths(number: float) -> float:
@@ -67,6 +80,10 @@ def _number(number: float, unit: str, scale: float) -> str:
             return f"{number:+.3f}".replace("-", "−")
         case "tokens":
             return f"{number:.1f}"
+        case "tokens more":
+            return f"{number:+.1f}".replace("-", "−")
+        case "nats more":
+            return f"{number:+.3f}".replace("-", "−")
         case "steps":
             return f"{number:.0f}"
         case "seconds" if scale < 0.1:
@@ -91,7 +108,7 @@ def _suffix(unit: str, scale: float) -> str:
             return "ms" if scale < 0.1 else "s"
         case "times":
             return "×"
-        case "nats" | "nats gained" | "token":
+        case "nats" | "nats gained" | "nats more" | "token":
             return "nats"
         case "bits" | "bits gained":
             return "bits"

@@ -75,9 +75,7 @@ def reliability(
             "a reliability diagram is a mean over items",
             "Give at least one.",
         )
-    grid = np.linspace(0.0, 1.0, bins + 1)
-    edges = np.quantile(confidence, grid) if binning == "equal_mass" else grid
-    place = np.searchsorted(edges[1:-1], confidence, side="left")
+    place = _bins(confidence, bins, binning)
     count = np.bincount(place, minlength=bins)
     held = count > 0
     return Reliability(
@@ -85,6 +83,14 @@ def reliability(
         accuracy=np.bincount(place, correct, bins)[held] / count[held],
         count=count[held],
     )
+
+
+def _bins(
+    confidence: Float[np.ndarray, " n"], bins: int, binning: Binning
+) -> Int[np.ndarray, " n"]:
+    grid = np.linspace(0.0, 1.0, bins + 1)
+    edges = np.quantile(confidence, grid) if binning == "equal_mass" else grid
+    return np.searchsorted(edges[1:-1], confidence, side="left")
 
 
 def ece(
@@ -98,12 +104,27 @@ def ece(
 
     Naeini et al. (2015); with few items in a bin it is biased upwards, so compare it at equal n.
 
-    >>> ece(np.array([0.8, 0.8]), np.array([True, False]), bins=1)
-    0.30000000000000004
+    >>> round(ece(np.array([0.8, 0.8]), np.array([True, False]), bins=1), 4)
+    0.3
     """
-    points = reliability(confidence, correct, bins=bins, binning=binning)
-    gaps = np.abs(points.accuracy - points.confidence)
-    return float(points.count @ gaps / len(confidence))
+    return float(ece_by_item(confidence, correct, bins=bins, binning=binning).mean())
+
+
+def ece_by_item(
+    confidence: Float[np.ndarray, " n"],
+    correct: Bool[np.ndarray, " n"],
+    *,
+    bins: int = 15,
+    binning: Binning = "equal_mass",
+) -> Float[np.ndarray, " n"]:
+    """One number an item whose mean is the calibration error: what it adds to its bin's gap.
+
+    correct - confidence, with the sign that the whole bin's gap has. With bins held, resampling
+    the numbers resamples the error.
+    """
+    place = _bins(confidence, bins, binning)
+    gap = correct - np.asarray(confidence, dtype=np.float64)
+    return gap * np.sign(np.bincount(place, gap, bins))[place]
 
 
 def fit_temperature(logits: Float[Any, "n v"], labels: Int[Any, " n"]) -> float:

@@ -80,6 +80,7 @@ class Crossed:
     ) -> None:
         self.level = level
         self._cluster = None if clusters is None else numbered(clusters)
+        self.clustered = clusters is not None
         items = items if self._cluster is None else int(self._cluster.max()) + 1
         slab = max(1, _CELLS // items)
         starts = range(0, draws, slab)

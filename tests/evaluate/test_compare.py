@@ -39,9 +39,9 @@ def test_all_three_forms_show_the_labels_and_escape_them(report):
     assert "<script" not in comparison_html(found)
 
 
-def test_a_run_without_teacher_or_control_has_dashes(fake):
+def test_a_run_without_teacher_or_control_says_that_there_is_none(fake):
     bare = build_report(fake(seeds=3, items=30, teacher=None, skill={"distilled": 2.0}))
-    assert "–" in comparison_text(compare({"bare": bare}))
+    assert "n/a" in comparison_text(compare({"bare": bare}))
 
 
 def test_nothing_to_compare_gets_a_sentence():

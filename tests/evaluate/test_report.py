@@ -16,14 +16,14 @@ def test_json_gives_back_an_equal_report(report, fake):
 
 def test_json_names_its_schema_and_is_strict(report):
     plain = json.loads(report.to_json(), parse_constant=pytest.fail)
-    assert plain["schema"] == "preceptor.report/2"
+    assert plain["schema"] == "preceptor.report/3"
     assert set(plain["arms"][0]["measures"]["accuracy"]) == {"estimate", "low", "high", "n", "unit"}
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"schema": "preceptor.report/3"}, "the version that wrote it"),
+        ({"schema": "preceptor.report/2"}, "the version that wrote it"),
         ({"items": "many"}, "of another type"),
         ({"surprise": 1}, "of another type"),
         ({"gap": {"estimate": 1}}, "of another type"),

@@ -1,0 +1,137 @@
+"""What is measured of an arm: names, what tables call them, units, which way is better."""
+
+GROUPS: dict[str, dict[str, str]] = {
+    "Task": {
+        "accuracy": "accuracy",
+        "top5": "top-5 accuracy",
+        "macro_f1": "macro F1",
+        "bits_per_byte": "bits per byte",
+        "token_nll": "negative log-likelihood a token",
+        "length": "tokens written",
+        "ended": "answers that ended by themselves",
+        "mrr": "mean reciprocal rank of the right answer",
+        "recall_at_5": "right answer among the first five",
+        "similarity_spearman": "rank correlation of similarities with people's",
+    },
+    "Calibration": {
+        "nll": "negative log-likelihood",
+        "brier": "Brier score (0 to 2)",
+        "ece": "calibration error (15 bins of equal mass)",
+        "ece_scaled": "calibration error after temperature scaling",
+        "temperature": "temperature fitted on validation",
+        "entropy": "entropy of the answers",
+    },
+    "Fidelity: the same answers as the teacher": {
+        "agreement": "agreement with the teacher",
+        "token_agreement": "agreement with the teacher, token by token",
+        "kappa": "Cohen's kappa with the teacher",
+        "agreement_on_errors": "agreement where the teacher errs",
+        "error_consistency": "error consistency with the teacher",
+        "error_consistency_bound": "its bound at these accuracies",
+        "confidence_correlation": "correlation of confidences with the teacher's",
+        "step_f1": "steps shared with the teacher's (F1)",
+        "step_f1_floor": "the same with another item's steps of the teacher's",
+        "edit_similarity": "text in common with the teacher's (1 - edit distance)",
+        "edit_similarity_floor": "the same with another item's text of the teacher's",
+        "follows_steps": "answer is the result of its own last step",
+    },
+    "Fidelity: the same probabilities as the teacher": {
+        "kl_teacher_model": "KL(teacher || model)",
+        "kl_model_teacher": "KL(model || teacher)",
+        "js": "Jensen-Shannon divergence from the teacher",
+        "acceptance": "overlap of probabilities (1 - total variation)",
+        "kendall_top5": "order of the teacher's first five (Kendall's tau-b)",
+        "jaccard_top5": "first five in common with the teacher's (Jaccard)",
+        "rbo": "rank-biased overlap with the teacher",
+        "entropy_drift": "entropy above the teacher's",
+        "length_drift": "tokens written beyond the teacher's",
+        "similarity_correlation": "rank correlation of similarities with the teacher's",
+    },
+    "What passed from the teacher": {
+        "retention": "right where the teacher is right",
+        "correction": "right where the teacher errs",
+        "copied_errors": "the teacher's error, where both err",
+        "asymmetry": "errors copied beyond the control's, less rights kept beyond it",
+        "flips_won": "right where the control errs",
+        "flips_lost": "wrong where the control is right",
+    },
+    "On training examples": {
+        "train_accuracy": "accuracy",
+        "train_bits_per_byte": "bits per byte",
+        "train_agreement": "agreement with the teacher",
+        "train_token_agreement": "agreement with the teacher, token by token",
+        "train_kappa": "Cohen's kappa with the teacher",
+        "train_kl_teacher_model": "KL(teacher || model)",
+        "train_kl_model_teacher": "KL(model || teacher)",
+    },
+    "Cost": {
+        "parameters": "parameters",
+        "bytes": "size",
+        "flops": "operations an example",
+        "latency_p50": "latency, median",
+        "latency_p95": "latency, 95th percentile",
+        "steps": "optimizer steps",
+        "seconds": "training time a seed",
+    },
+}
+"""An arm's measures in groups, in the order that tables show them: name and what it is called."""
+
+MEASURES: dict[str, str] = {name: said for group in GROUPS.values() for name, said in group.items()}
+
+LESS_IS_BETTER = frozenset({"bits_per_byte", "token_nll", "nll", "brier"})
+"""Measures that a better model has less of."""
+
+_UNITS = {
+    **dict.fromkeys(
+        [
+            "accuracy",
+            "top5",
+            "macro_f1",
+            "ece",
+            "ece_scaled",
+            "ended",
+            "mrr",
+            "recall_at_5",
+            "agreement",
+            "token_agreement",
+            "agreement_on_errors",
+            "acceptance",
+            "jaccard_top5",
+            "rbo",
+            "step_f1",
+            "step_f1_floor",
+            "edit_similarity",
+            "edit_similarity_floor",
+            "follows_steps",
+            "retention",
+            "correction",
+            "copied_errors",
+            "flips_won",
+            "flips_lost",
+            "train_accuracy",
+            "train_agreement",
+            "train_token_agreement",
+        ],
+        "fraction",
+    ),
+    **dict.fromkeys(
+        ["kappa", "error_consistency", "error_consistency_bound", "train_kappa"], "kappa"
+    ),
+    **dict.fromkeys(
+        ["confidence_correlation", "similarity_correlation", "similarity_spearman", "kendall_top5"],
+        "correlation",
+    ),
+    "brier": "score",
+    "temperature": "temperature",
+    "bits_per_byte": "bits",
+    "train_bits_per_byte": "bits",
+    "length": "tokens",
+    "length_drift": "tokens more",
+    "entropy_drift": "nats more",
+    "asymmetry": "difference",
+}
+
+
+def unit_of(measure: str) -> str:
+    """A measure's unit; nats where nothing else is said."""
+    return _UNITS.get(measure, "nats")

@@ -1,0 +1,153 @@
+"""Fidelity and task measures in a report: their bounds, and that all of them have intervals."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.special import log_softmax
+from sklearn.metrics import f1_score
+
+from preceptor.errors import DataError
+from preceptor.evaluate.assembly import build_report
+from preceptor.evaluate.fidelity import acceptance, entropy, error_consistency
+from preceptor.evaluate.measures import GROUPS, MEASURES, unit_of
+from preceptor.evaluate.render import render_html
+from preceptor.evaluate.report import Report, Value
+from preceptor.evaluate.results import TrainPart
+from preceptor.ops.calibration import ece
+from preceptor.ops.proportions import tango
+
+
+def value(report, name, arm="distilled"):
+    found = report.arm(arm).measures[name]
+    assert isinstance(found, Value), (name, found)
+    return found
+
+
+def test_every_measure_is_in_one_group_and_has_a_unit():
+    assert sum(map(len, GROUPS.values())) == len(MEASURES)
+    assert unit_of("accuracy") == "fraction"
+    assert unit_of("nll") == "nats"
+
+
+def test_overlap_is_one_less_total_variation_and_entropy_scipys():
+    generator = np.random.default_rng(0)
+    p, q = generator.dirichlet(np.ones(5), (2, 40))
+    expected = 1 - np.abs(p - q).sum(axis=-1) / 2
+    np.testing.assert_allclose(acceptance(np.log(p), np.log(q)), expected)
+    np.testing.assert_allclose(entropy(np.log(p)), stats.entropy(p, axis=-1))
+
+
+@pytest.mark.parametrize("rates", [(0.9, 0.6), (0.5, 0.5), (0.2, 0.95)])
+def test_error_consistency_is_zero_for_strangers_and_never_above_its_bound(rates):
+    generator = np.random.default_rng(1)
+    first, second = (rates > generator.random((2, 40_000)).T).T
+    assert error_consistency(first, second).kappa == pytest.approx(0.0, abs=0.02)
+    for trial in range(50):
+        a, b = (rates > np.random.default_rng(trial).random((2, 30)).T).T
+        found = error_consistency(a, b)
+        assert not found.kappa > found.bound + 1e-12
+    assert error_consistency(first, first).kappa == pytest.approx(1.0)
+
+
+def test_what_is_no_mean_over_items_is_still_resampled_over_items(report, result):
+    logits = np.stack([one.logits for one in result.student.seeds])
+    predicted = logits.argmax(axis=-1)
+    confidence = np.exp(log_softmax(logits.astype(float), axis=-1)).max(axis=-1)
+    f1 = [f1_score(result.labels, row, average="macro") for row in predicted]
+    errors = [ece(c, p == result.labels) for c, p in zip(confidence, predicted, strict=True)]
+    for name, expected in (("macro_f1", f1), ("ece", errors)):
+        found = value(report, name)
+        assert found.estimate == pytest.approx(np.mean(expected))
+        assert found.n == 120
+        assert found.low < found.estimate < found.high
+
+
+def test_one_seed_still_has_an_interval_for_everything_but_the_temperature(fake):
+    report = build_report(fake(seeds=1, items=120))
+    bare = {
+        name
+        for name, found in report.arm("distilled").measures.items()
+        if isinstance(found, Value) and found.low is None
+    }
+    assert bare <= {"temperature"}
+
+
+def test_one_seeds_gain_has_the_score_interval(fake):
+    result = fake(seeds=1, items=150)
+    hits = {arm.name: arm.seeds[0].logits.argmax(axis=-1) == result.labels for arm in result.arms}
+    first, second = hits["distilled"], hits["control"]
+    expected = tango(int((first & ~second).sum()), int((second & ~first).sum()), 150)
+    gain = build_report(result).difference("distilled", "control").gain
+    assert (gain.low, gain.high) == pytest.approx(expected[1:])
+
+
+def test_a_loss_that_is_ruled_out_lies_between_the_lower_limit_and_the_gain(report):
+    for each in report.differences:
+        assert each.gain.low <= each.at_least.estimate <= each.gain.estimate
+
+
+def trained_on(result, wrong=0.0):
+    """The result with answers to training examples: the test items again, some of them spoilt."""
+
+    def taught(arm):
+        seeds = []
+        for one in arm.seeds:
+            logits = one.logits.copy()
+            spoilt = np.arange(len(logits)) < wrong * len(logits)
+            logits[spoilt] = np.roll(logits[spoilt], 1, axis=-1)
+            seeds.append(dataclasses.replace(one, train=TrainPart(result.labels, logits)))
+        return dataclasses.replace(arm, seeds=tuple(seeds))
+
+    return dataclasses.replace(
+        result, arms=tuple(map(taught, result.arms)), teacher=taught(result.teacher)
+    )
+
+
+def test_fidelity_on_training_examples_stands_beside_that_on_test_items(result):
+    same = build_report(trained_on(result))
+    for name in ("accuracy", "agreement", "kappa", "kl_teacher_model"):
+        own, train = value(same, name), value(same, f"train_{name}")
+        assert train.estimate == pytest.approx(own.estimate)
+        assert train.low == pytest.approx(own.low, abs=0.05)
+    assert "train_accuracy" in same.arm("teacher").measures
+    assert "On training examples" in render_html(same)
+    worse = build_report(trained_on(result, wrong=0.5))
+    assert value(worse, "train_accuracy").estimate < value(worse, "accuracy").estimate
+
+
+def test_slices_by_a_column_add_up_to_the_whole_and_clusters_widen(result):
+    topics = tuple("odd" if i % 2 else "even <b>" for i in range(120))
+    sliced = dataclasses.replace(result, slices={"topic": topics})
+    report = build_report(sliced)
+    rows = report.slices["topic"]
+    assert [row.name for row in rows] == ["even <b>", "odd"]
+    gains = np.average([row.gain.estimate for row in rows], weights=[row.items for row in rows])
+    assert gains == pytest.approx(report.difference("distilled", "control").gain.estimate)
+    assert set(rows[0].agreement) == {"distilled", "control"}
+    assert "even &lt;b&gt;" in render_html(report)
+    assert Report.from_json(report.to_json()) == report
+
+    def repeated(arm):
+        seeds = [
+            dataclasses.replace(one, logits=np.repeat(one.logits[:40], 3, axis=0))
+            for one in arm.seeds
+        ]
+        return dataclasses.replace(arm, seeds=tuple(seeds))
+
+    alike = dataclasses.replace(
+        result,
+        labels=np.repeat(result.labels[:40], 3),
+        arms=tuple(map(repeated, result.arms)),
+        teacher=repeated(result.teacher),
+    )
+    grouped = dataclasses.replace(alike, clusters=tuple(str(i // 3) for i in range(120)))
+    narrow, wide = (build_report(each).arm("teacher") for each in (alike, grouped))
+    width = [arm.measures["nll"].high - arm.measures["nll"].low for arm in (narrow, wide)]
+    assert width[1] == pytest.approx(width[0] * np.sqrt(3), rel=0.25)
+
+
+def test_names_for_other_items_than_there_are_get_a_sentence(result):
+    with pytest.raises(DataError, match="one name"):
+        build_report(dataclasses.replace(result, clusters=("a", "b")))
