@@ -48,7 +48,7 @@ class Section(_Answering):
 
 
 @cache
-def adapter(kind: Any) -> TypeAdapter[Any]:
+def adapter(kind: Any) -> Any:
     """What reads and writes values of `kind`; made once, for that takes longer than reading."""
     return TypeAdapter(kind)
 
