@@ -1,0 +1,82 @@
+"""Which students are trained: the arms of each experiment, and where GUIDE is looked at closely."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import final
+
+from guide_images import ImageCourse
+from guide_language import STARTS, Course
+from guide_sentences import SentenceCourse
+
+FOUR = (("random", False), ("random", True), ("guide", False), ("guide", True))
+"""Start, and whether taught: GUIDE, KD, neither, both."""
+
+BEST = (("project, repair", False), ("project, repair", True))
+
+CUT = (
+    ("random", False),
+    ("random", True),
+    *((start, taught) for start in ("select, repair", "prune, repair") for taught in (False, True)),
+)
+"""Where channels see one another apart, so that only selection is exact."""
+
+
+@final
+@dataclass(frozen=True)
+class Settings:
+    """What is trained.
+
+    Args:
+        widths, budgets: the grid: students' widths, and optimizer steps.
+        width, steps: where arms, bases, vocabularies and learning rates are compared.
+        seeds: of every arm.
+        vocabularies: the usual one first.
+    """
+
+    widths: tuple[int, ...]
+    budgets: tuple[int, ...]
+    width: int
+    steps: int
+    seeds: tuple[int, ...]
+    vocabularies: tuple[int, ...]
+
+    def course(self, start: str, taught: bool) -> Course:
+        """A language model at the usual place; its rate and seed are set later."""
+        return Course(start, taught, self.width, self.steps, 0.0, 0)
+
+    def language(self) -> list[Course]:
+        """The arms of the language model."""
+        return [self.course(*arm) for arm in (*FOUR, *BEST)]
+
+    def images(self) -> list[ImageCourse]:
+        """The arms of the convolutional network."""
+        return [ImageCourse(*arm, 0.0, 0) for arm in (*CUT, ("select", False), ("prune", False))]
+
+    def sentences(self) -> list[SentenceCourse]:
+        """The arms of the encoder."""
+        return [SentenceCourse(*arm, 0.0, 0) for arm in CUT]
+
+    def bases(self) -> list[Course]:
+        """Every start, untaught."""
+        return [self.course(start, False) for start in STARTS]
+
+    def four(self, **fields: object) -> list[Course]:
+        """GUIDE's four arms in another place."""
+        return [replace(self.course(*arm), **fields) for arm in FOUR]
+
+    def grid(self) -> Iterator[Course]:
+        """GUIDE's four arms at every size and budget."""
+        for steps in self.budgets:
+            for width in self.widths:
+                yield from self.four(width=width, steps=steps)
+
+    def beside(self) -> Iterator[Course]:
+        """GUIDE's four arms with other vocabularies and a tied head; the best start's two arms."""
+        for vocabulary in self.vocabularies[1:]:
+            yield from self.four(vocabulary=vocabulary)
+        yield from self.four(tied=True)
+        for arm in BEST:
+            for width in self.widths:
+                yield replace(self.course(*arm), width=width)
+            for steps in self.budgets:
+                yield replace(self.course(*arm), steps=steps)
