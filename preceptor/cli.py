@@ -72,11 +72,18 @@ def check(
     ] = 0.0,
     debug: Debug = False,
 ) -> None:
-    """Say whether a recipe can run.
+    """Say whether a recipe, or a ranking's, can run.
 
     Is it valid, and who reads what from whom?
     """
     with _sentences(debug):
+        from preceptor.recipe.load import load_ranking, names_ranking
+
+        if names_ranking(recipe):
+            from preceptor.verbs.check_ranking import check_ranking
+
+            typer.echo(check_ranking(load_ranking(recipe, settings or ()), deep=deep))
+            return
         loaded = _recipe(recipe, settings, seed)
         from preceptor.verbs.check import check
 
@@ -125,6 +132,14 @@ def cache(
 def rank(
     recipe: RecipeName,
     settings: Settings = None,
+    students: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--student",
+            metavar="FOLDER",
+            help="The student as it stood later: rank for it too. Several, in their order.",
+        ),
+    ] = None,
     out: Out = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Remove an earlier run from the folder, begin anew.")
@@ -134,13 +149,15 @@ def rank(
     """Order teachers, or temperatures of one, before any distillation.
 
     From the student's gradients alone: of text that teachers wrote, in files or here, or of their
-    answers to images. A ranking that was stopped goes on where it was.
+    answers to images. A ranking that was stopped goes on where it was. With --student it also says
+    how the order changed as a student was trained.
     """
     with _sentences(debug):
         from preceptor.recipe.load import load_ranking
         from preceptor.verbs.rank import rank
 
-        rank(load_ranking(recipe, settings or ()), out=out, fresh=fresh, show=True)
+        loaded = load_ranking(recipe, settings or ())
+        rank(loaded, students=students or (), out=out, fresh=fresh, show=True)
 
 
 @app.command()

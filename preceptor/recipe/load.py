@@ -58,6 +58,22 @@ def load_recipe(source: "str | Path | Recipe", settings: Iterable[str] = ()) -> 
     return recipe_of(overridden(data, settings), path.name, _run_name(path.stem))
 
 
+def names_ranking(source: "str | Path") -> bool:
+    """Whether a file or preset is a ranking's: its recipe names candidates.
+
+    Raises:
+        RecipeError: there is no such file or preset.
+
+    >>> names_ranking("digits-teachers"), names_ranking("digits")
+    (True, False)
+    """
+    if isinstance(source, str) and source in ranking_names() and not Path(source).is_file():
+        return True
+    path = _found(source, _PRESETS)
+    data = from_yaml(_text(path), path.name)
+    return isinstance(data, dict) and "candidates" in data
+
+
 def load_ranking(
     source: "str | Path | RankingRecipe", settings: Iterable[str] = ()
 ) -> RankingRecipe:

@@ -47,7 +47,7 @@ from preceptor.verbs.cells import Cell
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.pupil import Pupil
 
-_FEWEST = 10
+FEWEST = 10
 """Prompts that the folds of GRACE need."""
 
 _CUT = 0.05
@@ -97,11 +97,11 @@ class Contest:
     def require_fit(self) -> None:
         """Raise, before anything is trained, where it can be known that nothing comes of it."""
         count = len(self.every_prompt)
-        if count < _FEWEST:
+        if count < FEWEST:
             raise DataError(
                 f"{count} prompts are answered by all candidates",
-                f"the score cuts them into {_FEWEST} folds",
-                f"Give at least {_FEWEST} prompts, better some hundreds.",
+                f"the score cuts them into {FEWEST} folds",
+                f"Give at least {FEWEST} prompts, better some hundreds.",
             )
         if isinstance(self.experiment.subject, TextSubject):
             for name, said in self.said.candidates.teachers.items():
