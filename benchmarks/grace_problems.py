@@ -14,11 +14,14 @@ from preceptor.data.arithmetic import Arithmetic, Part
 from preceptor.data.rows import Row
 
 SUMS = Arithmetic(operations=3, largest=9, signs="+-")
+_SHORTER = Arithmetic(operations=2, largest=9, signs="+-")
 ALPHABET = "0123456789+-=#;,.: \nabcdefghijklmnopqrstuvwxyz"
 LONGEST = 80
 """Tokens of the longest prompt and its working, with room."""
 
 _MARKS, _SHARES = ("\n", "; ", ", "), (0.6, 0.25, 0.15)
+_BEGINS, _VERBS = ("so", "then", "now", "next"), ("is", "makes", "gives")
+_MISTAKEN = 0.3  # Of the worked problems in general text.
 _TURNED = 0.25  # How often a sum's second number is written first.
 
 
@@ -121,9 +124,8 @@ def regrouped(found: Working, draw: np.random.Generator) -> str:
 
 def chatty(found: Working, draw: np.random.Generator) -> str:
     """Every sum in a sentence: "so 3+4 makes 7"."""
-    begins, verbs = ("so ", "then ", "now ", "next "), (" is ", " makes ", " gives ")
     told = [
-        f"{begins[draw.integers(4)]}{_sum(step, draw)}{verbs[draw.integers(3)]}{value}"
+        f"{_BEGINS[draw.integers(4)]} {_sum(step, draw)} {_VERBS[draw.integers(3)]} {value}"
         for step, value in found
     ]
     return _joined(told, found, draw)
@@ -172,38 +174,57 @@ def solved(rows: Sequence[Row], style: Style, wrong: float, seed: int) -> list[R
 
 
 def general(count: int, seed: int) -> list[Row]:
-    """What students read before anybody teaches them: running sums in words, copies, counting.
+    """What everybody reads before anything else, as a pretrained model has read of everything.
 
-    No problem is posed in it, and none of the styles above is in it.
+    Half of it are copies, running sums, counting and words; half are problems of two sums, in all
+    styles alike, three in ten with a mistake. None has the three sums of the problems above.
     """
     draw = np.random.default_rng(seed)
-    found: list[Row] = []
-    for number in range(count):
-        other = _running if draw.random() < 0.75 else _counting
-        both = [_copied(draw), other(draw)]
-        text = " ".join(both if draw.random() < 0.5 else both[::-1])
-        found.append(Row(number, f"general text {number + 1}", text=text))
-    return found
+    short = [row.prompt or "" for row in _SHORTER.rows(600, "train")]
+    texts = (_worked(short, draw) if at % 2 else _plain(draw) for at in range(count))
+    return [Row(at, f"general text {at + 1}", text=text) for at, text in enumerate(texts)]
+
+
+def _worked(prompts: Sequence[str], draw: np.random.Generator) -> str:
+    prompt, style = prompts[draw.integers(len(prompts))], [*STYLES.values()]
+    told = working(prompt)
+    if draw.random() < _MISTAKEN:
+        told = mistaken(told, draw)
+    return prompt + style[draw.integers(len(style))](told, draw)
+
+
+def _plain(draw: np.random.Generator) -> str:
+    others = (_running, _counting, _words)
+    pieces = [_copied(draw), _running(draw), others[draw.integers(3)](draw)]
+    marks = draw.choice([*_MARKS, ". "], 3).tolist()
+    return "".join(pieces[at] + mark for at, mark in zip(draw.permutation(3), marks, strict=True))
 
 
 def _running(draw: np.random.Generator) -> str:
-    """ "from 8 take 2 to 6 add 1 to 7." """
+    """ "8-2:6+1:7-7:0" """
     left = int(draw.integers(10))
-    told = f"from {left}"
-    for _ in range(2):
+    told = f"{left}"
+    for _ in range(3):
         to = int(draw.integers(10))
-        told += f" add {to - left} to {to}" if to >= left else f" take {left - to} to {to}"
+        told += f"+{to - left}:{to}" if to >= left else f"-{left - to}:{to}"
         left = to
-    return told + "."
+    return told
 
 
 def _copied(draw: np.random.Generator) -> str:
+    """ "3+4-2-1=3+4-2-1=3+4-2-1" """
     numbers, signs = draw.integers(0, 10, 4).tolist(), draw.choice(["+", "-"], 3).tolist()
     told = str(numbers[0]) + "".join(s + str(n) for s, n in zip(signs, numbers[1:], strict=True))
-    return f"{told} again {told} again {told}."
+    return f"{told}={told}={told}"
 
 
 def _counting(draw: np.random.Generator) -> str:
+    """ "count 3456" """
     first, last = draw.integers(0, 10, 2).tolist()
     way = range(first, last + 1) if last >= first else range(first, last - 1, -1)
-    return "count: " + "".join(map(str, way)) + "."
+    return "count " + "".join(map(str, way))
+
+
+def _words(draw: np.random.Generator) -> str:
+    """ "makes so next" """
+    return " ".join(draw.choice([*_BEGINS, *_VERBS], 3).tolist())

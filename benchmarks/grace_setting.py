@@ -79,7 +79,7 @@ class Setting:
     each: int = 8
     scored: int = 4
     dimension: int = 192
-    general: int = 12_000
+    general: int = 20_000
     problems: int = 300
     samples: int = 8
 

@@ -66,7 +66,7 @@ def of_teachers(found: Outcomes) -> str:
             f"{-scores['mean_loss'][at]:.2f}",
             f"{-scores['rank_surprisal'][at]:.2f}",
             f"{scores['mean_length'][at]:.0f}",
-            _percent(-scores["duplicate_rate"][at]),
+            _percent(abs(scores["duplicate_rate"][at])),
         )
         for at in np.argsort(-found.reached)
     ]

@@ -1,3 +1,5 @@
+import re
+
 import grace_problems
 import numpy as np
 import pytest
@@ -43,11 +45,13 @@ def test_a_share_of_the_workings_is_wrong():
     assert good == pytest.approx(0.7, abs=0.07)
 
 
-def test_general_text_poses_no_problem_and_has_no_answer_mark():
-    for row in grace_problems.general(50, 0):
-        assert row.text is not None
-        assert "#" not in row.text
-        assert "=" not in row.text
+def test_general_text_holds_every_character_of_the_workings_and_none_of_the_problems():
+    general = [row.text or "" for row in grace_problems.general(400, 0)]
+    for style in grace_problems.STYLES.values():
+        workings = grace_problems.solved(ROWS, style, 0.0, 3)
+        assert set("".join(row.completion or "" for row in workings)) <= set("".join(general))
+    begins = [re.match(r"[\d+-]+=", text) for text in general if "####" in text]
+    assert {len(found[0]) for found in begins if found} == {len("1+2-3=")}
 
 
 def test_an_empty_response_is_trained_on_as_a_line_break():
