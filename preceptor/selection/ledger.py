@@ -41,15 +41,17 @@ class Sketching:
         dimension: d, numbers a sketch.
         seed: of every random sign.
         side: k, numbers that a matrix' side is brought to. A matrix whose gradient is cheaper to
-            make than to sketch, r c <= k (r + c) + k^2, is left whole. A convolution's patches are
-            brought to half as many numbers as it has filters, and at most k.
+            make than to sketch, r c <= k (r + c) + k^2, is left whole.
+        filters: the same of a convolution: its patches are brought to half as many numbers as it
+            has filters, and at most this many. Fewer layers share the error: more numbers.
         vocabulary: numbers that the side of an embedding's or a head's classes is brought to: more,
             because one such matrix may hold most of the gradient; it costs a sum, not a product.
     """
 
     dimension: Count = 512
     seed: Annotated[int, Ge(0)] = 0
-    side: Count = 64
+    side: Count = 48
+    filters: Count = 64
     vocabulary: Count = 512
 
     def __post_init__(self) -> None:
@@ -58,7 +60,9 @@ class Sketching:
     def details(self, kind: Kind, bfloat16: bool) -> Details:
         """What a probe says of features that are sketched so."""
         products = "bfloat16" if bfloat16 else "as the weights"
-        others: dict[str, str | int | float] = {"side": self.side, "vocabulary": self.vocabulary}
+        others: dict[str, str | int | float] = {
+            name: getattr(self, name) for name in ("side", "filters", "vocabulary")
+        }
         return Details(kind, self.dimension, self.seed, {**others, "products": products})
 
 
@@ -86,8 +90,8 @@ class Entry:
             return min(rows, settings.vocabulary), min(columns, k)
         if self.parameter.dim() > 2:
             # A filter of random signs costs what one of the layer's own does.
-            half = min(k, max(_FEWEST, rows // 2))
-            return min(rows, k), columns if columns <= half else half
+            half = min(settings.filters, max(_FEWEST, rows // 2))
+            return min(rows, settings.filters), columns if columns <= half else half
         # Where the gradient is cheaper to make than to sketch, it is made.
         is_whole = rows * columns <= k * (rows + columns) + k * k
         return (rows, columns) if is_whole else (min(rows, k), min(columns, k))

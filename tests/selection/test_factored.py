@@ -31,7 +31,7 @@ from tests.selection.batches import token_batch
 from tests.selection.explicit import expected, far
 from tests.selection.synthetic_teachers import student, teachers
 
-SMALL = Sketching(dimension=64, side=4, vocabulary=16)
+SMALL = Sketching(dimension=64, side=4, filters=4, vocabulary=16)
 
 
 def shaken(model: TappedModel) -> TappedModel:
@@ -99,7 +99,12 @@ def test_an_image_classifiers_sketches_are_of_the_cross_entropy_with_soft_labels
     pixels = torch.rand(2, 3, 16, 16, dtype=torch.float64)
     soft = torch.rand(2, 10, dtype=torch.float64).softmax(dim=1)
     batch = Batch(pixels, labels=torch.tensor([1, 2]), ids=torch.arange(2))
-    check(model, batch, Sketching(dimension=64, side=16), soft=lambda batch: soft[batch.ids])
+    check(
+        model,
+        batch,
+        Sketching(dimension=64, side=16, filters=16),
+        soft=lambda batch: soft[batch.ids],
+    )
 
 
 def test_an_encoder_with_a_classifier_is_sketched_like_any_other() -> None:
@@ -147,7 +152,9 @@ def test_the_number_of_threads_changes_rounding_alone() -> None:
 def test_a_seed_is_a_projection_and_the_same_one_every_time() -> None:
     model, batch = shaken(language("llama")), token_batch()
     first, again = (FactoredSketcher(model, SMALL)(batch).sketches for _ in range(2))
-    other = FactoredSketcher(model, Sketching(dimension=64, side=4, vocabulary=16, seed=1))
+    other = FactoredSketcher(
+        model, Sketching(dimension=64, side=4, filters=4, vocabulary=16, seed=1)
+    )
     assert torch.equal(first, again)
     assert not torch.allclose(first, other(batch).sketches)
 
@@ -194,7 +201,7 @@ def test_no_weights_gradient_is_formed_and_no_logits_of_all_positions(
 ) -> None:
     monkeypatch.setattr(projection, "BUDGET", 64 * 500)
     model = wide_student().eval()
-    sketcher = FactoredSketcher(model, Sketching(dimension=64, side=8, vocabulary=64))
+    sketcher = FactoredSketcher(model, Sketching(dimension=64, side=8, filters=8, vocabulary=64))
     batch = token_batch((24,) * 16, classes=500)
     sketcher(batch)  # Draws the signs.
     matrices = {tuple(each.shape) for each in model.parameters() if each.dim() == 2}
@@ -212,7 +219,7 @@ def test_no_weights_gradient_is_formed_and_no_logits_of_all_positions(
 
 def test_a_pass_holds_less_than_a_plain_forward_and_backward() -> None:
     model = wide_student().eval()
-    sketcher = FactoredSketcher(model, Sketching(dimension=64, side=8, vocabulary=64))
+    sketcher = FactoredSketcher(model, Sketching(dimension=64, side=8, filters=8, vocabulary=64))
     batch = token_batch((24,) * 16, classes=500)
     sketcher(batch)
     with Allocations() as ours:

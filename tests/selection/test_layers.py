@@ -119,6 +119,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
         lambda: nn.Conv2d(1, 3, (3, 1), stride=(2, 1), padding=(1, 0)),
         lambda: normal(EXAMPLES, 1, 6, 5),
     ),
+    "convolution of each place": (lambda: nn.Conv2d(3, 12, 1), lambda: normal(EXAMPLES, 3, 5, 4)),
+    "convolution of each place, with a stride": (
+        lambda: nn.Conv2d(3, 12, 1, stride=2),
+        lambda: normal(EXAMPLES, 3, 5, 4),
+    ),
     "convolution by groups": (
         lambda: nn.Conv2d(6, 12, 3, padding=1, groups=3),
         lambda: normal(EXAMPLES, 6, 5, 5),
@@ -195,7 +200,7 @@ def test_a_layers_sketch_is_that_of_each_examples_own_gradient(
             each.add_(0.3 * torch.randn_like(each))
     if wants_input and x.is_floating_point():
         x.requires_grad_()
-    ledger = sketched(module, x, dimension=40, side=4, vocabulary=16)
+    ledger = sketched(module, x, dimension=40, side=4, filters=4, vocabulary=16)
     slope = None if x.grad is None else x.grad.clone()
     truth = expected(ledger, gradients(module, x))
     assert far(ledger.total, truth) < 1e-7
@@ -218,7 +223,9 @@ def test_a_side_is_left_whole_where_that_is_cheaper() -> None:
     }
     for name, (layer, sizes) in shapes.items():
         table = [layer.weight] if isinstance(layer, nn.Embedding) else []
-        ledger = Ledger(dict(layer.named_parameters()), Sketching(side=4, vocabulary=16), table)
+        ledger = Ledger(
+            dict(layer.named_parameters()), Sketching(side=4, filters=4, vocabulary=16), table
+        )
         entry = ledger.entries[0]
         assert (entry.rows.k, entry.columns.k) == sizes, name
 
@@ -227,7 +234,7 @@ def test_a_side_is_left_whole_where_that_is_cheaper() -> None:
 def test_in_single_precision_the_error_is_rounding(case: str) -> None:
     make, given = CASES[case]
     module, x = make(), given().float()
-    ledger = sketched(module, x, dimension=40, side=4, vocabulary=16)
+    ledger = sketched(module, x, dimension=40, side=4, filters=4, vocabulary=16)
     assert ledger.total.dtype == torch.float32
     assert far(ledger.total, expected(ledger, gradients(module, x))) < 1e-5
 
