@@ -142,3 +142,23 @@ def _set_generators(training: Training, tensors: dict[str, Tensor]) -> None:
     torch.set_rng_state(own["cpu"])
     if "cuda" in own:
         torch.cuda.set_rng_state(own["cuda"], training.accelerator.device)
+
+
+def student_in(folder: Path, member: int = 0) -> dict[str, Tensor]:
+    """The state of a member's student (a `TappedModel`) in a whole checkpoint, by name.
+
+    Raises:
+        StorageError: the checkpoint is damaged.
+    """
+    if damage := _damage(folder):
+        raise StorageError(
+            f"the checkpoint {folder}", damage, "Name another one, or train that stage again."
+        )
+    prefix = f"member.{member}.student."
+    held = load_file(folder / "tensors.safetensors")
+    return {n.removeprefix(prefix): t for n, t in held.items() if n.startswith(prefix)}
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is one."""
+    return (folder / "tensors.safetensors").is_file() and (folder / "numbers.json").is_file()

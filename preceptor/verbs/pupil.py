@@ -22,7 +22,7 @@ from jaxtyping import Int64
 
 from preceptor.data.rows import Row
 from preceptor.data.text import TextSet
-from preceptor.errors import RecipeError
+from preceptor.errors import ModelError, RecipeError
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.candidates import Candidate
 from preceptor.recipe.contest import prompts_fingerprint, sketcher_of
@@ -42,6 +42,7 @@ from preceptor.selection.features import Features
 from preceptor.selection.probe import Probe
 from preceptor.selection.rows import Soft
 from preceptor.selection.store import Extract, FeatureStore
+from preceptor.train.checkpoint import is_checkpoint, student_in
 from preceptor.verbs.cells import Cell, student_folder
 from preceptor.verbs.experiment import Experiment
 
@@ -63,7 +64,7 @@ class Pupil:
         features: how gradients are taken.
         seed: of its first weights, and of what it is trained on.
         say: tells whoever looks how far it is.
-        at: a folder with its weights, in place of the start.
+        at: a folder with its weights, or a checkpoint of its training, in place of the start.
     """
 
     said: Learner
@@ -84,10 +85,26 @@ class Pupil:
         """The student with its weights; trained on the data's labels where that is said."""
         subject = self.experiment.subject
         if self.at is not None:
-            return subject.loaded(self.said.model, str(self.at)).to(self.device)
+            return self._later(self.at).to(self.device)
         if self.said.train is None:
             return subject.student(self.said, self.seed).to(self.device)
         return subject.saved(student_folder(self._trained())).to(self.device)
+
+    def _later(self, place: Path) -> TappedModel:
+        """With the weights of a run's student, or of a checkpoint of its training."""
+        subject = self.experiment.subject
+        if not is_checkpoint(place):
+            return subject.loaded(self.said.model, str(place))
+        model = subject.student(self.said, self.seed)
+        try:
+            model.load_state_dict(student_in(place))
+        except RuntimeError as error:
+            raise ModelError(
+                f"the checkpoint {place}",
+                f"it is of another model than the recipe's student ({str(error).splitlines()[-1]})",
+                "Name checkpoints of this student's training.",
+            ) from None
+        return model
 
     def ready(self) -> None:
         """Train what is to be trained: all processes together."""

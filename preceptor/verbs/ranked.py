@@ -92,12 +92,19 @@ def ranked_in(
         texts: what files hold.
         progress: what is shown.
         seed: of the student.
-        later: folders of the same student's weights, in the order of its training.
+        later: folders of the same student's weights, or checkpoints, in the order of its training.
 
     Raises:
         RecipeError: a race is to be followed by later rankings.
     """
     started = time.perf_counter()
+    for place in later:
+        if not place.is_dir():
+            raise RecipeError(
+                f"the student in {place}",
+                "there is no such folder",
+                "Name a run's student (RUN/arms/distilled/seed-0/student), or a checkpoint.",
+            )
     if later and said.race is not None:
         raise RecipeError(
             f"a race, and then the student in {later[0]}",
