@@ -83,7 +83,8 @@ def spearman(first: Numbers, second: Numbers) -> float:
 
 def mean_regret(outcomes: Outcomes, groups: Sequence[Sequence[str]], selector: str) -> float:
     """The mean over groups of teachers of the regret of choosing within one."""
-    return float(np.mean([outcomes.of(group).regret(selector) for group in groups]))
+    each = [outcomes.of(group).regret(selector) for group in groups]
+    return float(np.mean(each)) if each else float("nan")
 
 
 def mean_correlation(outcomes: Outcomes, groups: Sequence[Sequence[str]], selector: str) -> float:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from grace_models import answered, model, rendering, responses, right, trained
-from grace_problems import STYLES, general, problems, solved
+from grace_models import model, rendering, responses, trained
+from grace_problems import STYLES, answered, general, problems, right, solved
 from grace_setting import Setting, Teacher
 
 from preceptor.data.text import TextSet

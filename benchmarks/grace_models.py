@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-import numpy as np
 import torch
 from grace_problems import ALPHABET, LONGEST
-from numpy.typing import NDArray
 
-from preceptor.data.arithmetic import final_answer
 from preceptor.data.chat import Rendering
 from preceptor.data.rows import Row
 from preceptor.data.text import TextSet
@@ -96,25 +93,3 @@ def responses(
         )
         found += [made.tokenizer.decode(ids, skip_special_tokens=True) for ids in told.ids]
     return [found[at : at + each] for at in range(0, len(found), each)]
-
-
-def right(rows: Sequence[Row], written: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """Which responses end in the right answer, [n, k] of 0 and 1."""
-    return np.array(
-        [
-            [float(final_answer(text) == row.answer) for text in texts]
-            for row, texts in zip(rows, written, strict=True)
-        ]
-    )
-
-
-def answered(rows: Sequence[Row], written: Sequence[Sequence[str]], first: int) -> list[Row]:
-    """A row a response, the first `first` of each prompt; a row's number is its prompt's.
-
-    An empty response stands as a line break, for a response has a token.
-    """
-    return [
-        Row(at, f"prompt {at + 1}, response {k + 1}", prompt=row.prompt, completion=text or "\n")
-        for at, (row, texts) in enumerate(zip(rows, written, strict=True))
-        for k, text in enumerate(texts[:first])
-    ]

@@ -3,14 +3,17 @@
 A problem is "3+4-2+1=", every number and every result lies in 0 to 9. All workings end in "####"
 and the answer, but for the one that begins with it. Where a layout leaves a choice (the mark
 between two steps, which summand comes first, the words) it is drawn, as people's solutions vary.
+
+Dimension key: n prompts, k responses to each.
 """
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from preceptor.data.arithmetic import Arithmetic, Part
+from preceptor.data.arithmetic import Arithmetic, Part, final_answer
 from preceptor.data.rows import Row
 
 SUMS = Arithmetic(operations=3, largest=9, signs="+-")
@@ -173,6 +176,28 @@ def solved(rows: Sequence[Row], style: Style, wrong: float, seed: int) -> list[R
     return found
 
 
+def right(rows: Sequence[Row], written: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """Which responses end in the right answer, [n, k] of 0 and 1."""
+    return np.array(
+        [
+            [float(final_answer(text) == row.answer) for text in texts]
+            for row, texts in zip(rows, written, strict=True)
+        ]
+    )
+
+
+def answered(rows: Sequence[Row], written: Sequence[Sequence[str]], first: int) -> list[Row]:
+    """A row a response, the first `first` of each prompt; a row's number is its prompt's.
+
+    An empty response stands as a line break, for a response has a token.
+    """
+    return [
+        Row(at, f"prompt {at + 1}, response {k + 1}", prompt=row.prompt, completion=text or "\n")
+        for at, (row, texts) in enumerate(zip(rows, written, strict=True))
+        for k, text in enumerate(texts[:first])
+    ]
+
+
 def general(count: int, seed: int) -> list[Row]:
     """What everybody reads before anything else, as a pretrained model has read of everything.
 
@@ -186,16 +211,16 @@ def general(count: int, seed: int) -> list[Row]:
 
 
 def _worked(prompts: Sequence[str], draw: np.random.Generator) -> str:
-    prompt, style = prompts[draw.integers(len(prompts))], [*STYLES.values()]
+    prompt, styles = prompts[int(draw.integers(len(prompts)))], [*STYLES.values()]
     told = working(prompt)
     if draw.random() < _MISTAKEN:
         told = mistaken(told, draw)
-    return prompt + style[draw.integers(len(style))](told, draw)
+    return prompt + styles[int(draw.integers(len(styles)))](told, draw)
 
 
 def _plain(draw: np.random.Generator) -> str:
     others = (_running, _counting, _words)
-    pieces = [_copied(draw), _running(draw), others[draw.integers(3)](draw)]
+    pieces = [_copied(draw), _running(draw), others[int(draw.integers(3))](draw)]
     marks = draw.choice([*_MARKS, ". "], 3).tolist()
     return "".join(pieces[at] + mark for at, mark in zip(draw.permutation(3), marks, strict=True))
 

@@ -81,7 +81,7 @@ class Setting:
     dimension: int = 192
     general: int = 20_000
     problems: int = 300
-    samples: int = 8
+    samples: int = 4
 
     @property
     def settings(self) -> tuple[Teacher, ...]:
@@ -121,7 +121,7 @@ FULL = Setting(
     heated=("steps-32", "chatty-64", "restated-64"),
     base=Training(1400, 32, 3e-3),
     teaching=Training(600, 32, 3e-3),
-    taught=Training(360, 32, 3e-3),
+    taught=Training(300, 32, 3e-3),
 )
 
 QUICK = Setting(

@@ -59,7 +59,7 @@ def of_teachers(found: Outcomes) -> str:
         (
             found.teachers[at],
             _percent(scores["teacher_accuracy"][at]),
-            f"{_percent(found.reached[at])} [{', '.join(map(_percent, by_seed[:, at]))}]",
+            f"{_percent(found.reached[at])} [{', '.join(map(_percent, by_seed[:, at].tolist()))}]",
             f"{-scores['grace'][at]:.0f}",
             f"{-scores['g_norm'][at]:.2f}",
             f"{scores['g_vendi'][at]:.2f}",

@@ -1,10 +1,9 @@
 import re
 
-import grace_problems
 import numpy as np
 import pytest
-from grace_models import answered, rendering, right
 
+from benchmarks import grace_problems
 from preceptor.data.arithmetic import final_answer
 
 ROWS = grace_problems.problems(40, "validation")
@@ -21,8 +20,9 @@ def test_every_style_ends_where_the_verifier_looks_for_the_answer(name: str):
 @pytest.mark.parametrize("name", sorted(grace_problems.STYLES))
 def test_every_working_fits_and_is_told_in_known_characters(name: str):
     rows = grace_problems.solved(ROWS, grace_problems.STYLES[name], 0.0, 3)
-    most = max(len(rendering().render(row).ids) for row in rows)
-    assert most <= grace_problems.LONGEST
+    told = [f"{row.prompt}{row.completion}" for row in rows]
+    assert max(map(len, told)) + 2 <= grace_problems.LONGEST  # A beginning and an end.
+    assert set("".join(told)) <= set(grace_problems.ALPHABET)
 
 
 def test_a_mistake_changes_one_sum_and_is_carried_on():
@@ -40,7 +40,7 @@ def test_a_mistake_changes_one_sum_and_is_carried_on():
 def test_a_share_of_the_workings_is_wrong():
     many = grace_problems.problems(400, "train")
     rows = grace_problems.solved(many, grace_problems.brief, 0.3, 1)
-    good = right(many, [[row.completion or ""] for row in rows]).mean()
+    good = grace_problems.right(many, [[row.completion or ""] for row in rows]).mean()
     # A mistake in the chain always changes the answer, for the later sums are one-to-one.
     assert good == pytest.approx(0.7, abs=0.07)
 
@@ -55,6 +55,6 @@ def test_general_text_holds_every_character_of_the_workings_and_none_of_the_prob
 
 
 def test_an_empty_response_is_trained_on_as_a_line_break():
-    rows = answered(ROWS[:2], [["", "x"], ["y", "z"]], first=1)
+    rows = grace_problems.answered(ROWS[:2], [["", "x"], ["y", "z"]], first=1)
     assert [row.completion for row in rows] == ["\n", "y"]
     assert [row.number for row in rows] == [0, 1]
