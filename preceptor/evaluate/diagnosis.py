@@ -67,10 +67,15 @@ def lead(
         f"{other.mean():.1%}: a lead of {100 * seen.estimate:+.1f} points "
         f"({100 * seen.low:+.1f} to {100 * seen.high:+.1f})."
     )
-    if seen.high < 0:
+    return leading(seen.low, seen.high, words)
+
+
+def leading(low: float, high: float, words: str) -> Finding:
+    """What a teacher's lead comes to, in any measure: its limits, positive where it is better."""
+    if high < 0:
         advice = "Do not distil from it: choose a teacher that knows this data better."
         return Finding("lead", words, advice, against=True)
-    if seen.low <= 0:
+    if low <= 0:
         advice = (
             "No lead is seen. Its probabilities may still tell more than labels do, but there is "
             "no gap to close: try a better teacher, or none."
@@ -84,16 +89,18 @@ def label_order(
 ) -> Finding | None:
     """Whether the teacher's classes stand in another order than the data's; None where not.
 
-    Every second item says which of its classes goes best with which of the data's (an assignment
-    of most hits); the other half says what these names are worth.
+    Every second item of a class says which of the teacher's classes goes best with which of the
+    data's (an assignment of most hits); the others say what these names are worth.
     """
     said = np.asarray(logits).argmax(axis=-1)
     if len(labels) < 2 * FEWEST:
         return None
+    by_class = np.argsort(labels, kind="stable")
+    first, second = by_class[::2], by_class[1::2]
     hits = np.zeros((len(classes), len(classes)))
-    np.add.at(hits, (said[::2], labels[::2]), 1.0)
+    np.add.at(hits, (said[first], labels[first]), 1.0)
     _, renamed = linear_sum_assignment(hits, maximize=True)
-    plain, better = (name[1::2] == labels[1::2] for name in (said, renamed[said]))
+    plain, better = (name[second] == labels[second] for name in (said, renamed[said]))
     gained = t_interval(better.astype(float) - plain.astype(float))
     if gained.low <= 0 or gained.estimate < RENAMED:
         return None

@@ -29,6 +29,7 @@ def judge(report: Report) -> Verdict:
     parts = (
         _share(main, kind),
         _significance(main, len(report.seeds)),
+        _against(report),
         _without_teacher(report, kind),
         _unlabelled(report, kind),
         _fidelity(report),
@@ -130,6 +131,10 @@ def _compared(words: str, reached: str, beside: Difference, kind: Kind) -> str:
         "would have shown four times in five), so it may explain the gain as well as the teacher "
         "does."
     )
+
+
+def _against(report: Report) -> Iterator[str]:
+    yield from (str(each) for each in report.findings if each.against)
 
 
 def _unlabelled(report: Report, kind: Kind) -> Iterator[str]:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import torch
+from jaxtyping import Int
 
 from preceptor.data.image_source import ImageSource
-from preceptor.evaluate.diagnosis import confidence, cover, label_order, lead
+from preceptor.evaluate.diagnosis import Finding, confidence, cover, label_order, lead
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.image_subject import ImageSubject
 from preceptor.teachers.base import Teacher
@@ -22,9 +23,7 @@ def prospects(
         teacher: None where it is yet to be trained; then only the examples are looked at.
     """
     labels = subject.data.validation.labels.numpy()
-    seen = subject.data.train.labels[torch.cat([source.labelled, source.unlabelled])].numpy()
-    # Of an image without any label nobody knows what it shows.
-    found = [cover(seen, labels, subject.classes)] if (seen >= 0).all() else []
+    found = [uncovered(subject, source, labels)]
     if teacher is not None:
         theirs, own = (_logits(subject, model) for model in (teacher, student))
         found += [
@@ -33,6 +32,15 @@ def prospects(
             confidence(theirs, labels),
         ]
     return [f"{'! ' if each.advice else ''}{each}" for each in found if each is not None]
+
+
+def uncovered(
+    subject: ImageSubject, source: ImageSource, labels: Int[np.ndarray, " n"]
+) -> Finding | None:
+    """Classes among the labels of which the source shows no image; None where there are none."""
+    seen = subject.data.train.labels[torch.cat([source.labelled, source.unlabelled])].numpy()
+    # Of an image without any label nobody knows what it shows.
+    return cover(seen, labels, subject.classes) if (seen >= 0).all() else None
 
 
 def _logits(subject: ImageSubject, model: TappedModel | Teacher) -> np.ndarray:

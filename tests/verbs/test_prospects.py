@@ -11,8 +11,7 @@ from preceptor.errors import TeacherFailure
 from preceptor.models.load import load, save_model
 from preceptor.recipe.load import recipe_of
 from preceptor.verbs.check import check
-from tests.verbs.small import DEEP, ran, small
-
+from tests.verbs.small import DEEP, FEW, ran, small
 
 HALF = {"source": "toy", "validation": 0.5}
 
@@ -74,3 +73,11 @@ def test_classes_that_the_student_never_sees_are_named(taught: Path) -> None:
     words = deep(taught, data={"source": "toy", "omit": [0]})
     assert "! " in words
     assert "the student sees no example" in words
+
+
+def test_a_run_says_what_it_found_of_its_teacher(tmp_path: Path) -> None:
+    report = ran(small(data={**FEW, "omit": [0]}), tmp_path)
+    kinds = {each.kind for each in report.findings}
+    assert {"cover", "lead"} <= kinds
+    assert report.begun == ""
+
