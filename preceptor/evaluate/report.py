@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from preceptor.errors import DataError, StorageError, nearest
 from preceptor.evaluate.contamination import Contamination
+from preceptor.evaluate.diagnosis import Finding
 from preceptor.evaluate.measures import LESS_IS_BETTER as LESS_IS_BETTER
 from preceptor.evaluate.measures import MEASURES as MEASURES
 from preceptor.evaluate.rankings import TeacherRanking
@@ -165,7 +166,8 @@ class Report:
     """What a run showed, made by `assembly.build_report`; `student` and `control` name arms.
 
     `primary` names the measure that the verdict is about; see `LESS_IS_BETTER`. `rankings` tell
-    how the teacher was found, where it was not named.
+    how the teacher was found, where it was not named; `begun` how the student began, where that was
+    inside its teacher; `findings` what speaks for or against the teacher.
     """
 
     schema: str
@@ -196,6 +198,8 @@ class Report:
     contamination: Contamination | None = None
     licences: tuple[Licence, ...] = ()
     quantised: Quantised | None = None
+    findings: tuple[Finding, ...] = ()
+    begun: str = ""
 
     def arm(self, name: str) -> ArmReport:
         """The arm of that name."""
