@@ -78,12 +78,15 @@ class Work:
         write_text(path, said)
 
     def keys(self, seeds: int, first: int = 0) -> Iterator[Key]:
-        """All cells in the order in which they are made: the compared teachers' first."""
+        """All cells in the order in which they are made: two seeds of the compared teachers, then a
+        seed of the other temperatures, and on in turns.
+        """
         compared, every = self.setting.teachers, self.setting.settings
-        for teachers in (compared, every[len(compared) :]):
-            for seed in range(first, first + seeds):
-                for architecture in self.setting.architectures:
-                    yield from (Key(architecture, seed, each.name) for each in teachers)
+        turns = [(2 * at, at, compared) for at in range(seeds)]
+        turns += [(2 * at + 3, at, every[len(compared) :]) for at in range(seeds)]
+        for _, seed, teachers in sorted(turns, key=lambda turn: turn[0]):
+            for architecture in self.setting.architectures:
+                yield from (Key(architecture, first + seed, each.name) for each in teachers)
 
     def found(self, seeds: int, first: int = 0) -> dict[Key, Cell]:
         """The cells that are there."""

@@ -54,12 +54,12 @@ def outcomes(
 def of_teachers(found: Outcomes) -> str:
     """A line a teacher, the best student first."""
     scores = {name: held.mean(axis=0) for name, held in found.scores.items()}
-    by_seed = found.accuracy.mean(axis=2)
+    reached, by_seed = 100 * found.reached, (100 * found.accuracy.mean(axis=2)).round().astype(int)
     rows = [
         (
             found.teachers[at],
             _percent(scores["teacher_accuracy"][at]),
-            f"{_percent(found.reached[at])} [{', '.join(map(_percent, by_seed[:, at].tolist()))}]",
+            f"{reached[at]:.0f} {by_seed[:, at].tolist()}",
             f"{-scores['grace'][at]:.0f}",
             f"{-scores['g_norm'][at]:.2f}",
             f"{scores['g_vendi'][at]:.2f}",
@@ -68,7 +68,7 @@ def of_teachers(found: Outcomes) -> str:
             f"{scores['mean_length'][at]:.0f}",
             _percent(abs(scores["duplicate_rate"][at])),
         )
-        for at in np.argsort(-found.reached)
+        for at in np.argsort(-reached).tolist()
     ]
     heads = ("teacher", "its accuracy", "student [each seed]", "GRACE", "G-Norm", "G-Vendi")
     return table((*heads, "loss", "RSR", "length", "duplicates"), rows)
