@@ -161,6 +161,32 @@ def rank(
 
 
 @app.command()
+def study(
+    recipe: RecipeName,
+    settings: Settings = None,
+    out: Out = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Remove an earlier study from the folder, begin anew.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that train side by side; 0 for one a core.")
+    ] = 0,
+    debug: Debug = False,
+) -> None:
+    """Ask when distillation helps, over a grid.
+
+    Trains every student of the grid with and without its teachers, many small models a process,
+    and sets gains beside sizes, teachers and agreement. A study that was stopped goes on where it
+    was.
+    """
+    with _sentences(debug):
+        from preceptor.recipe.load import load_study
+        from preceptor.verbs.study import study
+
+        study(load_study(recipe, settings or ()), out=out, fresh=fresh, workers=workers, show=True)
+
+
+@app.command()
 def init(
     recipe: RecipeName,
     settings: Settings = None,

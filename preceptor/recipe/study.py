@@ -51,7 +51,7 @@ class Grid(Section):
 
     def places(self) -> Iterator[tuple[str, str, str, str]]:
         """Task, student, teacher and method of every place in the grid."""
-        yield from itertools.product(*(self.axis(name) for name in AXES))
+        yield from itertools.product(self.tasks, self.students, self.teachers, self.methods)
 
     def changes(self, place: tuple[str, str, str, str]) -> Changes:
         """The keys that a place sets."""

@@ -8,10 +8,13 @@ from preceptor.files import write_text
 from preceptor.recipe.load import recipe_text
 from preceptor.recipe.ranking import RankingRecipe
 from preceptor.recipe.schema import Recipe
+from preceptor.recipe.study import StudyRecipe
 from preceptor.train.processes import main_process_first
 
 
-def open_run(recipe: Recipe | RankingRecipe, out: Path | None, *, fresh: bool = False) -> Path:
+def open_run(
+    recipe: Recipe | RankingRecipe | StudyRecipe, out: Path | None, *, fresh: bool = False
+) -> Path:
     """The run's folder with its resolved recipe; `runs/NAME` where no other is named.
 
     A folder of the same recipe is gone on with; one of another recipe is refused.

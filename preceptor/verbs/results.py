@@ -79,9 +79,8 @@ def run_result(
         teacher=teacher,
         recipe=recipe_text(recipe),
         timing=_timing(models, example) if "cost" in recipe.evaluate else None,
-        versions={name: version(name) for name in _PACKAGES}
-        | {"python": platform.python_version()},
-        hardware=_hardware(),
+        versions=versions(),
+        hardware=hardware(),
         warnings=tuple(dict.fromkeys(warnings)),
         phases=phases,
     )
@@ -210,7 +209,13 @@ def _warnings(cells: Sequence[Cell], done: Sequence[Finished]) -> list[str]:
     ]
 
 
-def _hardware() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that numbers depend on."""
+    return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
+
+
+def hardware() -> dict[str, str]:
+    """What this process computes on, by kind."""
     found = {
         "machine": platform.machine(),
         "system": platform.system(),

@@ -1,0 +1,253 @@
+"""What a study says in words, by rule: where an interval holds 0, a sentence says so."""
+
+from collections.abc import Sequence
+
+from preceptor.evaluate.report import Measured, Value
+from preceptor.evaluate.study import (
+    Answer,
+    CorrelationRow,
+    FidelityRow,
+    Finding,
+    GroupRow,
+    SignalRow,
+)
+from preceptor.evaluate.study_measures import MEASURES
+from preceptor.evaluate.words import in_words
+
+_ALPHA = 0.05
+
+
+def findings(
+    mean_gain: Measured,
+    small: Measured,
+    students: Sequence[GroupRow],
+    teachers: Sequence[GroupRow],
+    related: Sequence[CorrelationRow],
+    fidelity: Sequence[FidelityRow],
+    signals: Sequence[SignalRow],
+    options: Sequence[GroupRow],
+) -> tuple[Finding, ...]:
+    """The study's questions with their answers; those that it cannot ask are left out."""
+    found = [_helped(mean_gain)]
+    if len(students) > 1:
+        found.append(_smaller(small, students, _find(related, "parameters", "gain")))
+    found.append(_teachers(related, teachers))
+    found.append(_levels(related))
+    found.append(_changes(related, fidelity))
+    found.append(_specific(fidelity))
+    if signals:
+        found.append(_signals(signals))
+    if len(options) > 1:
+        found.append(_options(options))
+    return tuple(found)
+
+
+def sign(value: Measured) -> int:
+    """1 where the whole interval lies above 0, -1 below, 0 where it holds 0 or there is none."""
+    if not isinstance(value, Value) or value.low is None or value.high is None:
+        return 0
+    return 1 if value.low > 0 else -1 if value.high < 0 else 0
+
+
+def _answer(value: Measured) -> Answer:
+    return ("not shown", "yes", "no")[sign(value)]
+
+
+def _helped(gain: Measured) -> Finding:
+    tasks = gain.n if isinstance(gain, Value) else 0
+    words = {
+        1: f"On average over {tasks} tasks, students that were taught beat their controls: "
+        f"{in_words(gain)}.",
+        -1: f"On average over {tasks} tasks, students that were taught fell behind their "
+        f"controls: {in_words(gain)}.",
+        0: f"The mean gain over {tasks} tasks is {in_words(gain)}: the interval holds 0.",
+    }
+    return Finding("Did distillation help?", _answer(gain), (words[sign(gain)],))
+
+
+def _smaller(
+    small: Measured, students: Sequence[GroupRow], within: CorrelationRow | None
+) -> Finding:
+    first, last = students[0], students[-1]
+    sizes = (
+        f"{first.name} gained {in_words(first.gain)}, {last.name} {in_words(last.gain)}; "
+        f"the difference, task by task, is {in_words(small)}."
+    )
+    said = {
+        1: "Smaller students gained more.",
+        -1: "Smaller students gained less.",
+        0: "That smaller students gain more is not shown: the difference's interval holds 0.",
+    }
+    sentences = [said[sign(small)], sizes]
+    if within is not None:
+        sentences.append(f"Within tasks, gain and size go together with {_rho(within)}.")
+    return Finding("Did smaller students gain more?", _answer(small), tuple(sentences))
+
+
+def _teachers(related: Sequence[CorrelationRow], teachers: Sequence[GroupRow]) -> Finding:
+    across = _find(related, "teacher_accuracy", "gain", "tasks")
+    within = _find(related, "teacher_accuracy", "gain", "teachers")
+    skill = _find(related, "expertise", "gain", "tasks")
+    answer = _shown(across, within)
+    said: dict[Answer, str] = {
+        "yes": "Students of more accurate teachers gained more.",
+        "no": "Students of more accurate teachers gained less.",
+        "not shown": "That more accurate teachers give more is not shown.",
+    }
+    sentences = [said[answer]]
+    if across is not None:
+        sentences.append(
+            f"Across tasks, gain goes with the teacher's accuracy by {_rho(across)}"
+            + (f", and with its expertise above guessing by {_rho(skill)}." if skill else ".")
+        )
+    if within is not None and len(teachers) > 1:
+        sentences.append(
+            f"Within tasks, the more accurate teacher's students gained more by {_rho(within)}."
+        )
+    sentences += [f"Taught by {each.name}: {in_words(each.gain)}." for each in teachers[:6]]
+    return Finding("Did better teachers give more?", answer, tuple(sentences))
+
+
+def _levels(related: Sequence[CorrelationRow]) -> Finding:
+    pairs = [
+        (words, _find(related, first, "accuracy", across))
+        for first, what in (("agreement", "agreement"), ("kappa", "Cohen's kappa"))
+        for words, across in (
+            (f"across tasks, {what}", "tasks"),
+            (f"within tasks, {what}", "students"),
+        )
+    ]
+    answer = _shown(*[row for _, row in pairs[:2]])
+    said: dict[Answer, str] = {
+        "yes": "The more accurate a taught student, the more it agreed with its teacher.",
+        "no": "The more accurate a taught student, the less it agreed with its teacher.",
+        "not shown": "That more accurate students agree more with their teachers is not shown.",
+    }
+    sentences = [said[answer]]
+    sentences += [
+        f"{words[0].upper()}{words[1:]} and accuracy of taught students go together with "
+        f"{_rho(row)}."
+        for words, row in pairs
+        if row is not None
+    ]
+    sentences.append(
+        "Two models that are both often right agree often, so this alone is no imitation."
+    )
+    return Finding("Did agreement follow accuracy?", answer, tuple(sentences))
+
+
+def _changes(related: Sequence[CorrelationRow], fidelity: Sequence[FidelityRow]) -> Finding:
+    rows = [
+        _find(related, f"{name}_change", "gain", across)
+        for name in ("agreement", "kappa")
+        for across in ("tasks", "students")
+    ]
+    answer = _shown(*rows[:2])
+    said: dict[Answer, str] = {
+        "yes": "Where teaching raised accuracy more, it raised agreement more.",
+        "no": "Where teaching raised accuracy more, it raised agreement less.",
+        "not shown": "That agreement rises where accuracy does is not shown.",
+    }
+    sentences = [said[answer]]
+    sentences += [
+        f"{row.first[0].upper()}{row.first[1:]} and gain, "
+        f"{'across tasks' if row.across == 'tasks' else 'within tasks'}: {_rho(row)}."
+        for row in rows
+        if row is not None
+    ]
+    sentences += [
+        f"Teaching moved {row.measure} by {in_words(row.change)} "
+        f"(from {in_words(row.control)} to {in_words(row.taught)})."
+        for row in fidelity[:2]
+    ]
+    question = "Where students gained, did they agree more?"
+    return Finding(question, answer, tuple(sentences))
+
+
+def _specific(fidelity: Sequence[FidelityRow]) -> Finding:
+    row = next(r for r in fidelity if r.measure == MEASURES["specific"])
+    said = {
+        1: "Teaching made students agree with the very teacher that taught them.",
+        -1: "Teaching made students agree less with the very teacher that taught them.",
+        0: "That students imitate the very teacher that taught them is not shown.",
+    }
+    words = (
+        f"A taught student agrees with its own teacher more than with the same teacher trained "
+        f"from another seed by {in_words(row.taught)}; its control, which met neither, by "
+        f"{in_words(row.control)}. The difference is {in_words(row.change)}."
+    )
+    question = "Did students come to imitate their own teacher?"
+    return Finding(question, _answer(row.change), (said[sign(row.change)], words))
+
+
+def _signals(signals: Sequence[SignalRow]) -> Finding:
+    sentences = [
+        f"{row.task}, {row.signal}: {in_words(row.gain)} over the control"
+        + (
+            f", {in_words(row.against_true)} against the true signal."
+            if isinstance(row.against_true, Value)
+            else "."
+        )
+        for row in signals
+    ]
+    spoilt = [row.against_true for row in signals if isinstance(row.against_true, Value)]
+    worse = sum(sign(value) < 0 for value in spoilt)
+    first = f"{worse} of {len(spoilt)} altered signals did worse than the true one."
+    answer: Answer = "yes" if worse else "not shown"
+    return Finding("Did it matter what the teacher says?", answer, (first, *sentences))
+
+
+def _options(options: Sequence[GroupRow]) -> Finding:
+    sentences = [
+        f"{each.name}: {in_words(each.gain)} everywhere; chosen on validation at "
+        f"{each.chosen} places."
+        for each in options
+    ]
+    apart = _apart(options)
+    first = (
+        "Some settings, used everywhere, are told apart."
+        if apart
+        else "No two settings, used everywhere, are told apart by their intervals."
+    )
+    last = f"One of {len(options)} was chosen at each place, on validation alone."
+    return Finding(
+        "Did the setting matter?", "yes" if apart else "not shown", (first, *sentences, last)
+    )
+
+
+def _apart(options: Sequence[GroupRow]) -> bool:
+    """Whether two options' intervals do not meet."""
+    known = [e.gain for e in options if isinstance(e.gain, Value) and e.gain.low is not None]
+    lows, highs = [v.low or 0.0 for v in known], [v.high or 0.0 for v in known]
+    return bool(known) and max(lows) > min(highs)
+
+
+def _find(
+    related: Sequence[CorrelationRow], first: str, second: str, across: str | None = None
+) -> CorrelationRow | None:
+    words = MEASURES[first], MEASURES[second]
+    for row in related:
+        if (row.first, row.second) == words and across in (None, row.across):
+            return row if isinstance(row.rho, Value) else None
+    return None
+
+
+def _shown(*rows: CorrelationRow | None) -> Answer:
+    """Yes where all that exist are above 0 by their adjusted tests, no where all are below."""
+    known = [row for row in rows if row is not None]
+    signs = {_sign(row) for row in known}
+    if len(signs) == 1 and (only := signs.pop()):
+        return "yes" if only > 0 else "no"
+    return "not shown"
+
+
+def _sign(row: CorrelationRow) -> int:
+    if not isinstance(row.p_holm, Value) or not isinstance(row.rho, Value):
+        return 0
+    if row.p_holm.estimate > _ALPHA:
+        return 0
+    return 1 if row.rho.estimate > 0 else -1
+
+
+def _rho(row: CorrelationRow) -> str:
+    return f"rho {in_words(row.rho)}, p {in_words(row.p)} ({in_words(row.p_holm)} after Holm)"

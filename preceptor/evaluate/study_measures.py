@@ -1,0 +1,128 @@
+"""What is measured in one comparison, and how comparisons are averaged.
+
+Tasks are the units: seeds and test items differ from task to task, so what they add to a task's
+number is in the spread between tasks, and an interval over tasks holds it. Cells of one task share
+its data, its teachers and its controls, and are never counted as independent.
+
+Dimension key: t tasks, s students, k teachers, m methods, n test items, e seeds.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from preceptor.evaluate.fidelity import cohen_kappa, error_consistency
+from preceptor.evaluate.report import Measured, Undefined, Value
+from preceptor.evaluate.study_cells import Compared, answers, commonest
+from preceptor.ops import resampling
+
+FEWEST_TASKS = 3
+
+MEASURES: dict[str, str] = {
+    "accuracy": "accuracy",
+    "control_accuracy": "the control's accuracy",
+    "teacher_accuracy": "the teacher's accuracy",
+    "expertise": "the teacher's expertise",
+    "gain": "gain",
+    "agreement": "agreement with the teacher",
+    "control_agreement": "the control's agreement with the teacher",
+    "agreement_change": "change in agreement",
+    "kappa": "Cohen's kappa with the teacher",
+    "control_kappa": "the control's kappa",
+    "kappa_change": "change in kappa",
+    "error_consistency": "error consistency with the teacher",
+    "control_error_consistency": "the control's error consistency",
+    "error_consistency_change": "change in error consistency",
+    "specific": "agreement with its own teacher beyond another seed's",
+    "control_specific": "the same of the control",
+    "specific_change": "change in agreement beyond another seed's teacher",
+    "parameters": "parameters",
+}
+"""The measures of a place, by name."""
+
+
+def measured(trial: Compared) -> dict[str, float]:
+    """All measures of one comparison; NaN where one is not defined."""
+    labels = trial.labels
+    taught, control, teacher = (
+        answers(model, labels) for model in (trial.taught, trial.control, trial.teacher)
+    )
+    right = {"": taught == labels, "control_": control == labels, "teacher_": teacher == labels}
+    found = {f"{who}accuracy": float(hit.mean()) for who, hit in right.items()}
+    least = commonest(labels)
+    found["expertise"] = (found["teacher_accuracy"] - least) / (1 - least) if least < 1 else np.nan
+    found["parameters"] = float(trial.taught.parameters or trial.control.parameters)
+    for who, own in (("", taught), ("control_", control)):
+        found[f"{who}agreement"] = float((own == teacher).mean())
+        found[f"{who}kappa"] = cohen_kappa(own, teacher)
+        consistent = error_consistency(right[who], right["teacher_"])
+        found[f"{who}error_consistency"] = consistent.kappa
+        if trial.rival is not None and trial.rival.state != "failed":
+            other = float((own == answers(trial.rival, labels)).mean())
+            found[f"{who}specific"] = found[f"{who}agreement"] - other
+        else:
+            found[f"{who}specific"] = np.nan
+    for name in ("agreement", "kappa", "error_consistency", "specific"):
+        found[f"{name}_change"] = found[name] - found[f"control_{name}"]
+    found["gain"] = found["accuracy"] - found["control_accuracy"]
+    return found
+
+
+def seed_mean(trials: Sequence[Compared]) -> dict[str, float]:
+    """Measures of one place, averaged over the seeds that have them."""
+    each = [measured(trial) for trial in trials]
+    return {name: _mean([one[name] for one in each]) for name in MEASURES}
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def over_tasks(numbers: Float[np.ndarray, " t"], unit: str) -> Measured:
+    """The mean of one number a task, with Student's interval over tasks."""
+    known = numbers[~np.isnan(numbers)]
+    if not len(known):
+        return Undefined("no task has this number")
+    if len(known) < FEWEST_TASKS:
+        return Value(float(known.mean()), None, None, len(known), unit)
+    low, high = resampling.t_interval(known)[1:]
+    return Value(float(known.mean()), low, high, len(known), unit)
+
+
+def over_items(
+    places: Sequence[Sequence[Compared]],
+    generator: np.random.Generator,
+    versus: Sequence[Sequence[Compared]] | None = None,
+) -> Measured:
+    """The gain of some places of one task, averaged; limits over seeds and test items.
+
+    Against the control, or against the taught students of the places `versus`.
+    """
+    first = [_hits(place, taught=True) for place in places]
+    second = (
+        [_hits(place, taught=False) for place in places]
+        if versus is None
+        else [_hits(place, taught=True) for place in versus]
+    )
+    sides = [np.mean(side, axis=0) for side in (first, second)]
+    if sides[0].shape != sides[1].shape:
+        return Undefined("the two have other seeds")
+    found = resampling.paired_bootstrap(sides[0], sides[1], generator)
+    limits = (found.low, found.high) if found.low < found.high else (None, None)
+    return Value(found.estimate, *limits, sides[0].shape[1], "difference")
+
+
+def _hits(place: Sequence[Compared], *, taught: bool) -> Float[np.ndarray, "e n"]:
+    return np.stack(
+        [
+            (answers(trial.taught if taught else trial.control, trial.labels) == trial.labels)
+            for trial in place
+        ]
+    ).astype(np.float64)
+
+
+def mean_of(measures: Sequence[Mapping[str, float]], name: str) -> float:
+    """A measure's mean over some places, those without it left out."""
+    return _mean([each[name] for each in measures])
