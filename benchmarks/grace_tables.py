@@ -12,6 +12,8 @@ from grace_cells import Cell, Key
 from grace_setting import Setting, Teacher
 from paired import Claim, table
 
+from preceptor.selection.cautions import TERSE
+
 SELECTORS = ("grace", "teacher_accuracy", "mean_loss", "g_norm", "g_vendi", "rank_surprisal")
 """GRACE, and those that the paper and the issue set beside it."""
 OTHERS = ("grace_released", "grace_variance", "log_determinant", "mean_length", "duplicate_rate")
@@ -75,12 +77,15 @@ def of_teachers(found: Outcomes) -> str:
 
 
 def of_selectors(found: Outcomes, setting: Setting) -> str:
-    """A line a selector: rho with its interval, regret, and regrets of narrower choices."""
-    families, sizes = _families(setting), _sizes(setting)
+    """A line a selector: rho with its interval, also without those whom a caution calls terse,
+    regret, and regrets of narrower choices.
+    """
+    families, sizes, others = _families(setting), _sizes(setting), found.of(_longer(found))
     rows = [
         (
             name,
-            str(_rounded(found, name)),
+            _correlation(found, name),
+            _correlation(others, name),
             f"{100 * found.regret(name):.1f}",
             " or ".join(found.teachers[at] for at in found.chosen(name)),
             f"{100 * mean_regret(found, sizes, name):.1f}",
@@ -88,7 +93,15 @@ def of_selectors(found: Outcomes, setting: Setting) -> str:
         )
         for name in (*SELECTORS, *OTHERS)
     ]
-    heads = ("selector", "rho [95 %]", "regret", "chooses", "regret by size", "in families")
+    heads = (
+        "selector",
+        "rho [95 %]",
+        "without the terse",
+        "regret",
+        "chooses",
+        "by size",
+        "in families",
+    )
     return table(heads, rows)
 
 
@@ -127,7 +140,13 @@ def claims_of(found: Outcomes, architecture: str) -> list[Claim]:
     ]
 
 
-def _rounded(found: Outcomes, selector: str) -> str:
+def _longer(found: Outcomes) -> list[str]:
+    """Those who write at least half of what the middle teacher writes."""
+    length = found.scores["mean_length"].mean(axis=0)
+    return [found.teachers[at] for at in np.flatnonzero(length >= TERSE * np.median(length))]
+
+
+def _correlation(found: Outcomes, selector: str) -> str:
     estimate, low, high = found.correlation(selector)
     return f"{estimate:+.2f} [{low:+.2f}, {high:+.2f}]"
 
