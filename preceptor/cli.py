@@ -208,6 +208,9 @@ def init(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    again: Annotated[
+        bool, typer.Option("--again", help="Ask the teacher, and measure costs, once more.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Measure a finished run again.
@@ -217,7 +220,7 @@ def evaluate(
     with _sentences(debug):
         from preceptor.verbs.evaluate import evaluate
 
-        evaluate(run, show=True)
+        evaluate(run, again=again, show=True)
 
 
 @app.command()

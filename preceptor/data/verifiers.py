@@ -33,6 +33,19 @@ def answered(written: str, after: str | None) -> str:
     return written if after is None else written.rpartition(after)[2]
 
 
+def final_answer(written: str, by: Literal["exact", "numeric"], after: str | None = None) -> str:
+    """The answer alone, as the verifier of that name compares it; empty where there is none.
+
+    >>> final_answer("7 + 8 = 1,015. #### 1,015.0", "numeric", "####"), final_answer(" yes ", "exact")
+    ('1015', 'yes')
+    """
+    said = answered(written, after)
+    if by == "exact":
+        return said.strip()
+    found = _NUMBER.findall(said)
+    return f"{_value(found[-1]):g}" if found else ""
+
+
 def exact(written: str, reference: str) -> bool:
     """The same text, blanks at both ends aside."""
     return written.strip() == reference.strip()

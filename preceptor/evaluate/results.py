@@ -55,6 +55,7 @@ class SeedResult:
         items: for what writes text: measures by name, one number a test item.
         train: answers to some training examples; the same examples for all arms.
         finals: for what writes text: the final answer to each test item, as it is compared.
+        texts: and all that was written to each.
     """
 
     seed: int
@@ -66,6 +67,7 @@ class SeedResult:
     items: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
     train: TrainPart | None = None
     finals: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

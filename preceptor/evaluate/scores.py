@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from preceptor.evaluate import fidelity, task
+from preceptor.evaluate import fidelity, rationales, task
 from preceptor.evaluate.report import LESS_IS_BETTER
 from preceptor.evaluate.results import ArmResult, SeedResult, Validation
 from preceptor.ops import calibration, rankings
@@ -102,6 +102,7 @@ class _One:
     answers: tuple[_Labels, Bool[np.ndarray, " n"]] | None = None
     confidence: Float[np.ndarray, " n"] | None = None
     temperature: float = float("nan")
+    texts: tuple[str, ...] = ()
 
 
 def _stacked(seeds: Sequence[_Columns]) -> dict[str, Float[np.ndarray, "s n"]]:
@@ -142,8 +143,11 @@ def _written(result: SeedResult) -> _One:
     columns = dict(result.items)
     if not result.finals:
         return _One(columns)
+    follows = rationales.follows_steps(result.texts, result.finals)
+    columns |= {} if follows is None else {"follows_steps": follows}
     predicted = np.array([_number(text) for text in result.finals])
-    return _One(columns, answers=(predicted, columns["accuracy"].astype(bool)))
+    answers = predicted, columns["accuracy"].astype(bool)
+    return _One(columns, answers=answers, texts=result.texts)
 
 
 def _number(text: str) -> int:
@@ -172,6 +176,8 @@ def _beside(own: _One, master: _One) -> _Columns:
     if own.confidence is not None and master.confidence is not None:
         of = fidelity.correlation_of(own.confidence, master.confidence)
         found["confidence_correlation"] = linearised(of, len(own.confidence))
+    if own.texts and master.texts:
+        found |= rationales.rationale_scores(own.texts, master.texts)
     if "length" in own.columns and "length" in master.columns:
         found["length_drift"] = own.columns["length"] - master.columns["length"]
     return found

@@ -1,6 +1,7 @@
 """Images as a recipe's subject: see `recipe.subject`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -13,7 +14,7 @@ from preceptor.data.image_source import ImageSource
 from preceptor.data.images import ImageSet
 from preceptor.errors import TeacherFailure
 from preceptor.evaluate.diagnosis import label_order
-from preceptor.evaluate.results import Losses, SeedResult, Validation
+from preceptor.evaluate.results import Losses, SeedResult, TrainPart, Validation
 from preceptor.models.load import load_model, save_model
 from preceptor.models.predict import predict
 from preceptor.models.tapped import TappedModel
@@ -21,7 +22,7 @@ from preceptor.recipe.images import image_data, loaded, model, source, student
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.schema import Data, Stage, Student
 from preceptor.recipe.stores import cached
-from preceptor.recipe.subject import Answers, Subject, Taught
+from preceptor.recipe.subject import MOST_TRAINING, Answers, Subject, Taught
 from preceptor.students.bases import evenly
 from preceptor.teachers.base import Teacher
 from preceptor.train.checks import check_teacher_knows
@@ -163,11 +164,23 @@ class ImageSubject(Subject):
         """Logits [n, v], or log-probabilities where a teacher has no logits; nameless."""
         del beside
         images: ImageSet = getattr(self.data, part)
+        batches = images.batches(EVALUATION_BATCH) if part != "train" else self._trained_on()
         if isinstance(model, TappedModel):
-            found = predict(model.to(device), images.batches(EVALUATION_BATCH), device)
+            found = predict(model.to(device), batches, device)
             return {"": torch.from_numpy(found.logits)}
-        each = [_logits(model, batch) for batch in images.batches(EVALUATION_BATCH)]
+        each = [_logits(model, batch) for batch in batches]
         return {"": torch.cat(each).float().cpu()}
+
+    @cached_property
+    def _training_rows(self) -> Tensor:
+        """Labelled training images, evenly spaced."""
+        labelled = self.data.train.labelled
+        count = min(len(labelled), len(self.data.test), MOST_TRAINING)
+        return labelled[evenly(len(labelled), count)]
+
+    def _trained_on(self) -> Iterator[Batch]:
+        for rows in self._training_rows.split(EVALUATION_BATCH):
+            yield self.data.train.batch(rows)
 
     def quality(self, answers: Answers) -> float:
         """The accuracy."""
@@ -182,9 +195,14 @@ class ImageSubject(Subject):
         seconds: float,
         losses: Losses | None = None,
     ) -> SeedResult:
-        """Logits of both parts."""
+        """Logits of all parts."""
         held = Validation(answers["validation"][""].numpy(), self.data.validation.labels.numpy())
-        return SeedResult(seed, answers["test"][""].numpy(), steps, seconds, held, losses)
+        train = None
+        if "train" in answers:
+            labels = self.data.train.labels[self._training_rows]
+            train = TrainPart(labels.numpy(), answers["train"][""].numpy())
+        logits = answers["test"][""].numpy()
+        return SeedResult(seed, logits, steps, seconds, held, losses, train=train)
 
     def example(self) -> Tensor:
         """One test image."""

@@ -26,7 +26,7 @@ from preceptor.recipe.data import SentenceData, Splits
 from preceptor.recipe.models import AnyModel, EncoderModel, FolderModel
 from preceptor.recipe.schema import Recipe, Stage, Student
 from preceptor.recipe.stores import teacher_hash
-from preceptor.recipe.subject import Answers, Subject, Taught
+from preceptor.recipe.subject import MOST_TRAINING, Answers, Subject, Taught, of_training
 from preceptor.recipe.texts import DATA_SEED
 from preceptor.students.bases import evenly
 from preceptor.teachers.base import Teacher
@@ -211,7 +211,7 @@ class SentenceSubject(Subject):
         beside: Callable[[], Teacher | None],
     ) -> Answers:
         """One number a pair and measure."""
-        own, other = self._embeddings(model, part, device), beside()
+        own, other = self._embeddings(model, part, device, self._most(part)), beside()
         master = None if other is None or other is model else self._of_teacher(other, part)
         found = retrieval_scores(own, master)
         return {name: torch.from_numpy(numbers) for name, numbers in found.items()}
@@ -230,17 +230,23 @@ class SentenceSubject(Subject):
     ) -> SeedResult:
         """Measures of the test pairs."""
         items = {name: numbers.numpy() for name, numbers in answers["test"].items()}
-        return SeedResult(seed, None, steps, seconds, losses=losses, items=items)
+        train = of_training(answers.get("train"))
+        return SeedResult(seed, None, steps, seconds, losses=losses, items=items, train=train)
 
     def example(self) -> Any:
         """One test sentence."""
         return self.parts["test"].batch(np.arange(1)).rows(0, 1).inputs
 
+    def _most(self, part: str) -> int | None:
+        """Of the training part so many pairs are asked about; all of the others."""
+        return min(MOST_TRAINING, len(self.parts["test"])) if part == "train" else None
+
     def _of_teacher(self, teacher: Teacher, part: str) -> Embeddings:
         """Asked once: a fixed teacher stands beside every arm."""
         held = self._beside.get(part)
         if held is None or held[0] is not teacher:
-            held = self._beside[part] = teacher, self._embeddings(teacher, part, None)
+            found = self._embeddings(teacher, part, None, self._most(part))
+            held = self._beside[part] = teacher, found
         return held[1]
 
     @torch.no_grad()

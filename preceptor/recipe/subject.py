@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from preceptor.data.source import Source
-from preceptor.evaluate.results import Losses, SeedResult
+from preceptor.evaluate.results import Losses, SeedResult, TrainPart
 from preceptor.models.tapped import TappedModel
 from preceptor.objectives.base import Objective
 from preceptor.objectives.ce import CE
@@ -28,8 +28,11 @@ from preceptor.types import Inputs
 Answers = Mapping[str, Tensor]
 """What a model answered to one part of the data, by name; what a report is made from."""
 
-PARTS = ("validation", "test")
-"""The held-out parts that every finished model is asked about."""
+PARTS = ("validation", "test", "train")
+"""What every finished model is asked about: the held-out parts, and some training examples."""
+
+MOST_TRAINING = 512
+"""Training examples that are asked about; no more than there are test items."""
 
 
 class Subject(ABC):
@@ -64,9 +67,21 @@ class Subject(ABC):
     def describe(self) -> str:
         """How much of what there is, in a line."""
 
+    def slices(self) -> dict[str, tuple[str, ...]]:
+        """By a column's name, each test item's value in it; what the report shows part by part."""
+        return {}
+
     def remarks(self) -> tuple[str, ...]:
         """What a reader of the report must know of the data, in sentences."""
         return ()
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of the report must know of the data, in sentences."""
+        return ()
+
+    @abstractmethod
+    def contamination(self) -> Contamination:
+        """Test examples that stand among the training examples."""
 
     @abstractmethod
     def model(self, said: AnyModel, seed: int) -> TappedModel:
@@ -143,7 +158,10 @@ class Subject(ABC):
         device: torch.device,
         beside: Callable[[], Teacher | None],
     ) -> Answers:
-        """What a model answers to a held-out part; `beside` gives the run's teacher, if any."""
+        """What a model answers to a held-out part; `beside` gives the run's teacher, if any.
+
+        Of the part "train" the same few examples are asked about at every call.
+        """
 
     @abstractmethod
     def quality(self, answers: Answers) -> float:
@@ -171,6 +189,14 @@ class Subject(ABC):
     def runnable(self, model: TappedModel) -> nn.Module:
         """The model as whoever uses it runs it."""
         return model
+
+
+def of_training(answers: Answers | None) -> TrainPart | None:
+    """One number a training example and measure; None where none was asked about."""
+    if not answers:
+        return None
+    items = {name: numbers.numpy() for name, numbers in answers.items()}
+    return TrainPart(np.arange(len(next(iter(items.values())))), items=items)
 
 
 class Taught:

@@ -1,6 +1,6 @@
 """What a language model answers to rows of text: how well it predicts them, and what it writes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -20,6 +20,8 @@ from preceptor.teachers.live import Live
 from preceptor.types import Batch, Distribution
 
 EVALUATION_BATCH = 16
+TEXT, TEXT_ENDS = "text", "text_ends"
+"""Names under which what was written stands beside the numbers."""
 
 Numbers = Mapping[str, np.ndarray]
 """One number a row, by the measure's name."""
@@ -50,6 +52,7 @@ def written(model: TappedModel | Teacher, texts: TextSet, verify: Verify) -> Num
         return {}
     right = verifier(verify.by, verify.after)
     length, hit, ended = (np.zeros(len(texts)) for _ in range(3))
+    said = [""] * len(texts)
     # Of one length together, so that little is padded.
     order = np.argsort(texts.lengths, kind="stable")
     for start in range(0, len(order), verify.batch):
@@ -64,9 +67,31 @@ def written(model: TappedModel | Teacher, texts: TextSet, verify: Verify) -> Num
         )
         for row, ids, end in zip(rows, found.ids, found.ended, strict=True):
             text = texts.rendering.tokenizer.decode(ids, skip_special_tokens=True)
+            said[row] = text
             hit[row] = right(text, _answer(texts, int(row)))
             length[row], ended[row] = len(ids), end
-    return {"accuracy": hit, "length": length, "ended": ended}
+    return {"accuracy": hit, "length": length, "ended": ended, **joined(said)}
+
+
+def joined(texts: Sequence[str]) -> Numbers:
+    """Texts as arrays: the bytes of all, and where each ends."""
+    each = [text.encode() for text in texts]
+    ends = np.cumsum([len(text) for text in each], dtype=np.int64)
+    return {TEXT: np.frombuffer(b"".join(each), np.uint8).copy(), TEXT_ENDS: ends}
+
+
+def parted(answers: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The texts that `joined` joined; none where there are none.
+
+    >>> from torch import from_numpy
+    >>> parted({name: from_numpy(part) for name, part in joined(["a", "", "né"]).items()})
+    ('a', '', 'né')
+    """
+    if TEXT not in answers:
+        return ()
+    whole, ends = answers[TEXT].numpy().tobytes(), answers[TEXT_ENDS].tolist()
+    starts = [0, *ends[:-1]]
+    return tuple(whole[a:b].decode() for a, b in zip(starts, ends, strict=True))
 
 
 def _answer(texts: TextSet, row: int) -> str:

@@ -15,6 +15,7 @@ from preceptor.data.rows import fingerprint
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
 from preceptor.data.tokenizers import load_tokenizer
+from preceptor.data.verifiers import final_answer
 from preceptor.errors import ModelError, RecipeError, TeacherFailure
 from preceptor.evaluate.results import Losses, SeedResult
 from preceptor.models.load import load_model, save_model
@@ -25,9 +26,17 @@ from preceptor.recipe.drawing import Drawing
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.rollouts import DistillmRollouts, SequenceFields, SequenceRollouts
 from preceptor.recipe.schema import Stage, Student
-from preceptor.recipe.subject import Answers, Subject, Taught
+from preceptor.recipe.subject import MOST_TRAINING, Answers, Subject, Taught, of_training
 from preceptor.recipe.teachers import CachedFields
-from preceptor.recipe.text_answers import EVALUATION_BATCH, WithLogits, predicted, written
+from preceptor.recipe.text_answers import (
+    EVALUATION_BATCH,
+    TEXT,
+    TEXT_ENDS,
+    WithLogits,
+    parted,
+    predicted,
+    written,
+)
 from preceptor.recipe.texts import (
     DATA_SEED,
     language_model,
@@ -312,12 +321,16 @@ class TextSubject(Subject):
         texts = self._read(part, isinstance(model, Teacher))
         if isinstance(model, TappedModel):
             model.to(device)
-        rows = np.arange(len(texts))
+        rows = np.arange(len(texts) if part != "train" else self._most(len(texts)))
         other = None if self.voice.joining else beside()  # Ids of another vocabulary say nothing.
         found = dict(predicted(model, texts, rows, other))
-        if self.said.verify is not None:
+        if self.said.verify is not None and part != "train":
             found |= written(model, texts, self.said.verify)
         return {name: torch.from_numpy(numbers) for name, numbers in found.items()}
+
+    def _most(self, rows: int) -> int:
+        """So many of the training part's first rows are asked about."""
+        return min(rows, len(self.test), MOST_TRAINING)
 
     def quality(self, answers: Answers) -> float:
         """The accuracy, or the bits saved."""
@@ -332,9 +345,30 @@ class TextSubject(Subject):
         seconds: float,
         losses: Losses | None = None,
     ) -> SeedResult:
-        """Measures of the test rows."""
-        items = {name: numbers.numpy() for name, numbers in answers["test"].items()}
-        return SeedResult(seed, None, steps, seconds, losses=losses, items=items)
+        """Measures of the test rows, and what was written to them."""
+        test = answers["test"]
+        items = {k: v.numpy() for k, v in test.items() if k not in (TEXT, TEXT_ENDS)}
+        texts, finals = parted(test), ()
+        if self.said.verify is not None and texts:
+            finals = tuple(
+                final_answer(text, self.said.verify.by, self.said.verify.after) for text in texts
+            )
+        return SeedResult(
+            seed,
+            None,
+            steps,
+            seconds,
+            losses=losses,
+            items=items,
+            train=of_training(answers.get("train")),
+            finals=finals,
+            texts=texts,
+        )
+
+    def slices(self) -> dict[str, tuple[str, ...]]:
+        """By the rows' tags, where there are any."""
+        tags = tuple(self.test.row(row).tag or "none" for row in range(len(self.test)))
+        return {"tag": tags} if set(tags) != {"none"} else {}
 
     def example(self) -> Any:
         """One test row."""

@@ -10,6 +10,7 @@ from preceptor.evaluate.items import items_of, save_items
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
 from preceptor.evaluate.selection import selected
+from preceptor.evaluate.stored import Stored, save_results
 from preceptor.evaluate.tables import render_text
 from preceptor.files import write_text
 from preceptor.recipe.load import load_recipe
@@ -99,6 +100,7 @@ def judged(experiment: Experiment, progress: Progress) -> tuple[Report, dict[str
     with main_process_first() as main:
         if main:
             save_items(items_of(result, experiment.subject.test_items), experiment.folder)
+            save_results(Stored(result, experiment.recipe.evaluate), experiment.folder)
     return selected(report, experiment.recipe.evaluate), arms
 
 

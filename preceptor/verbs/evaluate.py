@@ -1,27 +1,65 @@
 """`preceptor evaluate`: measure a finished run again, from what lies in its folder."""
 
+import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 from preceptor.errors import RecipeError
+from preceptor.evaluate.assembly import build_report
+from preceptor.evaluate.render import render_html
+from preceptor.evaluate.report import Report
+from preceptor.evaluate.selection import selected
+from preceptor.evaluate.stored import FILE, Stored, load_results
 from preceptor.evaluate.tables import render_text
-from preceptor.recipe.load import load_recipe
-from preceptor.verbs.distill import Run, distill
+from preceptor.files import write_text
 
 
-def evaluate(run: Path, *, show: bool = False) -> Run:
-    """Judge a run anew: its students' stored answers, their cost on this machine, the report.
+def evaluate(run: Path, *, again: bool = False, show: bool = False) -> Report:
+    """Judge a finished run anew and write its report.
 
-    Nothing is trained: the arms must be finished.
+    Everything that a model once answered, and what it cost, lies in the folder: no model is loaded.
+    With `again`, teacher and costs are measured again on this machine; nothing is trained.
+
+    Raises:
+        RecipeError: the run is not finished.
     """
-    recipe = run / "recipe.yaml"
-    if not (run / "report.json").exists() or not recipe.exists():
+    report, recipe = run / "report.json", run / "recipe.yaml"
+    if not report.exists() or not recipe.exists():
         raise RecipeError(
             f"{run}",
             "it is no finished run: recipe.yaml and report.json are not both there",
             f"Finish it first: preceptor distill {recipe} --out {run}.",
         )
-    (run / "report.json").unlink()
-    judged = distill(load_recipe(recipe), out=run)
+    stored = None if again else load_results(run)
+    judged = _measured(run) if stored is None else _judged(run, stored)
     if show:
-        print(render_text(judged.report))
+        print(render_text(judged))
     return judged
+
+
+def _judged(run: Path, stored: Stored) -> Report:
+    file = run / "report.json"
+    found = selected(build_report(stored.result), stored.parts)
+    told = _told(json.loads(file.read_text(encoding="utf-8")))
+    judged = Report.from_json(json.dumps({**dataclasses.asdict(found), **told}))
+    write_text(run / "report.html", render_html(judged))
+    write_text(file, judged.to_json())
+    return judged
+
+
+def _told(before: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier report says that comes from elsewhere than the models' answers."""
+    optional = {
+        each.name for each in dataclasses.fields(Report) if each.default is not dataclasses.MISSING
+    }
+    return {k: v for k, v in before.items() if k in optional | {"recipe", "phases"}}
+
+
+def _measured(run: Path) -> Report:
+    from preceptor.recipe.load import load_recipe
+    from preceptor.verbs.distill import distill
+
+    (run / FILE).unlink(missing_ok=True)
+    (run / "report.json").unlink()
+    return distill(load_recipe(run / "recipe.yaml"), out=run).report

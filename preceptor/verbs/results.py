@@ -75,6 +75,7 @@ def run_result(
         labels=subject.labels,
         classes=subject.classes,
         primary=subject.primary,
+        slices=subject.slices(),
         arms=tuple(found),
         teacher=teacher,
         recipe=recipe_text(recipe),

@@ -1,0 +1,62 @@
+"""A finished run judged again from what lies in its folder."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from preceptor.errors import RecipeError
+from preceptor.evaluate.report import Report, Value
+from preceptor.models import load
+from preceptor.recipe.load import recipe_of
+from preceptor.verbs.distill import distill
+from preceptor.verbs.evaluate import evaluate
+from tests.verbs.small import small
+from tests.verbs.text import sums, written_recipe
+
+
+def no_model(*_: Any, **__: Any) -> Any:
+    raise AssertionError("a model was made")
+
+
+@pytest.mark.parametrize("kind", ["images", "text"])
+def test_a_run_is_judged_again_without_a_model(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = small() if kind == "images" else written_recipe(sums(tmp_path / "sums.jsonl"))
+    run = distill(recipe_of(said), out=tmp_path / "run")
+    page = (run.folder / "report.html").read_text()
+    file = run.folder / "report.json"
+    older = json.loads(file.read_text()) | {"differences": [], "items": 1}
+    file.write_text(json.dumps(older))
+    (run.folder / "report.html").unlink()
+    monkeypatch.setattr(load, "load_model", no_model)
+    assert evaluate(run.folder) == run.report
+    assert Report.from_json(file.read_text()) == run.report
+    assert (run.folder / "report.html").read_text() == page
+
+
+def test_answers_on_training_examples_and_final_answers_reach_the_report(tmp_path: Path) -> None:
+    of_text = distill(recipe_of(written_recipe(sums(tmp_path / "sums.jsonl"))), out=tmp_path / "a")
+    of_images = distill(recipe_of(small()), out=tmp_path / "b")
+    written = ("agreement", "edit_similarity", "length_drift", "retention", "train_token_agreement")
+    seen = ("acceptance", "rbo", "train_agreement", "train_kappa", "copied_errors")
+    for run, names in ((of_text, written), (of_images, seen)):
+        measures = run.report.arm("distilled").measures
+        assert set(names) <= set(measures)
+        for name in names[:2]:
+            assert isinstance(measures[name], Value), name
+
+
+def test_what_comes_from_elsewhere_stays_in_the_report(tmp_path: Path) -> None:
+    run = distill(recipe_of(small()), out=tmp_path / "run")
+    told = replace(run.report, recipe="as it was written")
+    (run.folder / "report.json").write_text(told.to_json())
+    assert evaluate(run.folder) == told
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no finished run"):
+        evaluate(tmp_path)
