@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from preceptor.data.image_source import ImageSource
 from preceptor.data.images import ImageSet
 from preceptor.errors import TeacherFailure
+from preceptor.evaluate.contamination import Contamination, of_images
 from preceptor.evaluate.diagnosis import label_order
 from preceptor.evaluate.results import Losses, SeedResult, TrainPart, Validation
 from preceptor.models.load import load_model, save_model
@@ -30,6 +31,9 @@ from preceptor.train.plan import Plan
 from preceptor.types import Batch, Dense, Inputs
 
 EVALUATION_BATCH = 256
+
+_LOOKED_THROUGH = 200_000
+"""Training images among which test images are looked for."""
 
 _CHECKED = 512
 """Held-out images on which a teacher shows that it knows anything."""
@@ -68,6 +72,10 @@ class ImageSubject(Subject):
         sizes = f"{len(data.train)} train, {len(data.validation)} validation, {len(data.test)} test"
         shape = " x ".join(map(str, data.shape))
         return f"{sizes}, {data.num_classes} classes, images {shape}"
+
+    def contamination(self) -> Contamination:
+        """By their pixels, the training images with a label and those without."""
+        return of_images(_pixels(self.data.train), _pixels(self.data.test))
 
     def model(self, said: AnyModel, seed: int) -> TappedModel:
         """Normalised by the training pixels where it brings no weights."""
@@ -217,3 +225,9 @@ def _logits(teacher: Teacher, batch: Batch) -> Tensor:
     if isinstance(distribution, Dense) and distribution.temperature is None:
         return distribution.logits
     return distribution.log_probs(1.0)
+
+
+def _pixels(images: ImageSet) -> Iterator[Tensor]:
+    """Its first images, as many as can be looked through in a minute or so."""
+    for rows in torch.arange(min(len(images), _LOOKED_THROUGH)).split(1024):
+        yield images.pixels[rows]

@@ -15,6 +15,7 @@ from preceptor.data.sentences import SentenceSet, SentenceSource, distinct, neig
 from preceptor.data.splitting import split_rows
 from preceptor.data.tokenizers import id_count, load_tokenizer
 from preceptor.errors import DataError, ModelError, RecipeError, TeacherFailure
+from preceptor.evaluate.contamination import Contamination, Passage, of_text
 from preceptor.evaluate.results import Losses, SeedResult
 from preceptor.evaluate.retrieval import Embeddings, retrieval_scores
 from preceptor.models.encoders import EMBEDDING, located
@@ -99,6 +100,14 @@ class SentenceSubject(Subject):
                 "Write control: {arms: [control, longer]}.",
             )
         return self.contrast
+
+    def contamination(self) -> Contamination:
+        """By their words: no sentence of the test part is trained on as it is."""
+        train, test = (
+            [Passage(p.place, s, s) for p in self.parts[name].pairs for s in (p.first, p.second)]
+            for name in ("train", "test")
+        )
+        return of_text(train, test)
 
     def model(self, said: AnyModel, seed: int) -> TappedModel:
         """An encoder with a vector for every token."""

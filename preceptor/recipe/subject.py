@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from preceptor.data.source import Source
+from preceptor.evaluate.contamination import Contamination
 from preceptor.evaluate.results import Losses, SeedResult, TrainPart
 from preceptor.models.tapped import TappedModel
 from preceptor.objectives.base import Objective
@@ -70,10 +71,6 @@ class Subject(ABC):
     def slices(self) -> dict[str, tuple[str, ...]]:
         """By a column's name, each test item's value in it; what the report shows part by part."""
         return {}
-
-    def remarks(self) -> tuple[str, ...]:
-        """What a reader of the report must know of the data, in sentences."""
-        return ()
 
     def remarks(self) -> tuple[str, ...]:
         """What a reader of the report must know of the data, in sentences."""

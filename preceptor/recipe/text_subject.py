@@ -17,6 +17,7 @@ from preceptor.data.text import TextSet
 from preceptor.data.tokenizers import load_tokenizer
 from preceptor.data.verifiers import final_answer
 from preceptor.errors import ModelError, RecipeError, TeacherFailure
+from preceptor.evaluate.contamination import Contamination, of_text
 from preceptor.evaluate.results import Losses, SeedResult
 from preceptor.models.load import load_model, save_model
 from preceptor.models.tapped import TappedModel
@@ -41,6 +42,7 @@ from preceptor.recipe.texts import (
     DATA_SEED,
     language_model,
     parts_of,
+    passage,
     rendering_of,
     require_room,
     require_tokens,
@@ -151,6 +153,10 @@ class TextSubject(Subject):
             more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
             found.append(f"{len(skipped)} broken rows were left out: {few}{more}")
         return tuple(found)
+
+    def contamination(self) -> Contamination:
+        """By their words; of a stream, among its first rows."""
+        return of_text(map(passage, self.parts.train), [*map(passage, self.parts.test)])
 
     def model(self, said: AnyModel, seed: int) -> TappedModel:
         """A language model with a row of its head for every token."""

@@ -22,6 +22,7 @@ from preceptor.data.tokenizers import (
     load_tokenizer,
 )
 from preceptor.errors import DataError, ModelError, RecipeError, nearest
+from preceptor.evaluate.contamination import Passage
 from preceptor.models.causal import bare, context_length, language_head
 from preceptor.models.hub import configuration
 from preceptor.models.load import load_model
@@ -222,6 +223,14 @@ def _texts(row: Row) -> list[str]:
     said = [row.prompt, row.completion, row.text]
     said += [str(message["content"]) for message in row.messages]
     return [text for text in said if text]
+
+
+def passage(row: Row) -> Passage:
+    """A row's question (what stands before its response) and all that it says."""
+    turns = row.messages[:-1] if row.has_response else row.messages
+    asked = "\n".join(str(message["content"]) for message in turns)
+    whole = "\n".join(_texts(row))
+    return Passage(row.place, row.prompt or asked or whole, whole)
 
 
 def _three(rows: Rows, said: TextData) -> Parts:
