@@ -1,0 +1,147 @@
+"""`teacher: {rank: ...}`: the ranking before a run, or before each stage, and what is told of it."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from preceptor.errors import RecipeError
+from preceptor.evaluate.report import Report
+from preceptor.recipe.load import recipe_of
+from preceptor.verbs.check import check
+from preceptor.verbs.distill import distill
+from tests.verbs.child import finished, killed
+from tests.verbs.small import MLP, contents, small, stage, written
+from tests.verbs.text import ADAM, llama, sums, written_recipe
+
+TRAIN = {"steps": 8, "batch": 16, "optimizer": ADAM}
+STAGE = {"objective": [{"kd": {"temperature": 1}}], "plan": {"steps": 3, "batch": 8}}
+
+
+def ranked(folder: Path, **rank: Any) -> dict[str, Any]:
+    """A recipe of sums whose teacher is one of two that a run trains."""
+    said = {
+        "of": {
+            "large": {"model": llama(16), "train": TRAIN, "temperatures": [0.5, 1.0], "most": 4},
+            "small": {"model": llama(8), "train": TRAIN, "most": 4},
+        },
+        "features": {"dimension": 8},
+        "prompts": 20,
+        "responses": 2,
+    }
+    recipe = written_recipe(sums(folder / "sums.jsonl"), teacher={"rank": said | rank})
+    del recipe["data"]["verify"]
+    return recipe | {"stages": [STAGE]}
+
+
+def test_the_ranking_comes_first_its_best_teaches_and_the_report_tells(tmp_path: Path) -> None:
+    recipe = recipe_of(ranked(tmp_path, warm_up=TRAIN))
+    told = check(recipe)
+    assert "the best of large@0.5, large@1, small by grace" in told
+    report = distill(recipe, out=tmp_path / "run").report
+    (ranking,) = report.rankings
+    assert ranking.moment == "before the run"
+    assert {each.name for each in ranking.candidates} == {"large@0.5", "large@1", "small"}
+    assert ranking.chosen == (ranking.candidates[0].name,)
+    assert "rank:" in report.recipe
+    assert report.phases["ranking"].estimate > 0
+    # What the ranking trained is not trained again, and the run's teacher is the chosen one.
+    assert {path.name for path in (tmp_path / "run/ranking/teachers").iterdir()} == {
+        "large",
+        "small",
+    }
+    assert not (tmp_path / "run/teachers").exists()
+    named = ranking.chosen[0].partition("@")[0]
+    weights = tmp_path / f"run/ranking/teachers/{named}/student"
+    whole = ranked(tmp_path) | {
+        "teacher": {"model": llama(16 if named == "large" else 8), "load": str(weights)}
+    }
+    distill(recipe_of(whole), out=tmp_path / "named")
+    one, other = contents(tmp_path / "run/arms"), contents(tmp_path / "named/arms")
+    assert {k: v for k, v in one.items() if "metrics" not in k} == {
+        k: v for k, v in other.items() if "metrics" not in k
+    }
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Which teacher" in page
+    assert all(f"<li>! {caution[:20]}" in page for caution in ranking.cautions)
+    # Asked again, it is all there.
+    before = (tmp_path / "run/ranking/before-stage-1.json").stat().st_mtime_ns
+    assert distill(recipe, out=tmp_path / "run").report == report
+    assert (tmp_path / "run/ranking/before-stage-1.json").stat().st_mtime_ns == before
+    assert Report.from_json(report.to_json()) == report
+
+
+def test_before_each_stage_the_student_is_asked_as_it_is_by_then(tmp_path: Path) -> None:
+    said = ranked(tmp_path, every="stage", ensemble=2) | {"stages": [STAGE, STAGE]}
+    report = distill(recipe_of(said), out=tmp_path / "run").report
+    first, second = report.rankings
+    assert (first.moment, second.moment) == ("before the run", "before stage 2")
+    scores = [{each.name: each.score for each in one.candidates} for one in (first, second)]
+    assert scores[0].keys() == scores[1].keys()
+    assert all(scores[0][name] != scores[1][name] for name in scores[0])
+    # One of each teacher, though one of them is a candidate twice.
+    for one in (first, second):
+        assert {name.partition("@")[0] for name in one.chosen} == {"large", "small"}
+    assert any("rank correlation with the order before" in each for each in second.sentences)
+    asked = tmp_path / "run/ranking/student-before/stage-2/model.safetensors"
+    assert asked.exists()
+
+
+def test_image_teachers_that_guess_are_passed_over(tmp_path: Path) -> None:
+    train = {"batch": 16, "optimizer": {"name": "adamw", "lr": 0.01}}
+    of = {
+        "early": {"model": MLP, "train": {"steps": 1, **train}},
+        "late": {"model": MLP, "train": {"steps": 60, **train}},
+    }
+    recipe = small(teacher={"rank": {"of": of, "features": {"dimension": 16}}}, stages=[stage()])
+    (ranking,) = distill(recipe_of(recipe), out=tmp_path / "run").report.rankings
+    assert ranking.candidates[0].name == "early"
+    assert ranking.chosen == ("late",)
+    assert "early is passed over: its answers are nearly a guess." in ranking.sentences
+
+
+def test_the_best_within_a_limit_of_parameters_teaches(tmp_path: Path) -> None:
+    said = ranked(tmp_path, cost="parameters", limit=3000.0)
+    (ranking,) = distill(recipe_of(said), out=tmp_path / "run").report.rankings
+    assert ranking.chosen == ("small",)
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        distill(recipe_of(ranked(tmp_path)), out=tmp_path / "run")
+
+
+def test_killed_while_it_ranks_a_run_goes_on_and_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("whole", "cut"):
+        here = tmp_path / name
+        here.mkdir()
+        monkeypatch.chdir(here)
+        said = ranked(here) | {"checkpoint": {"every": 2}}
+        said["data"]["source"] = "sums.jsonl"
+        command = ["distill", str(written(said, here / "recipe.yaml")), "--out", "run"]
+        log = tmp_path / f"{name}.log"
+        if name == "cut":
+            assert any([killed(command, log, there, random.Random(0)) for there in _moments(here)])
+        code, shown = finished(command, log)
+        assert code == 0, shown
+    whole, cut = (contents(tmp_path / name / "run") for name in ("whole", "cut"))
+    assert {k: v for k, v in whole.items() if "metrics" not in k} == {
+        k: v for k, v in cut.items() if "metrics" not in k
+    }
+    one, other = (
+        json.loads((tmp_path / name / "run/ranking/before-stage-1.json").read_text())["ranking"]
+        for name in ("whole", "cut")
+    )
+    assert one == other
+
+
+def _moments(here: Path) -> list[Callable[[], bool]]:
+    def there(pattern: str) -> Callable[[], bool]:
+        return lambda: next(here.glob(pattern), None) is not None
+
+    return [
+        there("run/ranking/features/small/manifest.json"),
+        there("run/arms/distilled/seed-0/stage-0"),
+    ]
