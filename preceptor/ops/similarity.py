@@ -63,3 +63,36 @@ def _hsic(k: Float[Tensor, "b b"], l: Float[Tensor, "b b"]) -> Float[Tensor, ""]
     alone = k.sum() * l.sum() / ((n - 1) * (n - 2))
     shared = 2 / (n - 2) * (k.sum(dim=0) @ l.sum(dim=1))
     return ((k * l).sum() + alone - shared) / (n * (n - 3))
+
+
+def procrustes(first: Float[Tensor, "b d"], second: Float[Tensor, "b e"]) -> Float[Tensor, ""]:
+    """How much of two models' features a rotation and a scale can bring together, from 0 to 1.
+
+    ||X^T Y||_* / (||X||_F ||Y||_F) of centred features: the cosine between one and the other after
+    the best rotation (P. Schönemann, "A generalized solution of the orthogonal Procrustes
+    problem", Psychometrika 1966). Few directions of large variance weigh less than in
+    `linear_cka`; with few examples of wide features it is large for unrelated ones too. NaN where
+    one side does not vary.
+
+    >>> x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [3.0, 1.0]])
+    >>> round(procrustes(x, -5 * x.flip(1) + 1).item(), 6)
+    1.0
+    """
+    x, y = (side.double() - side.double().mean(dim=0) for side in (first, second))
+    scale = torch.linalg.matrix_norm(x) * torch.linalg.matrix_norm(y)
+    return (torch.linalg.matrix_norm(x.T @ y, ord="nuc") / scale).to(torch.float32)
+
+
+def effective_rank(features: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    """exp(-sum p log p) of the shares p of centred features' singular values, from 1 to min(b, d).
+
+    Olivier Roy and Martin Vetterli, "The effective rank: a measure of effective dimensionality",
+    EUSIPCO 2007. NaN where they do not vary.
+
+    >>> round(effective_rank(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])).item(), 2)
+    1.93
+    """
+    centred = features.double() - features.double().mean(dim=0)
+    sizes = torch.linalg.svdvals(centred)
+    share = sizes / sizes.sum()
+    return torch.special.entr(share).sum().exp().to(torch.float32)

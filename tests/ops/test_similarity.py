@@ -3,9 +3,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import procrustes as scipy_procrustes
+from scipy.stats import entropy
 
 from preceptor.errors import DataError
-from preceptor.ops.similarity import agreement, linear_cka
+from preceptor.ops.similarity import agreement, effective_rank, linear_cka, procrustes
 
 
 def features(seed: int, count: int, width: int) -> torch.Tensor:
@@ -55,3 +57,24 @@ def test_features_that_do_not_vary_have_no_alignment():
 def test_three_examples_are_refused_in_words():
     with pytest.raises(DataError, match="at least four"):
         linear_cka(features(0, 3, 2), features(0, 3, 2))
+
+
+def test_procrustes_is_scipys_and_one_for_what_is_only_turned():
+    x, y = features(0, 30, 4), features(1, 30, 4)
+    # scipy's disparity of standardised matrices is 1 - (the nuclear norm)^2.
+    expected = np.sqrt(1 - scipy_procrustes(x.numpy(), y.numpy())[2])
+    assert procrustes(x, y).item() == pytest.approx(expected, abs=1e-6)
+    turn = torch.linalg.qr(features(2, 4, 4)).Q
+    assert procrustes(x, 2 * x @ turn - 3).item() == pytest.approx(1, abs=1e-6)
+    assert procrustes(torch.ones(6, 2), features(0, 6, 2)).isnan()
+
+
+def test_the_effective_rank_counts_directions_that_are_used_alike():
+    axes = torch.cat([torch.eye(5), -torch.eye(5)])
+    assert effective_rank(axes).item() == pytest.approx(5, abs=1e-5)
+    line = features(0, 40, 1) @ features(1, 1, 6)
+    assert effective_rank(line).item() == pytest.approx(1, abs=1e-4)
+    shares = np.linalg.svd(axes.numpy() * [1, 1, 1, 1, 0.1], compute_uv=False)
+    shares = shares / shares.sum()
+    scaled = axes * torch.tensor([1, 1, 1, 1, 0.1])
+    assert effective_rank(scaled).item() == pytest.approx(np.exp(entropy(shares)), abs=1e-5)
