@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from preceptor.evaluate import cost
 from preceptor.evaluate.by_class import (
     agreement_by_class,
     agreement_of_models,
@@ -17,13 +16,17 @@ from preceptor.evaluate.by_class import (
     reliability_curves,
     slice_reports,
 )
+from preceptor.evaluate.costs import cost_measures, ratios, timing_sentence
 from preceptor.evaluate.curves import loss_curves
-from preceptor.evaluate.measures import unit_of
+from preceptor.evaluate.diagnosed import diagnosed
+from preceptor.evaluate.measures import LESS_IS_BETTER, unit_of
+from preceptor.evaluate.quantised import quantised
 from preceptor.evaluate.report import (
     SCHEMA,
     ArmReport,
     Difference,
     Measured,
+    Quantised,
     Report,
     Role,
     Undefined,
@@ -43,6 +46,7 @@ from preceptor.evaluate.significance import (
 from preceptor.evaluate.transfer import transfer
 from preceptor.evaluate.verdict import judge
 from preceptor.ops.hypotheses import holm
+from preceptor.ops.proportions import wilson
 from preceptor.ops.resampling import Crossed
 
 _NO_NUMBER = "it is not a number"
@@ -95,21 +99,48 @@ def build_report(result: RunResult, *, seed: int = 0) -> Report:
         arms=tuple(_arm(arm, result, scores, crossed, generator) for arm in result.everybody),
         differences=_differences(result, scores, crossed, generator),
         gap=_gap(result, scores, crossed),
-        ratios=_ratios(result, generator),
+        ratios=ratios(result, scores, crossed, generator),
         classes=class_reports(result, scores, generator),
         slices=slice_reports(result, scores, generator),
         class_agreement=agreement_by_class(result, scores),
         model_agreement=agreement_of_models(scores),
         reliability=reliability_curves(scores),
         curves=loss_curves(result),
-        timing=_timing(result),
+        timing=timing_sentence(result),
         recipe=result.recipe,
         versions=dict(result.versions),
         hardware=dict(result.hardware),
         phases={name: exact(seconds, "seconds") for name, seconds in result.phases.items()},
-        warnings=tuple(result.warnings),
+        warnings=(*result.warnings, *_contaminated(result)),
+        contamination=result.contamination,
+        licences=result.licences,
+        quantised=_quantised(result, scores, crossed),
+        begun=result.begun,
     )
+    report = dataclasses.replace(report, findings=diagnosed(result, report))
     return dataclasses.replace(report, verdict=judge(report))
+
+
+def _contaminated(result: RunResult) -> tuple[str, ...]:
+    said = result.contamination.sentence() if result.contamination is not None else ""
+    return (said,) if said else ()
+
+
+def _quantised(result: RunResult, scores: dict[str, Scores], crossed: Crossed) -> Quantised | None:
+    """Arms whose weights were rounded to 8 bits, beside themselves as they were."""
+    if not result.rounded:
+        return None
+    primary = result.primary
+    after = {arm.name: score(arm, None, result.labels).by_item[primary] for arm in result.rounded}
+    return quantised(
+        {name: scores[name].by_item[primary] for name in after},
+        after,
+        crossed,
+        student=result.student.name,
+        control=result.student.versus,
+        unit=unit_of(primary),
+        less_is_better=primary in LESS_IS_BETTER,
+    )
 
 
 def _role(arm: ArmResult, result: RunResult) -> Role:
@@ -138,15 +169,7 @@ def _arm(
         if own.answered is not None and master is not None:
             measures |= transfer(own.answered, master, beside, crossed)
     measures |= _on_training(arm, result, generator)
-    measures |= {
-        "parameters": exact(arm.cost.parameters, "parameters"),
-        "bytes": exact(arm.cost.bytes, "bytes"),
-        "flops": exact(arm.cost.flops, "operations"),
-        "steps": _spent(np.array([one.steps for one in arm.seeds], dtype=float), "steps"),
-        "seconds": _spent(np.array([one.seconds for one in arm.seeds], dtype=float), "seconds"),
-    }
-    for name, q in (("latency_p50", 0.5), ("latency_p95", 0.95)):
-        measures[name] = _latency(arm.name, result, q, generator)
+    measures |= cost_measures(arm, result, generator)
     return ArmReport(
         name=arm.name,
         role=_role(arm, result),
@@ -191,34 +214,10 @@ def _one_seed(
     clusters: np.ndarray | None,
 ) -> Value:
     """The primary measure under one seed, its items resampled."""
+    if clusters is None and np.isin(row, (0.0, 1.0)).all() and unit_of(primary) == "fraction":
+        return valued(wilson(int(row.sum()), len(row)), len(row), "fraction")
     one = Crossed(1, len(row), generator, clusters=clusters)
     return means({primary: row[None]}, {primary: unit_of(primary)}, one)[primary]
-
-
-def _spent(numbers: np.ndarray, unit: str) -> Measured:
-    if (numbers == numbers[0]).all():
-        return exact(numbers[0], unit)
-    return over_seeds(numbers, unit, "it is not a number")
-
-
-def _latency(name: str, result: RunResult, q: float, generator: np.random.Generator) -> Measured:
-    if result.timing is None or name not in result.timing.seconds:
-        return Undefined("it was not timed")
-    interval = cost.quantile(result.timing, name, q, generator)
-    return valued(interval, len(result.timing.seconds[name]), "seconds")
-
-
-def _timing(result: RunResult) -> str:
-    timing = result.timing
-    if timing is None or not timing.seconds:
-        return "Nothing was timed."
-    rounds = len(next(iter(timing.seconds.values())))
-    images = "1 example" if timing.batch == 1 else f"{timing.batch} examples"
-    threads = "1 thread" if timing.threads == 1 else f"{timing.threads} threads"
-    return (
-        f"One warm forward pass of {images} on {timing.device}, {threads}; models in turns, "
-        f"{rounds} rounds; ratios within a round."
-    )
 
 
 def _differences(
@@ -259,26 +258,3 @@ def _gap(result: RunResult, scores: dict[str, Scores], crossed: Crossed) -> Meas
 
 def _beside(teacher: Scores, other: Scores, result: RunResult) -> Any:
     return np.broadcast_to(good_of(teacher, result.primary), good_of(other, result.primary).shape)
-
-
-def _ratios(result: RunResult, generator: np.random.Generator) -> dict[str, Measured]:
-    """The teacher's cost over the student's."""
-    if result.teacher is None:
-        return {}
-    big, small = result.teacher.cost, result.student.cost
-    ratios: dict[str, Measured] = {}
-    for name in ("parameters", "bytes", "flops"):
-        below = getattr(small, name)
-        ratios[name] = (
-            exact(getattr(big, name) / below, "times")
-            if below
-            else Undefined(f"the student has no {name}")
-        )
-    timed = result.timing.seconds if result.timing else {}
-    names = result.teacher.name, result.student.name
-    if result.timing is None or not set(names) <= set(timed):
-        ratios["latency"] = Undefined("they were not timed together")
-    else:
-        interval = cost.ratio(result.timing, *names, generator)
-        ratios["latency"] = valued(interval, len(timed[names[0]]), "times")
-    return ratios

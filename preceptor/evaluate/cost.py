@@ -7,7 +7,7 @@ Dimension key: r rounds, d draws.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +104,18 @@ def model_cost(model: nn.Module, example: Inputs, folder: Path | None = None) ->
         flops(model, example),
         peak_bytes(model, example),
         disk_bytes(folder) if folder is not None and folder.is_dir() else 0,
+    )
+
+
+def together(costs: Sequence[ModelCost]) -> ModelCost:
+    """Of several models that all answer, one after the other and all in memory."""
+    disk = [each.disk for each in costs]
+    return ModelCost(
+        sum(each.parameters for each in costs),
+        sum(each.bytes for each in costs),
+        sum(each.flops for each in costs),
+        sum(each.bytes for each in costs) + max(each.peak - each.bytes for each in costs),
+        sum(disk) if all(disk) else 0,
     )
 
 

@@ -67,9 +67,12 @@ GROUPS: dict[str, dict[str, str]] = {
     "Cost": {
         "parameters": "parameters",
         "bytes": "size",
+        "disk": "size on disk",
         "flops": "operations an example",
+        "peak": "memory of one example's pass",
         "latency_p50": "latency, median",
         "latency_p95": "latency, 95th percentile",
+        "throughput": "throughput",
         "steps": "optimizer steps",
         "seconds": "training time a seed",
     },

@@ -7,13 +7,18 @@ from markupsafe import Markup
 
 from preceptor.evaluate import plots, words
 from preceptor.evaluate.measures import GROUPS
+from preceptor.evaluate.quantised import in_a_sentence
 from preceptor.evaluate.report import MEASURES, Matrix, Measured, Report, Undefined, Value
 
 SHOWN_TERMS = 6
 _TONES = {"helped": "good", "hurt": "bad", "no difference seen": "even"}
 _NOTES = "Intervals come from resampling seeds and test items at once."
 
-_RATIO_TILES = (("bytes", "size, teacher / student"), ("latency", "latency, teacher / student"))
+_RATIO_TILES = (
+    ("quality", "of the teacher's quality kept"),
+    ("bytes", "size, teacher / student"),
+    ("latency", "latency, teacher / student"),
+)
 
 
 class Table(NamedTuple):
@@ -79,6 +84,7 @@ def render_html(report: Report) -> str:
             by_seed=_by_seed(report),
             class_arms=class_arms,
             rankings=[(each, list(each.lines()), plots.ranking(each)) for each in report.rankings],
+            rounded=in_a_sentence(report.quantised) if report.quantised else "",
             phases=[(name, words.in_words(value)) for name, value in report.phases.items()],
         )
     )

@@ -10,7 +10,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from preceptor.errors import DataError, NonFiniteError
+from preceptor.evaluate.contamination import Contamination
 from preceptor.evaluate.cost import ModelCost, Timing
+from preceptor.evaluate.diagnosis import Finding
+from preceptor.evaluate.report import Licence
 
 PLAIN = ("control", "smoothing", "longer", "scratch")
 """Names of the arms that meet no teacher; every other arm is a student."""
@@ -109,6 +112,12 @@ class RunResult:
         primary: the measure that the verdict is about.
         slices: by a column's name, each test item's value in it; what is shown slice by slice.
         clusters: which test items belong together, one name an item, and are drawn as one.
+        many: seconds of many examples at once, like `timing`.
+        rounded: some of the arms with their weights rounded to 8 bits.
+        contamination: test examples found among training examples.
+        licences: terms of what the student was made from.
+        findings: what was found of the teacher before.
+        begun: how the student began, where that was inside its teacher.
     """
 
     name: str
@@ -125,6 +134,12 @@ class RunResult:
     primary: str = "accuracy"
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     clusters: tuple[str, ...] = ()
+    many: Timing | None = None
+    rounded: tuple[ArmResult, ...] = ()
+    contamination: Contamination | None = None
+    licences: tuple[Licence, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    begun: str = ""
 
     @property
     def student(self) -> ArmResult:

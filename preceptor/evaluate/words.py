@@ -74,7 +74,7 @@ def _number(number: float, unit: str, scale: float) -> str:
             return "< 0.0001"
         case "p":
             return f"{number:.4f}" if number < 0.1 else f"{number:.2f}"
-        case "parameters" | "bytes" | "operations":
+        case "parameters" | "bytes" | "operations" | "examples a second" | "tokens a second":
             return f"{number / 1000 ** _power(scale):.3g}"
         case "bits gained" | "nats gained":
             return f"{number:+.3f}".replace("-", "−")
@@ -102,6 +102,8 @@ def _suffix(unit: str, scale: float) -> str:
             return "points"
         case "parameters" | "operations":
             return ("", "k", "M", "G", "T")[_power(scale)]
+        case "examples a second" | "tokens a second":
+            return f"{('', 'k', 'M', 'G', 'T')[_power(scale)]} {unit}".strip()
         case "bytes":
             return ("B", "kB", "MB", "GB", "TB")[_power(scale)]
         case "seconds":

@@ -2,18 +2,24 @@
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from preceptor.evaluate.cost import ModelCost, Timing, measure, model_cost
+from preceptor.evaluate.cost import ModelCost, Timing, measure, model_cost, together
+from preceptor.evaluate.diagnosis import Finding
 from preceptor.evaluate.results import PLAIN, ArmResult, Losses, RunResult, SeedResult
+from preceptor.models.rounding import round_weights
 from preceptor.models.tapped import TappedModel
+from preceptor.recipe.image_subject import ImageSubject
+from preceptor.recipe.licences import licences_of
 from preceptor.recipe.load import recipe_text
+from preceptor.recipe.models import MODEL_KEYS
 from preceptor.recipe.schema import STUDENT, Recipe
 from preceptor.recipe.starts import InsideStart
 from preceptor.recipe.subject import PARTS, Subject
@@ -23,6 +29,10 @@ from preceptor.teachers.live import Live
 from preceptor.verbs.cells import Cell, Finished, finished, student_folder
 from preceptor.verbs.experiment import TEACHER_SEED, Experiment
 from preceptor.verbs.progress import Progress
+from preceptor.verbs.prospects import uncovered
+
+_MANY, _ROUNDS = 16, 10
+"""Examples at once for throughput, and how often each model is given them."""
 
 _PACKAGES = ("preceptor", "torch", "transformers", "accelerate", "numpy", "scikit-learn")
 
@@ -53,7 +63,8 @@ def run_result(
         shown = 1 if name in recipe.variants else len(done[0].answers)
         for member in range(shown):
             arm = name if member == 0 else f"peer-{member}"
-            model = subject.runnable(subject.saved(student_folder(cells[0], member)))
+            folder = student_folder(cells[0], member)
+            model = subject.runnable(subject.saved(folder))
             models[arm] = model
             found.append(
                 ArmResult(
@@ -62,7 +73,7 @@ def run_result(
                         _seed_result(cell.seed, one, member, subject)
                         for cell, one in zip(cells, done, strict=True)
                     ),
-                    model_cost(model, example),
+                    model_cost(model, example, folder),
                     versus="control" if member == 0 else f"control-{member}",
                     unlabelled=_unlabelled(experiment, name),
                 )
@@ -80,11 +91,38 @@ def run_result(
         teacher=teacher,
         recipe=recipe_text(recipe),
         timing=_timing(models, example) if "cost" in recipe.evaluate else None,
+        many=_many(models, subject) if "cost" in recipe.evaluate else None,
+        rounded=tuple(_rounded(subject, arms)) if "int8" in recipe.evaluate else (),
+        contamination=subject.contamination(),
+        licences=licences_of(recipe),
+        findings=_beforehand(experiment),
+        begun=_start(experiment),
         versions=versions(),
         hardware=hardware(),
         warnings=tuple(dict.fromkeys(warnings)),
         phases=phases,
     )
+
+
+def _beforehand(experiment: Experiment) -> tuple[Finding, ...]:
+    """What the examples alone say of what can be learned from them."""
+    subject, recipe = experiment.subject, experiment.recipe
+    if not isinstance(subject, ImageSubject):
+        return ()
+    sources = [
+        subject.source(stage, stage.plan, recipe.seed.first)
+        for stage in recipe.stages
+        if stage.data is None
+    ]
+    found = [uncovered(subject, source, subject.labels) for source in sources]
+    return tuple(dict.fromkeys(each for each in found if each is not None))
+
+
+def _start(experiment: Experiment) -> str:
+    """What was done where the first seed's student begins inside its teacher."""
+    if not isinstance(experiment.recipe.student.start, InsideStart):
+        return ""
+    return experiment.starts.report(experiment.recipe.seed.first)
 
 
 def _teacher(
@@ -106,13 +144,11 @@ def _teacher(
             return None, None  # Several models together predict tokens and write no answer.
         members = [subject.runnable(model) for model in _modules(fixed)]
         own_example = subject.example_of_teacher()
-        costs = [model_cost(member, own_example) for member in members]
-        cost = ModelCost(
-            sum(c.parameters for c in costs),
-            sum(c.bytes for c in costs),
-            sum(c.flops for c in costs),
-        )
-        return ArmResult("teacher", (one,), cost), _Together(members, own_example)
+        folders = [_folder(experiment, model) for model in _modules(fixed)]
+        each = zip(members, folders, strict=True)
+        cost = together([model_cost(one, own_example, folder) for one, folder in each])
+        same = _alike(own_example, example)
+        return ArmResult("teacher", (one,), cost), _Together(members, None if same else own_example)
     before = _generation_before(arms)
     cells = arms[before] if before else arms["distilled"]
     done = [finished(cell) for cell in cells]
@@ -162,21 +198,64 @@ def _modules(teacher: Teacher) -> list[TappedModel]:
 
 @final
 class _Together(nn.Module):
-    """Several models on one input of their own, one after the other."""
+    """Several models, one after the other; on one input of their own where there is one."""
 
-    def __init__(self, members: Sequence[nn.Module], inputs: Any) -> None:
+    def __init__(self, members: Sequence[nn.Module], own: Any) -> None:
         super().__init__()
-        self.members, self._inputs = nn.ModuleList(members), inputs
+        self.members, self.own = nn.ModuleList(members), own
 
     def forward(self, inputs: Any) -> list[Any]:
-        del inputs  # Those of the student, which may read another tokenizer's ids.
-        return [member(self._inputs) for member in self.members]
+        # Those of the student may be another tokenizer's ids.
+        inputs = inputs if self.own is None else self.own
+        return [member(inputs) for member in self.members]
 
 
 def _timing(models: Mapping[str, Any], example: Any) -> Timing:
     """One example at a time, one thread: what a server without batching would see."""
     shown = {k: v.cpu() for k, v in models.items() if k in ("teacher", "distilled", "control")}
     return measure(shown, example, generator=np.random.default_rng(0), threads=1)
+
+
+def _many(models: Mapping[str, Any], subject: Subject) -> Timing:
+    """Several examples at once; without a teacher that reads other tokens than the student."""
+    names = ("teacher", "distilled", "control")
+    shown = {
+        k: v.cpu() for k, v in models.items() if k in names and getattr(v, "own", None) is None
+    }
+    (inputs, *_) = subject.calibration(_MANY)
+    draw = np.random.default_rng(0)
+    return measure(shown, inputs, generator=draw, threads=1, rounds=_ROUNDS, warmup=1)
+
+
+def _rounded(subject: Subject, arms: Mapping[str, Sequence[Cell]]) -> Iterator[ArmResult]:
+    """Student and control with their weights rounded to 8 bits, asked again."""
+    device = torch.device("cpu")
+    for name in ("distilled", "control"):
+        found: list[SeedResult] = []
+        for cell in arms.get(name, ()):
+            model = subject.saved(student_folder(cell))
+            round_weights(model)
+            answers = {part: subject.answers(model, part, device, lambda: None) for part in PARTS}
+            found.append(subject.seed_result(cell.seed, answers, 0, 0.0))
+        if found:
+            yield ArmResult(name, tuple(found), ModelCost(0, 0, 0))
+
+
+def _folder(experiment: Experiment, model: TappedModel) -> Path | None:
+    """Where a teacher lies: where it was trained, if it is the only one, or was loaded from."""
+    if len(trained := experiment.teachers()) == 1 and trained[0].done():
+        return student_folder(trained[0])
+    named = [model.spec.get(key) for key in MODEL_KEYS]
+    return next(
+        (Path(each) for each in named if isinstance(each, str) and Path(each).is_dir()), None
+    )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two examples are the same tensors."""
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return one is other or bool(torch.equal(one, other))
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 def _unlabelled(experiment: Experiment, arm: str) -> int:

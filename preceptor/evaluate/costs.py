@@ -1,0 +1,128 @@
+"""What a run's models cost, as measures; the teacher's cost and quality beside the student's.
+
+Dimension key: s seeds, n items.
+"""
+
+import numpy as np
+
+from preceptor.evaluate import cost
+from preceptor.evaluate.cost import Timing
+from preceptor.evaluate.measures import LESS_IS_BETTER
+from preceptor.evaluate.report import Measured, Undefined
+from preceptor.evaluate.results import ArmResult, RunResult
+from preceptor.evaluate.scores import Scores
+from preceptor.evaluate.significance import exact, over_seeds, valued
+from preceptor.ops.resampling import Crossed, Interval, ratio_interval
+
+_UNTIMED = Undefined("it was not timed")
+
+
+def cost_measures(
+    arm: ArmResult, result: RunResult, generator: np.random.Generator
+) -> dict[str, Measured]:
+    """Sizes, operations, memory and times of an arm's model."""
+    own = arm.cost
+    measures: dict[str, Measured] = {
+        "parameters": exact(own.parameters, "parameters"),
+        "bytes": exact(own.bytes, "bytes"),
+        "disk": _known(own.disk, "it lies in no folder of its own"),
+        "flops": exact(own.flops, "operations"),
+        "peak": _known(own.peak, "it was not measured"),
+        "steps": _spent(np.array([one.steps for one in arm.seeds], dtype=float), "steps"),
+        "seconds": _spent(np.array([one.seconds for one in arm.seeds], dtype=float), "seconds"),
+    }
+    for name, q in (("latency_p50", 0.5), ("latency_p95", 0.95)):
+        measures[name] = _latency(arm.name, result.timing, q, generator)
+    measures["throughput"] = _throughput(arm.name, result.many, generator)
+    return measures
+
+
+def timing_sentence(result: RunResult) -> str:
+    """How times were taken."""
+    timing = result.timing
+    if timing is None or not timing.seconds:
+        return "Nothing was timed."
+    threads = "1 thread" if timing.threads == 1 else f"{timing.threads} threads"
+    said = (
+        f"One warm forward pass of {_examples(timing.batch)} on {timing.device}, {threads}; models "
+        f"in turns, {_rounds(timing)} rounds; ratios within a round."
+    )
+    many = result.many
+    if many is None or not many.seconds:
+        return said
+    tokens = f" ({many.tokens} tokens without padding)" if many.tokens else ""
+    return f"{said} Throughput: {_examples(many.batch)} at once{tokens}, {_rounds(many)} rounds."
+
+
+def ratios(
+    result: RunResult, scores: dict[str, Scores], crossed: Crossed, generator: np.random.Generator
+) -> dict[str, Measured]:
+    """The teacher's cost over the student's, and the share of its quality that the student has."""
+    if result.teacher is None:
+        return {}
+    big, small = result.teacher.cost, result.student.cost
+    found: dict[str, Measured] = {}
+    for name in ("parameters", "bytes", "disk", "flops", "peak"):
+        above, below = getattr(big, name), getattr(small, name)
+        known = above and below
+        found[name] = exact(above / below, "times") if known else Undefined(f"no {name} is known")
+    names = result.teacher.name, result.student.name
+    found["latency"] = _ratio(result.timing, *names, generator)
+    found["throughput"] = _ratio(result.many, *names, generator)
+    found["quality"] = _kept(result, scores, crossed)
+    return found
+
+
+def _kept(result: RunResult, scores: dict[str, Scores], crossed: Crossed) -> Measured:
+    """The student's primary measure over the teacher's; turned round where less is better."""
+    assert result.teacher is not None
+    student = scores[result.student.name].by_item[result.primary]
+    teacher = scores[result.teacher.name].by_item[result.primary]
+    pair = (student, np.broadcast_to(teacher, student.shape))
+    above, below = pair[::-1] if result.primary in LESS_IS_BETTER else pair
+    drawn = crossed.means(np.stack([above, below]).astype(np.float64))
+    means = float(above.mean()), float(below.mean())
+    interval = ratio_interval(drawn[:, 0], drawn[:, 1], means)
+    if isinstance(interval, Interval):
+        return valued(interval, student.shape[1], "share")
+    return Undefined(interval)
+
+
+def _ratio(timing: Timing | None, of: str, to: str, generator: np.random.Generator) -> Measured:
+    if timing is None or not {of, to} <= set(timing.seconds):
+        return Undefined("they were not timed together")
+    return valued(cost.ratio(timing, of, to, generator), _rounds(timing), "times")
+
+
+def _latency(
+    name: str, timing: Timing | None, q: float, generator: np.random.Generator
+) -> Measured:
+    if timing is None or name not in timing.seconds:
+        return _UNTIMED
+    return valued(cost.quantile(timing, name, q, generator), _rounds(timing), "seconds")
+
+
+def _throughput(name: str, timing: Timing | None, generator: np.random.Generator) -> Measured:
+    if timing is None or name not in timing.seconds:
+        return _UNTIMED
+    count, unit = (timing.tokens, "tokens") if timing.tokens else (timing.batch, "examples")
+    interval = cost.throughput(timing, name, count, generator)
+    return valued(interval, _rounds(timing), f"{unit} a second")
+
+
+def _known(number: int, why: str) -> Measured:
+    return exact(number, "bytes") if number else Undefined(why)
+
+
+def _spent(numbers: np.ndarray, unit: str) -> Measured:
+    if (numbers == numbers[0]).all():
+        return exact(numbers[0], unit)
+    return over_seeds(numbers, unit, "it is not a number")
+
+
+def _rounds(timing: Timing) -> int:
+    return len(next(iter(timing.seconds.values())))
+
+
+def _examples(count: int) -> str:
+    return "1 example" if count == 1 else f"{count} examples"
