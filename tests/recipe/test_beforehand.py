@@ -15,6 +15,7 @@ MODEL = {"causal": {"model_type": "llama"}}
 TEACHER = {"model": MODEL, "train": {"steps": 3}}
 SERVER = {"served": {"url": "http://localhost:1/v1", "model": "m"}}
 STAGE = {"objective": [{"kd": {"temperature": 1}}], "plan": {"steps": 3}}
+HOT = {**STAGE, "objective": [{"kd": {"temperature": 4}}]}
 
 
 def ranked(said: Any, **sections: Any) -> dict[str, Any]:
@@ -93,7 +94,8 @@ IMAGE = {"model": {"zoo": "mlp"}, "train": {"steps": 3}}
         (ranked({"of": [TEACHER], "every": "stage"}), RecipeError, "there is one stage"),
         (ranked([TEACHER], stages=[STAGE, {**STAGE, "teacher": {"rank": [TEACHER]}}]),
          RecipeError, "stages.1.teacher: rank: candidates are ranked before the run"),
-        (ranked({"of": {"a": TEACHER}, "limit": 3.0}), RecipeError, "teacher.rank: a limit and costs"),
+        (ranked({"of": {"a": TEACHER}, "limit": 3.0}), RecipeError,
+         "teacher.rank: a limit and costs"),
         (ranked({"of": {"a": TEACHER}, "limit": 3.0, "cost": {"b": 1.0}}), RecipeError,
          "teacher.rank.cost: a is a candidate"),
         (ranked({"of": {"a": SERVER}, "limit": 3.0, "cost": "parameters"}), RecipeError,
@@ -104,8 +106,7 @@ IMAGE = {"model": {"zoo": "mlp"}, "train": {"steps": 3}}
         (ranked([TEACHER], student={"model": MODEL, "start": {"project": {}}}), RecipeError,
          "the student is asked before there is a teacher"),
         (ranked({"of": [TEACHER, SERVER], "ensemble": 2}), NeedsError, "member 1 of the ensemble"),
-        (ranked([TEACHER, SERVER], stages=[{**STAGE, "objective": [{"kd": {"temperature": 4}}]}]), NeedsError,
-         "with the teacher served"),
+        (ranked([TEACHER, SERVER], stages=[HOT]), NeedsError, "with the teacher served"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_ranked_is_refused_where_the_recipe_says_it(

@@ -1,4 +1,4 @@
-"""`teacher: {rank: ...}`: the ranking before a run, or before each stage, and what is told of it."""
+"""`teacher: {rank: ...}`: the ranking before a run, or each stage, and what is told of it."""
 
 import json
 import random
@@ -123,7 +123,8 @@ def test_killed_while_it_ranks_a_run_goes_on_and_ends_the_same(
         command = ["distill", str(written(said, here / "recipe.yaml")), "--out", "run"]
         log = tmp_path / f"{name}.log"
         if name == "cut":
-            assert any([killed(command, log, there, random.Random(0)) for there in _moments(here)])
+            hit = [killed(command, log, there, random.Random(0)) for there in _moments(here)]
+            assert any(hit), hit
         code, shown = finished(command, log)
         assert code == 0, shown
     whole, cut = (contents(tmp_path / name / "run") for name in ("whole", "cut"))
