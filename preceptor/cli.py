@@ -224,6 +224,30 @@ def evaluate(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="onnx|folder",
+            help="ONNX, or the student's folder; folder for language models where not given.",
+        ),
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="Where; RUN/export where not given.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a run's student for use elsewhere.
+
+    As ONNX, compared with the student on the run's own inputs and timed beside it, or as the folder
+    that transformers and servers load; with a model card.
+    """
+    with _sentences(debug):
+        from preceptor.verbs.export import export, format_of
+
+        export(run, to=format_of(to), out=out, show=True)
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs' folders.")],
     out: Annotated[

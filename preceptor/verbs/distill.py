@@ -19,6 +19,7 @@ from preceptor.recipe.schema import STUDENT, Recipe
 from preceptor.train.processes import main_process_first, use_threads
 from preceptor.train.record import read
 from preceptor.verbs.beforehand import decided
+from preceptor.verbs.cards import write_cards
 from preceptor.verbs.cells import Cell, finished, student_folder
 from preceptor.verbs.check import require_fit
 from preceptor.verbs.experiment import Experiment, tuned
@@ -144,5 +145,6 @@ def _write(
     ]
     text = "\n".join(lines) + "\n"
     write_text(folder / "metrics.jsonl", text)
+    write_cards(experiment.recipe, report, arms[STUDENT])
     write_text(folder / "report.html", render_html(report))
     write_text(folder / "report.json", report.to_json())

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from preceptor.errors import RecipeError
 from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
@@ -13,6 +12,7 @@ from preceptor.evaluate.selection import selected
 from preceptor.evaluate.stored import FILE, Stored, load_results
 from preceptor.evaluate.tables import render_text
 from preceptor.files import write_text
+from preceptor.verbs.folders import require_finished
 
 
 def evaluate(run: Path, *, again: bool = False, show: bool = False) -> Report:
@@ -24,13 +24,7 @@ def evaluate(run: Path, *, again: bool = False, show: bool = False) -> Report:
     Raises:
         RecipeError: the run is not finished.
     """
-    report, recipe = run / "report.json", run / "recipe.yaml"
-    if not report.exists() or not recipe.exists():
-        raise RecipeError(
-            f"{run}",
-            "it is no finished run: recipe.yaml and report.json are not both there",
-            f"Finish it first: preceptor distill {recipe} --out {run}.",
-        )
+    require_finished(run)
     stored = None if again else load_results(run)
     judged = _measured(run) if stored is None else _judged(run, stored)
     if show:

@@ -28,6 +28,22 @@ def open_run(
     return folder
 
 
+def require_finished(run: Path) -> Path:
+    """The recipe of a finished run.
+
+    Raises:
+        RecipeError: it is none.
+    """
+    recipe = run / "recipe.yaml"
+    if not (run / "report.json").exists() or not recipe.exists():
+        raise RecipeError(
+            f"{run}",
+            "it is no finished run: recipe.yaml and report.json are not both there",
+            f"Finish it first: preceptor distill {recipe} --out {run}.",
+        )
+    return recipe
+
+
 def _open(folder: Path, written: Path, resolved: str, *, fresh: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise RecipeError(
