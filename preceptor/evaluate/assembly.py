@@ -16,6 +16,7 @@ from preceptor.evaluate.by_class import (
     reliability_curves,
     slice_reports,
 )
+from preceptor.evaluate.by_layer import layer_map, layer_pairs
 from preceptor.evaluate.costs import cost_measures, ratios, timing_sentence
 from preceptor.evaluate.curves import loss_curves
 from preceptor.evaluate.diagnosed import diagnosed
@@ -106,6 +107,8 @@ def build_report(result: RunResult, *, seed: int = 0) -> Report:
         model_agreement=agreement_of_models(scores),
         reliability=reliability_curves(scores),
         curves=loss_curves(result),
+        layers=layer_pairs(result),
+        layer_map=layer_map(result),
         timing=timing_sentence(result),
         recipe=result.recipe,
         versions=dict(result.versions),

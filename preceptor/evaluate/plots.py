@@ -188,7 +188,7 @@ def reliability(report: Report) -> Markup:
 
 def matrix(table: Matrix, rows: str, columns: str, least: float = 0.0) -> Markup:
     """A matrix of shares as a picture, palest at `least`, with numbers where they fit."""
-    size = len(table.rows)
+    size = max(len(table.rows), len(table.columns))
     dark = least + 0.6 * (1 - least)
 
     def paint(axes: Any) -> None:
@@ -196,8 +196,8 @@ def matrix(table: Matrix, rows: str, columns: str, least: float = 0.0) -> Markup
         axes.imshow(table.values, cmap="Blues", vmin=least, vmax=1, interpolation="nearest")
         if size <= 25:
             upright = size <= 12 and max(map(len, table.columns)) <= 3
-            axes.set_xticks(range(size), [_short(n) for n in table.columns])
-            axes.set_yticks(range(size), [_short(n) for n in table.rows])
+            axes.set_xticks(range(len(table.columns)), [_short(n) for n in table.columns])
+            axes.set_yticks(range(len(table.rows)), [_short(n) for n in table.rows])
             axes.tick_params(axis="x", rotation=0 if upright else 90, length=0)
             axes.tick_params(axis="y", length=0)
         if size <= 12:

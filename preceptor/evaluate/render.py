@@ -187,6 +187,10 @@ def _pictures(report: Report) -> list[tuple[str, Markup, str]]:
         least = min(min(row) for row in report.model_agreement.values)
         picture = plots.matrix(report.model_agreement, "", "", least - 0.1 if least > 0.1 else 0.0)
         found.append(("Agreement of models", picture, f"{report.model_agreement.title}, %."))
+    if report.layer_map is not None:
+        picture = plots.matrix(report.layer_map, "student's layer", "teacher's layer")
+        caption = "Alignment (unbiased linear CKA) of features of training examples, %."
+        found.append(("Layers that see alike", picture, caption))
     terms = plots.loss_terms(report)
     for term in terms[:SHOWN_TERMS]:
         caption = "Mean over seeds; the band is from the least to the greatest seed."

@@ -126,6 +126,21 @@ class Matrix:
 
 
 @dataclass(frozen=True)
+class LayerPair:
+    """A layer of the student's and the teacher's at the same share of the depth, by tap.
+
+    By arm: `cka`, the unbiased linear alignment with the teacher's features; `procrustes`, what a
+    rotation brings together; `rank`, the effective rank of the arm's features, and the teacher's.
+    """
+
+    student: str
+    teacher: str
+    cka: Mapping[str, Measured]
+    procrustes: Mapping[str, Measured]
+    rank: Mapping[str, Measured]
+
+
+@dataclass(frozen=True)
 class Quantised:
     """The primary measure before and after weights were rounded to 8 bits, by arm.
 
@@ -195,6 +210,8 @@ class Report:
     phases: Mapping[str, Value]
     warnings: tuple[str, ...]
     rankings: tuple[TeacherRanking, ...] = ()
+    layers: tuple[LayerPair, ...] = ()
+    layer_map: Matrix | None = None
     contamination: Contamination | None = None
     licences: tuple[Licence, ...] = ()
     quantised: Quantised | None = None

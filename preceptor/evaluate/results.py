@@ -13,6 +13,7 @@ from preceptor.errors import DataError, NonFiniteError
 from preceptor.evaluate.contamination import Contamination
 from preceptor.evaluate.cost import ModelCost, Timing
 from preceptor.evaluate.diagnosis import Finding
+from preceptor.evaluate.likeness import Likeness
 from preceptor.evaluate.report import Licence
 
 PLAIN = ("control", "smoothing", "longer", "scratch")
@@ -59,6 +60,7 @@ class SeedResult:
         train: answers to some training examples; the same examples for all arms.
         finals: for what writes text: the final answer to each test item, as it is compared.
         texts: and all that was written to each.
+        layers: its layers beside its teacher's.
     """
 
     seed: int
@@ -71,6 +73,7 @@ class SeedResult:
     train: TrainPart | None = None
     finals: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+    layers: Likeness | None = None
 
 
 @dataclass(frozen=True)

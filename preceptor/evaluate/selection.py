@@ -33,6 +33,7 @@ def selected(report: Report, parts: Collection[str]) -> Report:
         kept = replace(kept, reliability=())
     if "fidelity" not in parts:
         kept = replace(kept, class_agreement=Undefined("fidelity was not asked for"))
+        kept = replace(kept, layers=(), layer_map=None)
     if "cost" not in parts:
         kept = replace(kept, ratios={}, timing="")
     return kept

@@ -28,6 +28,7 @@ from preceptor.teachers.ensemble import Ensemble
 from preceptor.teachers.live import Live
 from preceptor.verbs.cells import Cell, Finished, finished, student_folder
 from preceptor.verbs.experiment import TEACHER_SEED, Experiment
+from preceptor.verbs.layers import beside_teacher
 from preceptor.verbs.progress import Progress
 from preceptor.verbs.prospects import uncovered
 
@@ -81,6 +82,8 @@ def run_result(
     teacher, runnable = _teacher(experiment, fixed, arms, models, example)
     if runnable is not None:
         models["teacher"] = runnable
+    if "fidelity" in recipe.evaluate and getattr(runnable, "own", None) is None:
+        found = beside_teacher(found, arms, fixed, subject)
     return RunResult(
         name=recipe.name,
         labels=subject.labels,
