@@ -246,16 +246,17 @@ def gains(report: Report, most: int = 10) -> Markup | None:
 def ranking(found: TeacherRanking) -> Markup:
     """Candidates from the best down, each score with its interval.
 
-    The best is a full mark, those that cannot be told from it are open ones, others are crosses.
+    Who was chosen is a full mark; those that cannot be told from the best are open ones, others
+    are crosses.
     """
     shown = found.candidates
-    tied = {found.candidates[0].name, *found.candidates[0].tied}
+    near = {shown[0].name, *shown[0].tied, *found.chosen}
 
     def paint(axes: Any) -> None:
         for i, each in enumerate(shown):
             axes.plot([each.low, each.high], [i, i], color=_INK, lw=1.2)
-            mark = {"marker": "o" if each.name in tied else "x", "color": _ARM_MARKS[0], "ms": 7}
-            filled = {} if i == 0 else {"fillstyle": "none"}
+            mark = {"marker": "o" if each.name in near else "x", "color": _ARM_MARKS[0], "ms": 7}
+            filled = {} if each.name in found.chosen else {"fillstyle": "none"}
             axes.plot([each.score], [i], ls="none", **mark, **filled)
         axes.set_yticks(range(len(shown)), [_short(each.name) for each in shown])
         axes.invert_yaxis()

@@ -100,6 +100,8 @@ def test_a_student_that_moved_tells_whether_its_teacher_should_change(ranking: R
     # 1 - 6 (1 + 1) / (4 (16 - 1)), and the two were tied.
     assert moved(ranking, swapped).spearman == pytest.approx(0.8)
     assert not moved(ranking, swapped).clearly
+    assert moved(ranking, swapped).sentence.endswith("): no reason to change the teacher.")
+    assert "is the best as before" in same.sentence
     turned = replace(ranking, candidates=tuple(reversed(ranking.candidates)))
     found = moved(ranking, turned)
     assert (found.spearman, found.after, found.clearly) == (-1, "d", True)
