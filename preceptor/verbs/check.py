@@ -38,6 +38,7 @@ def check(recipe: Recipe | str | Path, *, deep: bool = False, price: float = 0.0
     if deep:
         from preceptor.verbs.deep import deep_check
 
+        lines += ["below, the first candidate teaches"] if ranked_lines(read) else []
         lines += deep_check(read, price)
     return "\n".join(lines)
 

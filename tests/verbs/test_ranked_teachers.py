@@ -118,8 +118,9 @@ def test_killed_while_it_ranks_a_run_goes_on_and_ends_the_same(
         here = tmp_path / name
         here.mkdir()
         monkeypatch.chdir(here)
-        said = ranked(here) | {"checkpoint": {"every": 2}}
+        said = ranked(here)
         said["data"]["source"] = "sums.jsonl"
+        said |= {"checkpoint": {"every": 2}}
         command = ["distill", str(written(said, here / "recipe.yaml")), "--out", "run"]
         log = tmp_path / f"{name}.log"
         if name == "cut":
