@@ -3,6 +3,7 @@
 GROUPS: dict[str, dict[str, str]] = {
     "Task": {
         "accuracy": "accuracy",
+        "accuracy_by_length": "accuracy, answers chosen by likelihood a byte",
         "top5": "top-5 accuracy",
         "macro_f1": "macro F1",
         "bits_per_byte": "bits per byte",
@@ -11,7 +12,6 @@ GROUPS: dict[str, dict[str, str]] = {
         "ended": "answers that ended by themselves",
         "mrr": "mean reciprocal rank of the right answer",
         "recall_at_5": "right answer among the first five",
-        "similarity_spearman": "rank correlation of similarities with people's",
     },
     "Calibration": {
         "nll": "negative log-likelihood",
@@ -88,6 +88,7 @@ _UNITS = {
     **dict.fromkeys(
         [
             "accuracy",
+            "accuracy_by_length",
             "top5",
             "macro_f1",
             "ece",
@@ -121,7 +122,7 @@ _UNITS = {
         ["kappa", "error_consistency", "error_consistency_bound", "train_kappa"], "kappa"
     ),
     **dict.fromkeys(
-        ["confidence_correlation", "similarity_correlation", "similarity_spearman", "kendall_top5"],
+        ["confidence_correlation", "similarity_correlation", "kendall_top5"],
         "correlation",
     ),
     "brier": "score",

@@ -22,7 +22,7 @@ _Others = tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "n e"]]
 def retrieval_scores(
     own: Embeddings, beside: _Others | None = None
 ) -> Mapping[str, Float[np.ndarray, " n"]]:
-    """One number a pair: accuracy, mrr; beside a teacher agreement and similarity_correlation.
+    """One number a pair: accuracy, mrr, recall_at_5; beside a teacher two more.
 
     The first sentence asks; the second sentences of all pairs are candidates, ordered by cosine.
     accuracy is 1 where the pair's own comes first, mrr one over its place. A candidate that is as
@@ -32,7 +32,11 @@ def retrieval_scores(
     """
     similarity = cosines(*own)
     place = (similarity >= np.diagonal(similarity)[:, None]).sum(axis=1)
-    found = {"accuracy": (place == 1).astype(float), "mrr": 1.0 / place}
+    found = {
+        "accuracy": (place == 1).astype(float),
+        "mrr": 1.0 / place,
+        "recall_at_5": (place <= 5).astype(float),
+    }
     if beside is not None:
         other = cosines(*beside)
         same = similarity.argmax(axis=1) == other.argmax(axis=1)

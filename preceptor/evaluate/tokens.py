@@ -44,7 +44,9 @@ def token_scores(
     byte_counts: Int[np.ndarray, " n"],
     beside: Shows | None = None,
 ) -> Mapping[str, Float[np.ndarray, " n"]]:
-    """token_nll (nats), bits_per_byte; beside a teacher token_agreement and the two divergences.
+    """token_nll (nats), bits_per_byte; beside a teacher how alike the two are.
+
+    That is token_agreement, kl_teacher_model, kl_model_teacher, js, acceptance, entropy_drift.
 
     Args:
         shows: the model.
@@ -79,6 +81,11 @@ def _compare(sums: _Sums, row: Tensor, q: Tensor, p: Tensor) -> None:
     sums.add("token_agreement", row, (p.argmax(dim=-1) == q.argmax(dim=-1)).double())
     sums.add("kl_teacher_model", row, (p.exp() * (p - q)).sum(dim=-1))
     sums.add("kl_model_teacher", row, (q.exp() * (q - p)).sum(dim=-1))
+    middle = torch.logaddexp(p, q) - math.log(2)
+    sums.add("js", row, (p.exp() * (p - middle) + q.exp() * (q - middle)).sum(dim=-1) / 2)
+    sums.add("acceptance", row, torch.minimum(p, q).exp().sum(dim=-1))
+    more = torch.special.entr(q.exp()) - torch.special.entr(p.exp())
+    sums.add("entropy_drift", row, more.sum(dim=-1))
 
 
 def _log_probs(shown: Distribution, index: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def answered(
     filters: dict[str, Filter] = {"cut": ended}
     if said.right:
         assert verify is not None, "asked for by `require_able`"
-        filters["wrong"] = verified(verifier(verify.by, verify.after))
+        filters["wrong"] = verified(verifier(verify.by, verify.after, verify.pattern))
     if said.samples > 1:
         filters["repeated"] = unique()
     with main_process_first() as main:

@@ -6,6 +6,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from preceptor.data.augment import Augment
 from preceptor.data.row_parsing import Columns
+from preceptor.data.verifiers import By
 from preceptor.fields import Count, Index, OpenFraction
 from preceptor.recipe.problems import invalid
 from preceptor.recipe.section import Section
@@ -97,13 +98,17 @@ class Verify(Section):
     """How an answer that a model writes is held against a row's `answer`.
 
     Args:
-        by: "exact" after blanks are removed, or "numeric", the last number in the text.
+        by: "exact" after blanks are removed; "numeric", the last number in the text; "regex", what
+            `pattern` finds last; or "choice": nothing is written, and of all answers that the test
+            part has (at most 20) the likeliest is chosen.
+        pattern: of "regex": a regular expression whose first group is the answer.
         after: only what stands after the last of these marks counts; all of it where not given.
         most: tokens that may be written.
         batch: prompts that are answered together.
     """
 
-    by: Literal["exact", "numeric"] = "exact"
+    by: By = "exact"
+    pattern: str | None = None
     after: str | None = None
     most: Count = 128
     batch: Count = 64

@@ -1,11 +1,12 @@
 """What a language model answers to rows of text: how well it predicts them, and what it writes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
 from torch import Tensor, nn
 
+from preceptor.data.compose import compose
 from preceptor.data.text import TextSet
 from preceptor.data.verifiers import verifier
 from preceptor.errors import DataError
@@ -20,6 +21,7 @@ from preceptor.teachers.live import Live
 from preceptor.types import Batch, Distribution
 
 EVALUATION_BATCH = 16
+_MOST_CHOICES = 20
 TEXT, TEXT_ENDS = "text", "text_ends"
 """Names under which what was written stands beside the numbers."""
 
@@ -50,7 +52,7 @@ def written(model: TappedModel | Teacher, texts: TextSet, verify: Verify) -> Num
     writer = model.model if isinstance(model, Live) else model
     if not isinstance(writer, TappedModel):
         return {}
-    right = verifier(verify.by, verify.after)
+    right = verifier(verify.by, verify.after, verify.pattern)
     length, hit, ended = (np.zeros(len(texts)) for _ in range(3))
     said = [""] * len(texts)
     # Of one length together, so that little is padded.
@@ -71,6 +73,48 @@ def written(model: TappedModel | Teacher, texts: TextSet, verify: Verify) -> Num
             hit[row] = right(text, _answer(texts, int(row)))
             length[row], ended[row] = len(ids), end
     return {"accuracy": hit, "length": length, "ended": ended, **joined(said)}
+
+
+def chosen(model: TappedModel | Teacher, texts: TextSet, verify: Verify) -> Numbers:
+    """Of all answers that the rows have, the likeliest after each prompt: right or not.
+
+    accuracy is that of the largest log-probability, accuracy_by_length that of the largest a byte
+    (as the Language Model Evaluation Harness calls acc and acc_norm).
+
+    Raises:
+        DataError: a row has no answer, or there are more than 20 different ones.
+    """
+    rows = np.arange(len(texts))
+    answers = [_answer(texts, int(row)).strip() for row in rows]
+    choices = sorted(dict.fromkeys(answers))
+    if len(choices) > _MOST_CHOICES:
+        raise DataError(
+            f"{len(choices)} different answers stand in the {texts.name} part",
+            f"each is scored after every prompt, and {_MOST_CHOICES} are the most",
+            "Verify by exact, numeric or regex, which score what is written.",
+        )
+    encode = texts.rendering.tokenizer.encode
+    responses = [encode(choice, add_special_tokens=False) for choice in choices]
+    count = len(choices)
+
+    def batches() -> Iterator[Batch]:
+        for start in range(0, len(rows), max(1, verify.batch // count)):
+            part = rows[start : start + max(1, verify.batch // count)]
+            prompts = [each for each in texts.prompts(part) for _ in choices]
+            ids = [row * count + k for row in part.tolist() for k in range(count)]
+            pad = texts.rendering.pad
+            yield compose(prompts, responses * len(part), "data", ids=ids, pad=pad)
+
+    sizes = np.array([len(choice.encode()) for choice in choices])
+    scores = token_scores(_shows(model), batches(), len(rows) * count, np.tile(sizes, len(rows)))
+    unlikely = scores["token_nll"].reshape(len(rows), count)
+    label = np.array([choices.index(answer) for answer in answers])
+    best = unlikely.argmin(axis=1)
+    return {
+        "accuracy": (best == label).astype(float),
+        "accuracy_by_length": ((unlikely / sizes).argmin(axis=1) == label).astype(float),
+        **joined([choices[k] for k in best]),
+    }
 
 
 def joined(texts: Sequence[str]) -> Numbers:

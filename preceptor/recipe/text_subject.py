@@ -34,6 +34,7 @@ from preceptor.recipe.text_answers import (
     TEXT,
     TEXT_ENDS,
     WithLogits,
+    chosen,
     parted,
     predicted,
     written,
@@ -331,7 +332,8 @@ class TextSubject(Subject):
         other = None if self.voice.joining else beside()  # Ids of another vocabulary say nothing.
         found = dict(predicted(model, texts, rows, other))
         if self.said.verify is not None and part != "train":
-            found |= written(model, texts, self.said.verify)
+            said = self.said.verify
+            found |= (chosen if said.by == "choice" else written)(model, texts, said)
         return {name: torch.from_numpy(numbers) for name, numbers in found.items()}
 
     def _most(self, rows: int) -> int:
@@ -356,9 +358,8 @@ class TextSubject(Subject):
         items = {k: v.numpy() for k, v in test.items() if k not in (TEXT, TEXT_ENDS)}
         texts, finals = parted(test), ()
         if self.said.verify is not None and texts:
-            finals = tuple(
-                final_answer(text, self.said.verify.by, self.said.verify.after) for text in texts
-            )
+            said = self.said.verify
+            finals = tuple(final_answer(text, said.by, said.after, said.pattern) for text in texts)
         return SeedResult(
             seed,
             None,

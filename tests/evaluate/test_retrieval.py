@@ -22,6 +22,8 @@ def test_places_are_counted_by_hand() -> None:
     swapped = retrieval_scores((first[[0, 1, 1]], second))
     assert swapped["accuracy"].tolist() == [1, 1, 0]
     assert swapped["mrr"].tolist() == pytest.approx([1, 1, 1 / 3])
+    many = retrieval_scores(drawn(0, 40))
+    np.testing.assert_array_equal(many["recall_at_5"], 1 / many["mrr"] <= 5)
 
 
 def test_embeddings_that_are_all_the_same_find_nothing() -> None:

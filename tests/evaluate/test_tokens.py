@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, rel_entr, softmax
+from scipy.stats import entropy
 
 from preceptor.evaluate.tokens import token_scores
 from preceptor.types import Batch, Dense, Distribution, Head, Projected
@@ -51,6 +52,13 @@ def test_divergences_from_the_teacher_are_scipys() -> None:
     forward, reverse = rel_entr(p, q).sum(-1).mean(), rel_entr(q, p).sum(-1).mean()
     assert found["kl_teacher_model"].mean() == pytest.approx(forward, rel=1e-5)
     assert found["kl_model_teacher"].mean() == pytest.approx(reverse, rel=1e-5)
+    middle = (p + q) / 2
+    js = (rel_entr(p, middle).sum(-1) + rel_entr(q, middle).sum(-1)).mean() / 2
+    assert found["js"].mean() == pytest.approx(js, rel=1e-5)
+    overlap = 1 - np.abs(p - q).sum(-1).mean() / 2
+    assert found["acceptance"].mean() == pytest.approx(overlap, rel=1e-5)
+    drift = (entropy(q, axis=-1) - entropy(p, axis=-1)).mean()
+    assert found["entropy_drift"].mean() == pytest.approx(drift, abs=1e-5)
     same = (q.argmax(-1) == p.argmax(-1)).mean()
     assert found["token_agreement"].mean() == pytest.approx(same)
 
