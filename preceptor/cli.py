@@ -211,16 +211,28 @@ def evaluate(
     again: Annotated[
         bool, typer.Option("--again", help="Ask the teacher, and measure costs, once more.")
     ] = False,
+    harness: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TASK.yaml",
+            help="A task of lm-evaluation-harness instead, of a run or a model's folder.",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Measure a finished run again.
 
-    Task, fidelity, calibration and cost.
+    Task, fidelity, calibration and cost; or a task of lm-evaluation-harness, from a local file.
     """
     with _sentences(debug):
-        from preceptor.verbs.evaluate import evaluate
+        if harness is not None:
+            from preceptor.verbs.harness import evaluate_task
 
-        evaluate(run, again=again, show=True)
+            evaluate_task(run, harness, show=True)
+        else:
+            from preceptor.verbs.evaluate import evaluate
+
+            evaluate(run, again=again, show=True)
 
 
 @app.command()
