@@ -35,19 +35,21 @@ def evaluate(run: Path, *, again: bool = False, show: bool = False) -> Report:
 def _judged(run: Path, stored: Stored) -> Report:
     file = run / "report.json"
     found = selected(build_report(stored.result), stored.parts)
-    told = _told(json.loads(file.read_text(encoding="utf-8")))
+    told = _told(json.loads(file.read_text(encoding="utf-8")), found)
     judged = Report.from_json(json.dumps({**dataclasses.asdict(found), **told}))
     write_text(run / "report.html", render_html(judged))
     write_text(file, judged.to_json())
     return judged
 
 
-def _told(before: dict[str, Any]) -> dict[str, Any]:
+def _told(before: dict[str, Any], found: Report) -> dict[str, Any]:
     """What an earlier report says that comes from elsewhere than the models' answers."""
-    optional = {
-        each.name for each in dataclasses.fields(Report) if each.default is not dataclasses.MISSING
+    untold = {
+        each.name
+        for each in dataclasses.fields(Report)
+        if each.default is not dataclasses.MISSING and getattr(found, each.name) == each.default
     }
-    return {k: v for k, v in before.items() if k in optional | {"recipe", "phases"}}
+    return {k: v for k, v in before.items() if k in untold | {"recipe", "phases"}}
 
 
 def _measured(run: Path) -> Report:

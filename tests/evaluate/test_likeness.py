@@ -78,6 +78,7 @@ def test_layers_stand_in_the_report_with_intervals_beside_the_controls(result):
     own, control = first.cka["distilled"], first.cka["control"]
     assert isinstance(own, Value)
     assert isinstance(control, Value)
+    assert own.high is not None
     assert own.estimate - control.estimate == pytest.approx(0.2)
     # Four seeds 0.01 apart, t of three degrees of freedom, beside 1.96 times 0.02 over examples.
     over_seeds = 3.18245 * np.std([0, 0.01, 0.02, 0.03], ddof=1) / 2
