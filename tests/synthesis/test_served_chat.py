@@ -1,16 +1,9 @@
 """Text from `transformers serve`, a real server of a tiny chat model, by a proxy that breaks."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import pytest
 import torch
 from transformers import AutoTokenizer
@@ -29,6 +22,7 @@ from preceptor.types import Batch
 from tests.servers.chat_model import write_chat_model
 from tests.servers.faults import breaking
 from tests.servers.serving import serving
+from tests.servers.transformers_serve import served_by_transformers
 
 VOICE = Voice(Sampling(max_new=6, temperature=0))
 COUNT = 16
@@ -46,39 +40,10 @@ class Chat(NamedTuple):
 
 @pytest.fixture(scope="module")
 def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
-    missing = [name for name in ("fastapi", "uvicorn", "openai") if find_spec(name) is None]
-    if missing:
-        pytest.skip(f"transformers serve needs {', '.join(missing)}: transformers[serving]")
     folder = tmp_path_factory.mktemp("served") / "model"
     write_chat_model(folder)
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-    command = Path(sys.executable).parent / "transformers"
-    asked = ["serve", str(folder), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
-    quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    log = folder.parent / "log"
-    with (
-        log.open("wb") as written,
-        subprocess.Popen([command, *asked], env=quiet, stdout=written, stderr=written) as server,
-    ):
-        try:
-            root = f"http://127.0.0.1:{port}"
-            _wait_for(root, server, log)
-            yield Chat(root, folder)
-        finally:
-            server.kill()
-
-
-def _wait_for(root: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + 120
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            if httpx.get(f"{root}/health").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise AssertionError(f"transformers serve did not start: {log.read_text()[-2000:]}")
+    with served_by_transformers(folder) as root:
+        yield Chat(root, folder)
 
 
 def rows(count: int = COUNT) -> list[Row]:
