@@ -43,6 +43,7 @@ PAGES = (
     "docs/language-models.md",
     "docs/ranking.md",
     "docs/starting.md",
+    "docs/studying.md",
     "docs/from-trl-and-distillkit.md",
     "docs/all-of-preceptor.md",
 )

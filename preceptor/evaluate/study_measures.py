@@ -7,14 +7,14 @@ its data, its teachers and its controls, and are never counted as independent.
 Dimension key: t tasks, s students, k teachers, m methods, n test items, e seeds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 from jaxtyping import Float
 
 from preceptor.evaluate.fidelity import cohen_kappa, error_consistency
 from preceptor.evaluate.report import Measured, Undefined, Value
-from preceptor.evaluate.study_cells import Compared, answers, commonest
+from preceptor.evaluate.study_cells import Compared, answers, commonest, hits
 from preceptor.ops import resampling
 
 FEWEST_TASKS = 3
@@ -98,29 +98,27 @@ def over_items(
 ) -> Measured:
     """The gain of some places of one task, averaged; limits over seeds and test items.
 
-    Against the control, or against the taught students of the places `versus`.
+    Against the control, or against the taught students of the places `versus`. Seeds that a place
+    lacks are left out everywhere.
     """
-    first = [_hits(place, taught=True) for place in places]
-    second = (
-        [_hits(place, taught=False) for place in places]
-        if versus is None
-        else [_hits(place, taught=True) for place in versus]
-    )
-    sides = [np.mean(side, axis=0) for side in (first, second)]
-    if sides[0].shape != sides[1].shape:
-        return Undefined("the two have other seeds")
-    found = resampling.paired_bootstrap(sides[0], sides[1], generator)
+    other = places if versus is None else versus
+    seeds = set.intersection(*({trial.seed for trial in place} for place in (*places, *other)))
+    if not seeds:
+        return Undefined("no seed has all of its cells")
+    first = np.mean([_hits(place, seeds, taught=True) for place in places], axis=0)
+    second = np.mean([_hits(each, seeds, taught=versus is not None) for each in other], axis=0)
+    found = resampling.paired_bootstrap(first, second, generator)
     limits = (found.low, found.high) if found.low < found.high else (None, None)
-    return Value(found.estimate, *limits, sides[0].shape[1], "difference")
+    return Value(found.estimate, *limits, first.shape[1], "difference")
 
 
-def _hits(place: Sequence[Compared], *, taught: bool) -> Float[np.ndarray, "e n"]:
-    return np.stack(
-        [
-            (answers(trial.taught if taught else trial.control, trial.labels) == trial.labels)
-            for trial in place
-        ]
-    ).astype(np.float64)
+def _hits(place: Sequence[Compared], seeds: Set[int], *, taught: bool) -> Float[np.ndarray, "e n"]:
+    each = [
+        hits(trial.taught if taught else trial.control, trial.labels)
+        for trial in place
+        if trial.seed in seeds
+    ]
+    return np.stack(each).astype(np.float64)
 
 
 def mean_of(measures: Sequence[Mapping[str, float]], name: str) -> float:

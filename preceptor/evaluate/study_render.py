@@ -65,7 +65,9 @@ def _groups(study: Study) -> list[tuple[str, tuple[GroupRow, ...]]]:
 
 
 def _pictures(study: Study) -> list[tuple[str, Markup, str]]:
-    """Title, picture, caption."""
+    """Title, picture, caption; none where nothing could be compared."""
+    if not study.places:
+        return []
     found = [
         (
             "Gain against the student's size",

@@ -41,22 +41,12 @@ class Table:
 
     def array(self, name: str) -> Float[np.ndarray, "t s k m"]:
         """A measure over the whole grid; NaN where a place has no comparison."""
-        nothing: Mapping[str, float] = {}
-        return np.array(
-            [
-                [
-                    [
-                        [
-                            self.measures.get((t, s, k, m), nothing).get(name, np.nan)
-                            for m in self.methods
-                        ]
-                        for k in self.teachers
-                    ]
-                    for s in self.students
-                ]
-                for t in self.tasks
-            ]
-        )
+        axes = (self.tasks, self.students, self.teachers, self.methods)
+        found = np.full([len(axis) for axis in axes], np.nan)
+        for place, measures in self.measures.items():
+            index = tuple(axis.index(own) for axis, own in zip(axes, place, strict=True))
+            found[index] = measures[name]
+        return found
 
     def of_task(self, task: str) -> list[Sequence[Compared]]:
         """The comparisons of one task, place by place."""

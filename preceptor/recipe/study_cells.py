@@ -142,10 +142,13 @@ def _value(data: Any, path: str) -> Any:
 def _recipe(said: StudyRecipe, changes: Changes, words: str) -> Recipe:
     """One place's recipe, all its seeds together."""
     altered = changes.get(_SIGNAL)
-    data = with_values(said.recipe, {k: v for k, v in changes.items() if k != _SIGNAL})
-    if altered is not None:
-        data["teacher"] = {"altered": {**altered, "teacher": data.get("teacher")}}
-    found = recipe_of(data, f"the study's recipe at {words}", said.name)
+    try:
+        data = with_values(said.recipe, {k: v for k, v in changes.items() if k != _SIGNAL})
+        if altered is not None:
+            data["teacher"] = {"altered": {**altered, "teacher": data.get("teacher")}}
+        found = recipe_of(data, "the recipe", said.name)
+    except RecipeError as error:
+        raise RecipeError(f"at {words}: {error.seen}", error.why, error.do) from None
     whose = unaltered(found.teacher)
     if not build.stands_still(whose):
         raise RecipeError(

@@ -88,9 +88,8 @@ def _train(said: StudyRecipe, plan: StudyPlan, folder: Path, workers: int, *, sh
                 words = f"{cell.words}, seed {cell.seed} {found.state}: {found.why}"
                 bar.console.print(words, soft_wrap=True, markup=False)
 
-        for teachers in (True, False):
-            some = [cell for cell in left if (cell.role == "teacher") == teachers]
-            run_cells(said, some, folder, workers, told)
+        phases = [[c for c in left if (c.role == "teacher") == first] for first in (True, False)]
+        run_cells(said, phases, folder, workers, told)
 
 
 def _judged(said: StudyRecipe, plan: StudyPlan, folder: Path) -> Study:

@@ -26,19 +26,25 @@ Told = Callable[[StudyCell, Answered], None]
 
 
 def run_cells(
-    said: StudyRecipe, cells: Sequence[StudyCell], folder: Path, workers: int, told: Told
+    said: StudyRecipe,
+    phases: Sequence[Sequence[StudyCell]],
+    folder: Path,
+    workers: int,
+    told: Told,
 ) -> None:
-    """Train cells, none of which needs another's; `told` hears of each as it ends.
+    """Train cells, of which none needs another of its phase; `told` hears of each as it ends.
 
     With one worker they are trained in this process.
     """
-    if workers < 2 or len(cells) < 2:
-        for cell in cells:
-            told(cell, run_study_cell(cell, folder))
-        return
-    pool = [_Worker(said, folder) for _ in range(min(workers, len(cells)))]
+    most = min(workers, max(map(len, phases)))
+    pool = [_Worker(said, folder) for _ in range(most)] if most > 1 else []
     try:
-        _through(pool, list(cells), folder, told)
+        for cells in phases:
+            if pool:
+                _through(pool, list(cells), folder, told)
+            else:
+                for cell in cells:
+                    told(cell, run_study_cell(cell, folder))
     finally:
         for worker in pool:
             worker.stop()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from preceptor.models.tapped import TappedModel
+from preceptor.teachers.altered import Altered, shuffled
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.cached import Cached
 from preceptor.teachers.contract import check_teacher
@@ -75,6 +76,8 @@ TEACHERS: dict[str, Callable[[Path], Teacher]] = {
     "last predictions": lambda _: taught(PastPredictions(COUNT, CLASSES)),
     "temporal ensembling": lambda _: taught(PastPredictions(COUNT, CLASSES, momentum=0.6)),
     "cached": stored,
+    "altered": lambda _: Altered(Live(model()), shuffled),
+    "altered and moving": lambda _: taught(Altered(EMA(model()), shuffled)),
 }
 
 

@@ -1,0 +1,257 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import cohen_kappa_score
+
+from preceptor.errors import StorageError
+from preceptor.evaluate.report import Undefined, Value
+from preceptor.evaluate.study import Finding, Study
+from preceptor.evaluate.study_cells import Answered, Compared
+from preceptor.evaluate.study_measures import measured, over_items, over_tasks
+from preceptor.evaluate.study_render import render_study, study_text
+from tests.evaluate.study_trials import grid, judged, told, without
+
+PLACE = ("task", "student", "teacher", "method")
+
+
+def flat(role: str, student: str, seed: int) -> float:
+    del student, seed
+    return {"teacher": 0.9, "control": 0.6, "taught": 0.6}[role]
+
+
+def all_but_the_control_are_good(role: str, student: str, seed: int) -> float:
+    del student, seed
+    return 0.6 if role == "control" else 0.9
+
+
+def small_gain_more(role: str, student: str, seed: int) -> float:
+    del seed
+    gains = {"small": 0.25, "middle": 0.12, "large": 0.0, "": 0.0}
+    return {"teacher": 0.9, "control": 0.6, "taught": 0.6 + gains[student]}[role]
+
+
+def finding(study: Study, words: str) -> Finding:
+    return next(each for each in study.findings if words in each.question)
+
+
+def by_hand() -> Compared:
+    labels = [0, 0, 0, 0, 1, 1, 1, 2]
+    return Compared(
+        PLACE,
+        "true",
+        "",
+        0,
+        taught=told([0, 0, 0, 1, 1, 1, 2, 2], labels),
+        control=told([0, 0, 1, 1, 1, 0, 2, 2], labels),
+        teacher=told([0, 0, 0, 0, 1, 1, 2, 1], labels),
+        rival=told([0, 0, 0, 2, 1, 1, 1, 2], labels),
+    )
+
+
+def test_measures_of_one_comparison_by_hand() -> None:
+    trial = by_hand()
+    found = measured(trial)
+    assert found["accuracy"] == 6 / 8
+    assert found["control_accuracy"] == 4 / 8
+    assert found["teacher_accuracy"] == 6 / 8
+    assert found["gain"] == pytest.approx(2 / 8)
+    assert found["agreement"] == 6 / 8
+    assert found["control_agreement"] == 4 / 8
+    assert found["specific"] == pytest.approx(6 / 8 - 6 / 8)
+    assert found["control_specific"] == pytest.approx(4 / 8 - 4 / 8)
+    assert found["expertise"] == pytest.approx((6 / 8 - 4 / 8) / (1 - 4 / 8))
+    kappa = cohen_kappa_score(trial.taught.answers, trial.teacher.answers)
+    assert found["kappa"] == pytest.approx(kappa)
+
+
+def test_a_collapsed_student_counts_as_one_that_always_answers_the_commonest_class() -> None:
+    trial = replace(by_hand(), taught=without("collapsed"))
+    assert trial.whole
+    assert measured(trial)["accuracy"] == 4 / 8
+    assert measured(trial)["gain"] == pytest.approx(0.0)
+
+
+def test_a_failed_cell_leaves_its_comparisons_out_and_no_others() -> None:
+    trials = grid(flat, tasks=4)
+    broken = [replace(trials[0], taught=without("failed")), *trials[1:]]
+    study = judged(broken)
+    place = next(p for p in study.places if (p.task, p.student) == ("task 0", "small"))
+    assert place.seeds == 2
+    assert all(p.seeds == 3 for p in study.places if p is not place)
+
+
+def test_the_mean_over_tasks_has_students_interval() -> None:
+    numbers = np.array([0.1, 0.3, -0.05, 0.2])
+    found = over_tasks(numbers, "difference")
+    expected = stats.t.interval(0.95, 3, numbers.mean(), stats.sem(numbers))
+    assert isinstance(found, Value)
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.n == 4
+    two = over_tasks(numbers[:2], "difference")
+    assert isinstance(two, Value)
+    assert two.low is None
+    assert isinstance(over_tasks(np.array([np.nan]), "difference"), Undefined)
+
+
+def test_a_tasks_gain_is_paired_over_seeds_and_items() -> None:
+    trials = grid(small_gain_more, tasks=1)
+    small = [each for each in trials if each.place[1] == "small"]
+    found = over_items([small], np.random.default_rng(0))
+    gains = [measured(each)["gain"] for each in small]
+    assert isinstance(found, Value)
+    assert found.estimate == pytest.approx(np.mean(gains))
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.estimate < found.high
+
+
+def test_planted_gains_of_the_small_are_found() -> None:
+    study = judged(grid(small_gain_more))
+    assert finding(study, "help").answer == "yes"
+    assert finding(study, "smaller").answer == "yes"
+    assert [row.name for row in study.students] == ["small", "middle", "large"]
+    size = next(r for r in study.correlations if r.first == "parameters")
+    assert isinstance(size.rho, Value)
+    assert size.rho.estimate < -0.8
+    assert isinstance(size.p_holm, Value)
+    assert size.p_holm.estimate < 0.05
+    difference = study.small_minus_large
+    assert isinstance(difference, Value)
+    assert difference.low is not None
+    assert difference.high is not None
+    assert difference.low < 0.25 < difference.high
+
+
+def test_nothing_is_found_where_nothing_is() -> None:
+    study = judged(grid(flat))
+    assert finding(study, "help").answer == "not shown"
+    assert finding(study, "smaller").answer == "not shown"
+    assert finding(study, "imitate").answer == "not shown"
+    assert finding(study, "teachers").answer == "not shown"
+
+
+def test_a_student_that_copies_its_teacher_is_told_from_one_that_is_merely_as_good() -> None:
+    copied = [replace(each, taught=each.teacher) for each in grid(flat)]
+    study = judged(copied)
+    assert finding(study, "imitate").answer == "yes"
+    agreement = study.fidelity[0].taught
+    assert isinstance(agreement, Value)
+    assert agreement.estimate == 1.0
+    good = judged(grid(all_but_the_control_are_good))
+    assert finding(good, "imitate").answer == "not shown"
+
+
+def option_trials() -> list[Compared]:
+    """Option a is the best on validation, b on the test items."""
+    labels = [0, 1, 2, 3] * 5
+    wrong = [1, 2, 3, 0] * 5
+    found = []
+    for task in ("one", "two", "three"):
+        for option, answers, held in (("a", wrong, 0.9), ("b", labels, 0.4)):
+            models = [told(answers, labels, held), told(wrong, labels), told(labels, labels)]
+            place = (task, "student", "teacher", "kd")
+            found.append(Compared(place, "true", option, 0, *models, None))
+    return found
+
+
+def test_what_is_chosen_is_chosen_on_validation_whatever_the_test_says() -> None:
+    study = judged(option_trials(), ["a", "b"])
+    assert {place.option for place in study.places} == {"a"}
+    assert {place.measures["gain"] for place in study.places} == {0.0}
+    rows = {row.name: row for row in study.options}
+    assert (rows["a"].chosen, rows["b"].chosen) == (3, 0)
+    assert isinstance(rows["b"].gain, Value)
+    assert rows["b"].gain.estimate == 1.0
+
+
+def test_the_control_chooses_among_as_many_where_the_option_concerns_it() -> None:
+    trials = option_trials()
+    better = told([0, 1, 2, 3] * 5, [0, 1, 2, 3] * 5, 0.99)
+    trials = [replace(t, control=better) if t.option == "b" else t for t in trials]
+    study = judged(trials, ["a", "b"])
+    assert {place.option for place in study.places} == {"a"}
+    assert {place.measures["control_accuracy"] for place in study.places} == {1.0}
+
+
+def test_signals_are_set_beside_the_true_one_at_the_same_places() -> None:
+    trials = grid(small_gain_more, tasks=2)
+    spoilt = [
+        replace(each, signal="noised", taught=each.control)
+        for each in trials
+        if each.place[0] == "task 1"
+    ]
+    study = judged([*trials, *spoilt])
+    assert {row.task for row in study.signals} == {"task 1"}
+    rows = {row.signal: row for row in study.signals}
+    assert isinstance(rows["true"].gain, Value)
+    assert isinstance(rows["noised"].against_true, Value)
+    assert rows["noised"].against_true.estimate == pytest.approx(-rows["true"].gain.estimate)
+    assert finding(study, "what the teacher says").answer == "yes"
+
+
+def test_signals_do_not_touch_the_main_tables() -> None:
+    trials = grid(small_gain_more, tasks=4)
+    spoilt = [replace(each, signal="random", taught=each.control) for each in trials]
+    assert judged([*trials, *spoilt]).students == judged(trials).students
+
+
+def test_one_place_and_one_seed_make_a_study_without_limits() -> None:
+    study = judged(grid(flat, tasks=1, seeds=1)[:1])
+    assert isinstance(study.mean_gain, Value)
+    assert study.mean_gain.low is None
+    assert isinstance(study.small_minus_large, Undefined)
+    assert "Did distillation help" in study_text(study)
+    assert render_study(study).startswith("<!doctype html>")
+
+
+def test_a_study_without_one_whole_comparison_says_so() -> None:
+    trials = [replace(each, teacher=without("failed")) for each in grid(flat, tasks=1)]
+    study = judged(trials)
+    assert study.places == ()
+    assert "Did distillation help" in study_text(study)
+    assert render_study(study).startswith("<!doctype html>")
+
+
+def test_models_that_know_nothing_are_listed() -> None:
+    trial = by_hand()
+    lost = replace(trial, taught=told([0] * 8, trial.labels))
+    troubles = judged([lost]).troubles
+    assert [each.state for each in troubles] == ["knows nothing", "knows nothing"]
+    assert any("student taught by teacher" in each.cell for each in troubles)
+
+
+def test_a_study_survives_json() -> None:
+    study = judged(grid(small_gain_more))
+    assert Study.from_json(study.to_json()) == study
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"schema": "preceptor.study/1"}', "[1]"])
+def test_what_is_no_study_is_refused(text: str) -> None:
+    with pytest.raises(StorageError):
+        Study.from_json(text)
+
+
+def test_a_cell_survives_json_and_a_broken_one_is_refused() -> None:
+    cell = by_hand().taught
+    assert Answered.from_json(cell.to_json()) == cell
+    with pytest.raises(StorageError, match="does not hold a cell"):
+        Answered.from_json('{"state": "done"}')
+
+
+def test_names_cannot_break_the_page() -> None:
+    hostile = '<script>alert("1")</script>\'&'
+    trials = [
+        replace(each, place=(f"{hostile}{each.place[0]}", hostile, hostile, hostile))
+        for each in grid(flat, tasks=3)
+    ]
+    page = render_study(judged(trials))
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_page_holds_many_places() -> None:
+    page = render_study(judged(grid(flat, tasks=20, seeds=2, items=40)))
+    assert page.count("<tr>") > 100
+    assert len(page) < 1_000_000
