@@ -15,6 +15,7 @@ from preceptor.evaluate.words import in_words
 _KNOWN = re.compile(r"[a-z0-9][a-z0-9.-]*")
 """What the hub's names of licences look like."""
 
+_TRAINING = "On training examples"
 _IN_FRONT = ("Task", "Calibration")
 
 
@@ -57,6 +58,7 @@ def model_card(report: Report, about: About) -> str:
         "## Numbers",
         markdown_table(_numbers(report)),
         f"{_kept(report)} {escaped(report.timing)}".strip(),
+        escaped(in_a_sentence(report.quantised)) if report.quantised else "",
         "## How it was taught",
         _list(about.methods),
         "## What was not measured",
@@ -114,7 +116,7 @@ def _numbers(report: Report) -> list[list[str]]:
     names = [arm.name for arm in report.arms if arm.role == "teacher"]
     names += [report.student, *([report.control] if report.control else [])]
     rows = [["", *names]]
-    for measure, called in MEASURES.items():
+    for measure, called in _called().items():
         found = [report.arm(name).measures.get(measure) for name in names]
         if any(isinstance(value, Value) for value in found):
             cells = ["n/a" if not isinstance(v, Value) else in_words(v) for v in found]
@@ -124,6 +126,12 @@ def _numbers(report: Report) -> list[list[str]]:
         gained = [in_words(main.gain) if name == report.student else "" for name in names]
         rows.insert(1, ["gained over the control", *gained])
     return rows
+
+
+def _called() -> dict[str, str]:
+    """Measures by name; those on training examples say so, for they are called alike."""
+    told = {name: f"{said}, on training examples" for name, said in GROUPS[_TRAINING].items()}
+    return MEASURES | told
 
 
 def _kept(report: Report) -> str:
@@ -149,10 +157,8 @@ def _unmeasured(report: Report) -> list[str]:
     ]
     if report.control is None:
         found.append("What the teacher gave: no control was trained.")
-    quantised = report.quantised
-    found.append(
-        "Weights in 8 bits were not tried." if quantised is None else in_a_sentence(quantised)
-    )
+    if report.quantised is None:
+        found.append("Weights in 8 bits were not tried.")
     found.append(
         "Anything but these test items: other data, other languages, robustness, safety, bias."
     )
@@ -176,9 +182,10 @@ def _contamination(report: Report) -> str:
     found = report.contamination
     if found is None:
         return "Nobody looked for test examples among the training examples."
+    nearly = " or nearly" if found.unjudged < found.tested else ""
     said = found.sentence() or (
-        f"none of {found.tested} test examples stands among {found.trained} training examples, "
-        "as it is or nearly"
+        f"none of {found.tested} test examples stands among {found.trained} training examples as "
+        f"it is{nearly}"
     )
     small = f" {found.unjudged} are too short or too small to be called nearly the same."
     return (
