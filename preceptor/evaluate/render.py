@@ -1,5 +1,6 @@
 """A report as a page, as Markdown, as text."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -8,7 +9,15 @@ from markupsafe import Markup
 from preceptor.evaluate import plots, words
 from preceptor.evaluate.measures import GROUPS
 from preceptor.evaluate.quantised import in_a_sentence
-from preceptor.evaluate.report import MEASURES, Matrix, Measured, Report, Undefined, Value
+from preceptor.evaluate.report import (
+    MEASURES,
+    ArmReport,
+    Matrix,
+    Measured,
+    Report,
+    Undefined,
+    Value,
+)
 
 SHOWN_TERMS = 6
 _TONES = {"helped": "good", "hurt": "bad", "no difference seen": "even"}
@@ -120,18 +129,31 @@ def _tiles(report: Report) -> list[tuple[str, Measured]]:
     return tiles
 
 
-def _measures(report: Report) -> list[tuple[str, list[tuple[str, list[Measured]]]]]:
+class Group(NamedTuple):
+    """Measures of one kind: the arms that have any of them, and a row a measure."""
+
+    title: str
+    arms: list[str]
+    rows: list[tuple[str, list[Measured]]]
+
+
+def _measures(report: Report) -> list[Group]:
     """Groups of measures of which some arm has a number."""
     nothing = Undefined("it does not apply")
-    groups = []
+    groups: list[Group] = []
     for title, names in GROUPS.items():
+        shown = [arm for arm in report.arms if _has(arm, names)]
         rows = [
-            (label, [arm.measures.get(name, nothing) for arm in report.arms])
+            (label, [arm.measures.get(name, nothing) for arm in shown])
             for name, label in names.items()
-            if any(isinstance(arm.measures.get(name), Value) for arm in report.arms)
+            if any(_has(arm, (name,)) for arm in shown)
         ]
-        groups += [(title, rows)] if rows else []
+        groups += [Group(title, [arm.name for arm in shown], rows)] if rows else []
     return groups
+
+
+def _has(arm: ArmReport, names: Iterable[str]) -> bool:
+    return any(isinstance(arm.measures.get(name), Value) for name in names)
 
 
 def _by_seed(report: Report) -> list[tuple[str, list[Measured]]]:

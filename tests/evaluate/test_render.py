@@ -69,6 +69,17 @@ def test_verdict_recipe_versions_and_seeds_stand_in_the_page(html, report):
         assert words in text
 
 
+def test_an_arm_without_a_number_of_a_kind_has_no_column_there(html):
+    groups = {
+        part.split("</summary>")[0]: part.split("</thead>")[0]
+        for part in html.split("<summary>")[1:]
+    }
+    fidelity = groups["Fidelity: the same answers as the teacher"]
+    assert "control</th>" in fidelity
+    assert "teacher</th>" not in fidelity
+    assert "teacher</th>" in groups["Calibration"]
+
+
 def test_strings_from_users_are_escaped_everywhere(fake):
     result = fake(
         seeds=3,
