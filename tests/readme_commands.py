@@ -44,6 +44,7 @@ PAGES = (
     "docs/ranking.md",
     "docs/starting.md",
     "docs/studying.md",
+    "docs/exporting.md",
     "docs/from-trl-and-distillkit.md",
     "docs/all-of-preceptor.md",
 )
