@@ -7,18 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from preceptor.errors import RecipeError
 from preceptor.evaluate.report import Report
 from preceptor.recipe.load import recipe_of
 from preceptor.verbs.check import check
 from preceptor.verbs.distill import distill
+from tests.servers.scores import scoring
+from tests.servers.serving import Reply, Request, serving
 from tests.verbs.child import finished, killed
-from tests.verbs.small import MLP, contents, small, stage, written
+from tests.verbs.small import MLP, contents, ran, small, stage, written
 from tests.verbs.text import ADAM, llama, sums, written_recipe
 
 TRAIN = {"steps": 8, "batch": 16, "optimizer": ADAM}
-STAGE = {"objective": [{"kd": {"temperature": 1}}], "plan": {"steps": 3, "batch": 8}}
+STAGE: dict[str, Any] = {
+    "objective": [{"kd": {"temperature": 1}}],
+    "plan": {"steps": 3, "batch": 8},
+}
 
 
 def ranked(folder: Path, **rank: Any) -> dict[str, Any]:
@@ -109,6 +115,31 @@ def test_the_best_within_a_limit_of_parameters_teaches(tmp_path: Path) -> None:
     assert ranking.chosen == ("small",)
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         distill(recipe_of(ranked(tmp_path)), out=tmp_path / "run")
+
+
+def test_a_server_that_wrote_well_for_its_price_teaches(tmp_path: Path) -> None:
+    ran(written_recipe(sums(tmp_path / "sums.jsonl")), tmp_path / "first")
+    taught = tmp_path / "first/teachers/teacher/student"
+    scores = scoring(transformers.AutoModelForCausalLM.from_pretrained(taught).eval())
+
+    def respond(request: Request) -> Reply:
+        if not isinstance(request.payload["prompt"], str):
+            return scores(request)
+        text = str(request.payload["seed"] % 19)
+        return Reply.json({"choices": [{"text": text, "finish_reason": "stop"}]})
+
+    with serving(respond) as server:
+        far = {"served": {"url": server.url, "model": "m", "top_k": 5}, "api": "text", "most": 4}
+        near = {"model": llama(8), "train": TRAIN, "most": 4}
+        cost = {"far": 1.0, "near": 5.0}
+        said = ranked(tmp_path, of={"far": far, "near": near}, cost=cost, limit=2.0)
+        said["data"]["tokenizer"] = str(taught)
+        report = distill(recipe_of(said), out=tmp_path / "run").report
+        scored = [each for each in server.asked if "prompt_logprobs" in each.payload]
+    (ranking,) = report.rankings
+    assert ranking.chosen == ("far",)
+    assert {each.name for each in ranking.candidates} == {"far", "near"}
+    assert len(scored) >= STAGE["plan"]["steps"] * STAGE["plan"]["batch"]
 
 
 def test_killed_while_it_ranks_a_run_goes_on_and_ends_the_same(
