@@ -31,8 +31,8 @@ def told(
     validation: float = 0.5,
     parameters: int = 100,
 ) -> Answered:
-    both = (tuple(int(each) for each in side) for side in (answers, labels))
-    return Answered("done", "", *both, validation, parameters, 0.1)
+    first, second = (tuple(int(each) for each in side) for side in (answers, labels))
+    return Answered("done", "", first, second, validation, parameters, 0.1)
 
 
 def without(state: str, why: str = "it broke") -> Answered:

@@ -150,9 +150,13 @@ def option_trials() -> list[Compared]:
     found = []
     for task in ("one", "two", "three"):
         for option, answers, held in (("a", wrong, 0.9), ("b", labels, 0.4)):
-            models = [told(answers, labels, held), told(wrong, labels), told(labels, labels)]
+            taught, control, teacher = (
+                told(answers, labels, held),
+                told(wrong, labels),
+                told(labels, labels),
+            )
             place = (task, "student", "teacher", "kd")
-            found.append(Compared(place, "true", option, 0, *models, None))
+            found.append(Compared(place, "true", option, 0, taught, control, teacher, None))
     return found
 
 
