@@ -33,6 +33,7 @@ class Columns:
         teacher_messages: turns that the teacher sees before the response, in place of ours.
         teacher_prompt: prompts that the teacher sees, in place of ours.
         tag: kinds of rows.
+        group: what rows belong together, such as questions about one passage.
     """
 
     messages: str | None = None
@@ -43,6 +44,7 @@ class Columns:
     teacher_messages: str | None = None
     teacher_prompt: str | None = None
     tag: str | None = None
+    group: str | None = None
 
     def __post_init__(self) -> None:
         named = [form for form in ("messages", "prompt", "text") if getattr(self, form)]
@@ -113,6 +115,7 @@ def parsed(
         teacher_messages=_turns(found["teacher_messages"], "teacher_messages"),
         teacher_prompt=_string(found["teacher_prompt"], "teacher_prompt"),
         tag=_label(found["tag"], "tag"),
+        group=_label(found["group"], "group"),
     )
     if not row.has_response and not prompts_alone:
         raise Fault(_unanswered(row))

@@ -31,6 +31,7 @@ class Row:
         teacher_messages: the turns that the teacher sees before the response, in place of ours.
         teacher_prompt: the prompt that the teacher sees, in place of ours.
         tag: what kind of row it is, for reports and for choosing among teachers.
+        group: which rows it belongs to, such as those of one passage: a report draws them as one.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Row:
     teacher_messages: tuple[Message, ...] = ()
     teacher_prompt: str | None = None
     tag: str | None = None
+    group: str | None = None
 
     @property
     def form(self) -> Form:

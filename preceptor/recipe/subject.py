@@ -72,6 +72,10 @@ class Subject(ABC):
         """By a column's name, each test item's value in it; what the report shows part by part."""
         return {}
 
+    def clusters(self) -> tuple[str, ...]:
+        """Which test items belong together, one name an item; none where each stands alone."""
+        return ()
+
     def remarks(self) -> tuple[str, ...]:
         """What a reader of the report must know of the data, in sentences."""
         return ()

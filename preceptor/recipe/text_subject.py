@@ -372,6 +372,13 @@ class TextSubject(Subject):
             texts=texts,
         )
 
+    def clusters(self) -> tuple[str, ...]:
+        """The rows' groups, where there are any; a row without one stands alone."""
+        groups = [self.test.row(row).group for row in range(len(self.test))]
+        if not any(groups):
+            return ()
+        return tuple(each or f"row {k}" for k, each in enumerate(groups))
+
     def slices(self) -> dict[str, tuple[str, ...]]:
         """By the rows' tags, where there are any."""
         tags = tuple(self.test.row(row).tag or "none" for row in range(len(self.test)))

@@ -90,6 +90,7 @@ def run_result(
         classes=subject.classes,
         primary=subject.primary,
         slices=subject.slices(),
+        clusters=subject.clusters(),
         arms=tuple(found),
         teacher=teacher,
         recipe=recipe_text(recipe),

@@ -9,6 +9,7 @@ import pytest
 
 from preceptor.errors import RecipeError
 from preceptor.evaluate.report import Report, Value
+from preceptor.evaluate.stored import load_results
 from preceptor.models import load
 from preceptor.recipe.load import recipe_of
 from preceptor.verbs.distill import distill
@@ -48,6 +49,19 @@ def test_answers_on_training_examples_and_final_answers_reach_the_report(tmp_pat
         assert set(names) <= set(measures)
         for name in names[:2]:
             assert isinstance(measures[name], Value), name
+
+
+def test_rows_of_one_group_are_drawn_as_one_and_tags_are_shown_apart(tmp_path: Path) -> None:
+    file = sums(tmp_path / "sums.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    named = [{**row, "group": k // 40, "tag": f"kind {k % 2}"} for k, row in enumerate(rows)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in named))
+    report = distill(recipe_of(written_recipe(file)), out=tmp_path / "run").report
+    assert [each.name for each in report.slices["tag"]] == ["kind 0", "kind 1"]
+    stored = load_results(tmp_path / "run")
+    assert stored is not None
+    assert set(stored.result.clusters) <= {"0", "1", "2"}
+    assert len(stored.result.clusters) == report.items
 
 
 def test_what_comes_from_elsewhere_stays_in_the_report(tmp_path: Path) -> None:
