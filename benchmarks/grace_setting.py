@@ -121,7 +121,7 @@ FULL = Setting(
     heated=("steps-32", "chatty-64", "restated-64"),
     base=Training(1400, 32, 3e-3),
     teaching=Training(600, 32, 3e-3),
-    taught=Training(300, 32, 3e-3),
+    taught=Training(150, 32, 3e-3),
 )
 
 QUICK = Setting(

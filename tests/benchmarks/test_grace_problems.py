@@ -45,13 +45,19 @@ def test_a_share_of_the_workings_is_wrong():
     assert good == pytest.approx(0.7, abs=0.07)
 
 
-def test_general_text_holds_every_character_of_the_workings_and_none_of_the_problems():
+def test_general_text_holds_every_character_of_the_workings_and_chains_of_two_lengths():
     general = [row.text or "" for row in grace_problems.general(400, 0)]
     for style in grace_problems.STYLES.values():
         workings = grace_problems.solved(ROWS, style, 0.0, 3)
         assert set("".join(row.completion or "" for row in workings)) <= set("".join(general))
     begins = [re.match(r"[\d+-]+=", text) for text in general if "####" in text]
-    assert {len(found[0]) for found in begins if found} == {len("1+2-3=")}
+    assert {len(found[0]) for found in begins if found} == {len("1+2-3="), len("1+2-3+4=")}
+
+
+def test_nothing_that_is_tested_is_in_general_text():
+    tested = {row.prompt for row in grace_problems.problems(300, "test")}
+    texts = " ".join(row.text or "" for row in grace_problems.general(3000, 5))
+    assert not any((prompt or "") in texts for prompt in tested)
 
 
 def test_an_empty_response_is_trained_on_as_a_line_break():
