@@ -119,7 +119,7 @@ TEACHERS = (
 FULL = Setting(
     TEACHERS,
     heated=("steps-32", "chatty-64", "restated-64"),
-    base=Training(1400, 32, 3e-3),
+    base=Training(2000, 32, 3e-3),
     teaching=Training(600, 32, 3e-3),
     taught=Training(150, 32, 3e-3),
 )
