@@ -75,12 +75,9 @@ class Experiment:
         return self.result(replace(self.tuned(course), seed=seed))
 
     def teacher(self, course: Any) -> Scores:
-        """The teacher's test numbers, [1, items]."""
+        """The teacher's test numbers, [1, items]; it is there where its students are."""
         who = "/".join([self.name, *(str(getattr(course, n, "")) for n in ("vocabulary", "tied"))])
-        key = Judged(who)
-        if not self.computes and self.cells.find(key) is None:
-            raise Unfinished
-        found = self.cells.once(key, lambda: {"test": list(self.judge(course))})
+        found = self.cells.once(Judged(who), lambda: {"test": list(self.judge(course))})
         return np.array([found["test"]])
 
     def common(self, courses: Sequence[Any], seeds: Sequence[int]) -> list[int]:

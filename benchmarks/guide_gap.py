@@ -25,7 +25,7 @@ def reduction(arm: Scores, baseline: Scores, teacher: Scores) -> Interval | str:
     """R, or a sentence where the teacher's lead over the baseline is not told from 0."""
     gain = baseline - arm
     lead = baseline - np.broadcast_to(teacher, baseline.shape)
-    drawn = Crossed(*baseline.shape, np.random.default_rng(0)).means(np.stack([gain, lead]))
+    drawn = _drawn(gain, lead)
     estimate = float(gain.mean()), float(lead.mean())
     if estimate[1] < 0:
         return f"the teacher's loss is {-estimate[1]:.4g} above the baseline's: there is no lead"
@@ -35,8 +35,13 @@ def reduction(arm: Scores, baseline: Scores, teacher: Scores) -> Interval | str:
 def interaction(baseline: Scores, start: Scores, taught: Scores, both: Scores) -> Interval:
     """I: below 0 where both together gain less than the sum of what each gains alone."""
     combined = start + taught - both - baseline
-    drawn = Crossed(*combined.shape, np.random.default_rng(0)).means(combined[None])
-    return percentile(float(combined.mean()), drawn[:, 0])
+    return percentile(float(combined.mean()), _drawn(combined)[:, 0])
+
+
+def _drawn(*measures: Scores) -> NDArray[np.float64]:
+    """Means of all measures over the same draws of seeds and items, [draws, measures]."""
+    seeds, items = measures[0].shape
+    return Crossed(seeds, items, np.random.default_rng(0)).means(np.stack(measures))
 
 
 def advantage(arm: Scores, other: Scores) -> Interval:

@@ -29,7 +29,16 @@ from preceptor.train.fit import fit
 from preceptor.train.plan import OptimizerPlan, Plan, SchedulePlan
 
 LABELLED = 100
-_BATCH, _STEPS = 64, 300
+_BATCH = 64
+
+STUDENTS: dict[str, dict[str, Any]] = {
+    "cnn-small": {"zoo": "cnn-small", "classes": 10},
+    "half as wide": {
+        "factory": "preceptor.models.zoo.plain:cnn",
+        "arguments": {"classes": 10, "channels": 1, "widths": (16, 32, 64), "per_stage": 1},
+    },
+}
+"""`cnn-small` has a quarter of the teacher's channels, in its last stage an eighth."""
 
 STARTS: dict[str, Start | None] = {
     "random": None,
@@ -52,13 +61,15 @@ class ImageCourse:
         rate: the peak learning rate of SGD.
         seed: of the drawn weights, of the images and of their order.
         steps: of 64 images.
+        student: of `STUDENTS`.
     """
 
     start: str
     taught: bool
     rate: float
     seed: int
-    steps: int = _STEPS
+    steps: int
+    student: str
 
 
 @final
@@ -81,7 +92,7 @@ class Images:
     def teacher(self) -> TappedModel:
         """Trained here on every label, and kept."""
         if not self.folder.exists():
-            drawn = _drawn("cnn-large", 1)
+            drawn = _drawn({"zoo": "cnn-large", "classes": 10}, 1)
             images = self.data.train
             source = ImageSource(images, labelled=images.labelled, batch=_BATCH)
             plan = _plan(400, "adamw", 2e-3)
@@ -92,7 +103,8 @@ class Images:
 
     def run(self, course: ImageCourse) -> dict[str, Any]:
         """One student from its start to its numbers: 1 for each test image that is wrong."""
-        student, start = _drawn("cnn-small", course.seed), STARTS[course.start]
+        student = _drawn(STUDENTS[course.student], course.seed)
+        start = STARTS[course.start]
         ids = _some(self.data.train, course.seed)
         if start is not None:
             seen = [self.data.train.batch(part).inputs for part in ids.split(50)]
@@ -130,9 +142,9 @@ def _some(images: ImageSet, seed: int) -> torch.Tensor:
     return torch.cat([own[torch.randperm(len(own), generator=generator)[:each]] for own in rows])
 
 
-def _drawn(name: str, seed: int) -> TappedModel:
+def _drawn(said: dict[str, Any], seed: int) -> TappedModel:
     torch.manual_seed(seed)
-    return load_model({"zoo": name, "classes": 10, "channels": 1, "size": 8})
+    return load_model({**said, "channels": 1, "size": 8})
 
 
 def _plan(steps: int, optimizer: Any, rate: float) -> Plan:

@@ -20,8 +20,11 @@ from preceptor.data.text_source import TextSource
 from preceptor.files import write_atomically
 from preceptor.models.load import load, load_model, save_model
 from preceptor.models.tapped import TappedModel
+from preceptor.objectives.base import Objective
 from preceptor.objectives.ce import CE
+from preceptor.objectives.embedding_pull import EmbeddingPull
 from preceptor.objectives.kd import KD
+from preceptor.objectives.schedules import Ramp
 from preceptor.students.start import PLANS, begin
 from preceptor.students.start import Plan as Start
 from preceptor.teachers.base import Teacher
@@ -34,7 +37,7 @@ from preceptor.types import Batch, Head, Needs, Projected, Signal
 BATCH = 8
 """Windows a step."""
 
-CURVE = 20
+CURVE = 10
 """Points of a loss curve on validation windows."""
 
 _CALIBRATION = 80
@@ -73,6 +76,7 @@ class Course:
         rate: the peak learning rate of AdamW.
         seed: of the drawn weights, of the order of the windows, and of the calibration.
         vocabulary, tied: of teacher and student.
+        pull: how strongly embeddings are held to where they began; fades over the first half.
     """
 
     start: str
@@ -83,6 +87,7 @@ class Course:
     seed: int
     vocabulary: int = 1024
     tied: bool = False
+    pull: float = 0.0
 
 
 @final
@@ -168,10 +173,10 @@ class Language:
 
     def _remember(self, place: Path) -> None:
         shape = (len(self.texts.train), WINDOW, self.width)
-        states = np.zeros(shape, np.float16)
+        states, teacher = np.zeros(shape, np.float16), self.teacher
         for batch in self.texts.train.batches(64):
             with torch.no_grad():
-                hidden = self.teacher(batch.inputs).projection.hidden
+                hidden = teacher(batch.inputs).projection.hidden
             states[batch.ids.numpy(), : hidden.shape[1]] = hidden.numpy()
         with place.open("wb") as file:
             np.save(file, states)
@@ -191,7 +196,9 @@ class Language:
 
     def steps_of(self, course: Course, student: TappedModel) -> Iterator[Losses]:
         """The training itself."""
-        objective = KD(temperature=1.0) if course.taught else CE()
+        objective: Objective[Any] = KD(temperature=1.0) if course.taught else CE()
+        if course.pull:
+            objective = objective + Ramp(course.pull, 0.0, 0.5) * EmbeddingPull()
         plan = _plan(course.steps, course.rate)
         return fit(student, self.remembered, objective, self._source(course.seed), plan)
 

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from guide_cells import Cells
 from guide_experiment import Experiment, Unfinished
 from guide_gap import advantage, interaction, reduction
 from guide_language import STARTS, Course
+from guide_overhead import claim
+from guide_plot import draw
 from guide_settings import Settings
 from paired import Claim, conclude, table
 
@@ -19,9 +22,9 @@ _SMALL = 3
 
 
 def shown(found: Interval | str, percent: bool = False) -> str:
-    """For a table: estimate and limits, or that there is none."""
+    """For a table: estimate and limits; "no lead" where the teacher's is not told from 0."""
     if isinstance(found, str):
-        return "none: " + found
+        return "no lead"
     factor, digits = (100, 0) if percent else (1, 3)
     return "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(*(factor * x for x in found), d=digits)
 
@@ -29,7 +32,9 @@ def shown(found: Interval | str, percent: bool = False) -> str:
 def words(course: Any) -> str:
     """An arm's name."""
     start = "" if course.start == "random" else course.start
-    return " + ".join(part for part in (start, "KD" if course.taught else "") if part) or "random"
+    pull = f"pull {course.pull:g}" if getattr(course, "pull", 0) else ""
+    parts = [part for part in (start, pull, "KD" if course.taught else "") if part]
+    return " + ".join(parts) or "random"
 
 
 @final
@@ -114,13 +119,13 @@ class Comparison:
 def arms(every: Mapping[str, Experiment], said: Settings) -> list[Claim]:
     """Each experiment's arms, their reductions and interactions."""
     claims: list[Claim] = []
-    for name, listed in (
-        ("language", said.language()),
-        ("sentences", said.sentences()),
-        ("images", said.images()),
+    for kind, name, listed in (
+        ("language", "language", said.language()),
+        ("sentences", "sentences", said.sentences()),
+        *(("images", f"images, {own}, {n} steps", said.images(own, n)) for own, n in said.networks),
     ):
         try:
-            found = Comparison.of(every[name], listed, said.seeds)
+            found = Comparison.of(every[kind], listed, said.seeds)
         except Unfinished:
             print(f"\n{name}: not finished")
             continue
@@ -152,7 +157,7 @@ def places(experiment: Experiment, said: Settings) -> list[tuple[Course, Compari
     """GUIDE's four arms wherever they are finished."""
     grid = [said.four(width=width, steps=steps) for steps in said.budgets for width in said.widths]
     others = [said.four(vocabulary=v) for v in said.vocabularies[1:]]
-    listed = [*grid, *others, said.four(tied=True)]
+    listed = [*grid, said.four(steps=said.long), *others, said.four(tied=True)]
     found: list[tuple[Course, Comparison]] = []
     for four in listed:
         try:
@@ -207,17 +212,16 @@ def claimed(name: str, found: Interval | str) -> list[Claim]:
 
 
 def report(
-    said: Settings, every: Mapping[str, Experiment], overhead: Sequence[Claim], plot: Path | None
+    said: Settings, every: Mapping[str, Experiment], cells: Cells, plot: Path | None
 ) -> None:
     """Everything that is finished, then one JSON line a claim."""
     claims = arms(every, said)
-    language = every["language"]
     if plot is not None:
+        language = every["language"]
         claims += bases(language, said)
         rates(language, said)
         found = grid(language, said)
         if found:
-            from guide_plot import draw
-
             draw(found, plot)
-    conclude([*claims, *overhead])
+    costs = (each for each in cells.every() if each["cell"]["kind"] == "Overhead")
+    conclude([*claims, *map(claim, costs)])

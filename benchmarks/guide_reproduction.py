@@ -16,7 +16,7 @@ prints what is finished and draws `docs/images/guide_scaling.svg`, and trains no
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from guide_cells import Cells
 from guide_experiment import Experiment
 from guide_images import Images, errors
 from guide_language import Course, Language, nats
+from guide_overhead import Overhead
 from guide_report import report
 from guide_sentences import Sentences, misses
 from guide_settings import Settings
@@ -43,21 +44,29 @@ FULL = Settings(
     seeds=(0, 1, 2, 3, 4),
     vocabularies=(1024, 4096),
 )
-QUICK = Settings(
-    widths=(32,), budgets=(20,), width=32, steps=20, seeds=(0, 1), vocabularies=(1024,)
-)
+QUICK = Settings((32,), (20,), 32, 20, (0, 1), (1024,), networks=(("cnn-small", 40),))
 
 
-def languages(
-    data: Path, work: Path, cells: Cells, said: Settings, quick: bool, computes: bool
-) -> Experiment:
-    """Students of a Llama."""
+def llamas(data: Path, work: Path, quick: bool) -> Callable[[int, bool], Language]:
+    """A teacher and its students by vocabulary, and whether head and embeddings are one."""
 
     @cache
     def language(vocabulary: int, tied: bool) -> Language:
-        texts = Texts(data, vocabulary)
+        texts = Texts(data, vocabulary, 30 if quick else None)
         folder = work / f"llama-{vocabulary}{'-tied' if tied else ''}"
         return Language(texts, folder, tied, steps=40 if quick else 2400)
+
+    return language
+
+
+def languages(
+    language: Callable[[int, bool], Language],
+    cells: Cells,
+    said: Settings,
+    quick: bool,
+    computes: bool,
+) -> Experiment:
+    """Students of a Llama."""
 
     def run(course: Course) -> dict[str, Any]:
         return language(course.vocabulary, course.tied).run(course)
@@ -66,7 +75,7 @@ def languages(
         own = language(course.vocabulary, course.tied)
         return nats(own.teacher, own.texts.test).tolist()
 
-    rates = (3e-3,) if quick else (1e-3, 3e-3, 9e-3)
+    rates = (3e-3,) if quick else (1e-3, 3e-3, 9e-3, 2.7e-2)
     usual = {"width": said.width, "steps": said.steps, "vocabulary": 1024, "tied": False}
     return Experiment("language", cells, run, judge, rates, usual, computes)
 
@@ -101,11 +110,12 @@ def sentences(data: Path, work: Path, cells: Cells, computes: bool) -> Experimen
 def order(said: Settings, quick: bool) -> Iterator[tuple[str, Any, int]]:
     """Which experiment, course and seed, what matters most first."""
     for seed in said.seeds:
-        for course in said.images():
-            yield "images", course, seed
-    for seed in said.seeds:
         for course in said.language():
             yield "language", course, seed
+    for seed in said.seeds:
+        for network in said.networks:
+            for course in said.images(*network):
+                yield "images", course, seed
     if quick:
         return
     for seed in said.seeds:
@@ -115,10 +125,18 @@ def order(said: Settings, quick: bool) -> Iterator[tuple[str, Any, int]]:
         for seed in said.seeds:
             yield "language", course, seed
     few, rest = said.seeds[:3], said.seeds[3:]
-    for seeds in (few, rest):
-        for seed in seeds:
-            for course in (*said.grid(), *said.beside()):
-                yield "language", course, seed
+    for seed in few:
+        for course in said.grid():
+            yield "language", course, seed
+    for seed in few:
+        for course in said.beside():
+            yield "language", course, seed
+    for seed in few:
+        for course in said.four(steps=said.long):
+            yield "language", course, seed
+    for seed in rest:
+        for course in (*said.grid(), *said.beside()):
+            yield "language", course, seed
 
 
 def main() -> None:
@@ -134,8 +152,9 @@ def main() -> None:
     work = given.work / "quick" if given.quick else given.work
     work.mkdir(parents=True, exist_ok=True)
     said, cells, computes = QUICK if given.quick else FULL, Cells(work / "cells"), not given.report
+    language = llamas(given.data, work, given.quick)
     every = {
-        "language": languages(given.data, work, cells, said, given.quick, computes),
+        "language": languages(language, cells, said, given.quick, computes),
         "images": images(work, cells, given.quick, computes),
         "sentences": sentences(given.data, work, cells, computes),
     }
@@ -143,10 +162,9 @@ def main() -> None:
         for name, course, seed in order(said, given.quick):
             found = every[name].under(course, seed)
             print(name, replace(course, seed=seed), found["curve"][-1], flush=True)
-    claims = []
-    if computes:
-        claims = [overhead(language(1024, False), said.width, rounds=5 if given.quick else 30)]
-    report(said, every, claims, None if given.quick else PLOT)
+        cost = Overhead(said.width, 5 if given.quick else 30)
+        cells.once(cost, lambda: cost.measured(language(1024, False)))
+    report(said, every, cells, None if given.quick else PLOT)
 
 
 if __name__ == "__main__":

@@ -116,8 +116,13 @@ class Sentences:
         """Its embedding of every training sentence, taken once."""
         train = self.parts["train"]
         batches = (train.batch(part) for part in np.array_split(np.arange(len(train)), 64))
-        names = {"teacher_hash": ENCODER, "data_hash": train.fingerprint}
-        write_store(self.folder, Live(self.teacher), batches, **names)
+        write_store(
+            self.folder,
+            Live(self.teacher),
+            batches,
+            teacher_hash=ENCODER,
+            data_hash=train.fingerprint,
+        )
         return CachedEmbeddings(Store.open(self.folder), EMBEDDING)
 
     def run(self, course: SentenceCourse) -> dict[str, Any]:

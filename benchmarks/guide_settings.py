@@ -31,6 +31,9 @@ class Settings:
         width, steps: where arms, bases, vocabularies and learning rates are compared.
         seeds: of every arm.
         vocabularies: the usual one first.
+        long: steps of one more budget, at `width` alone.
+        pulls: of the embeddings, tried with `guide`.
+        networks: students of the convolutional network, and steps.
     """
 
     widths: tuple[int, ...]
@@ -39,6 +42,14 @@ class Settings:
     steps: int
     seeds: tuple[int, ...]
     vocabularies: tuple[int, ...]
+    long: int = 1080
+    pulls: tuple[float, ...] = (0.1, 1.0)
+    networks: tuple[tuple[str, int], ...] = (
+        ("cnn-small", 300),
+        ("cnn-small", 40),
+        ("half as wide", 300),
+        ("half as wide", 40),
+    )
 
     def course(self, start: str, taught: bool) -> Course:
         """A language model at the usual place; its rate and seed are set later."""
@@ -48,17 +59,19 @@ class Settings:
         """The arms of the language model."""
         return [self.course(*arm) for arm in (*FOUR, *BEST)]
 
-    def images(self) -> list[ImageCourse]:
-        """The arms of the convolutional network."""
-        return [ImageCourse(*arm, 0.0, 0) for arm in (*CUT, ("select", False), ("prune", False))]
+    def images(self, student: str, steps: int) -> list[ImageCourse]:
+        """The arms of one convolutional network."""
+        each = (*CUT, ("select", False), ("prune", False))
+        return [ImageCourse(*arm, 0.0, 0, steps, student) for arm in each]
 
     def sentences(self) -> list[SentenceCourse]:
         """The arms of the encoder."""
         return [SentenceCourse(*arm, 0.0, 0) for arm in CUT]
 
     def bases(self) -> list[Course]:
-        """Every start, untaught."""
-        return [self.course(start, False) for start in STARTS]
+        """Every start, untaught; GUIDE's also with its embeddings held."""
+        each = [self.course(start, False) for start in STARTS]
+        return [*each, *(replace(self.course("guide", False), pull=pull) for pull in self.pulls)]
 
     def four(self, **fields: object) -> list[Course]:
         """GUIDE's four arms in another place."""

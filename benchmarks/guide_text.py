@@ -22,7 +22,9 @@ from preceptor.data.tokenizers import bpe_tokenizer
 WINDOW = 128
 """Tokens of a window; all but its first are predicted."""
 
-_OF_EACH = 4
+_OF_EACH = {"validation": 2, "test": 4}
+"""Windows of a held-out document that are read."""
+
 _SCENE = 8000
 _VALIDATION, _TEST = 0.1, 0.2
 
@@ -30,15 +32,17 @@ _VALIDATION, _TEST = 0.1, 0.2
 @final
 @dataclass(frozen=True)
 class Texts:
-    """Training windows, and the first four windows of each held-out document.
+    """Training windows, and the first windows of each held-out document.
 
     Args:
         folder: holds `wikitext2` and `tinyshakespeare`.
         vocabulary: byte pairs, learnt on the training part.
+        most: training documents that are read.
     """
 
     folder: Path
     vocabulary: int
+    most: int | None = None
 
     @cached_property
     def _parts(self) -> tuple[Rows, Rows, Rows]:
@@ -49,24 +53,30 @@ class Texts:
     @cached_property
     def rendering(self) -> Rendering:
         """A tokenizer made on the spot."""
-        tokenizer: Any = bpe_tokenizer((str(r.text) for r in self._parts[0]), self.vocabulary)
+        tokenizer: Any = bpe_tokenizer(self._read, self.vocabulary)
         return Rendering(tokenizer, WINDOW)
+
+    @cached_property
+    def _read(self) -> list[str]:
+        return [str(row.text) for row in self._parts[0][: self.most]]
 
     @cached_property
     def train(self) -> TextSet:
         """All training documents after one another, so that no window is short."""
-        whole = "\n\n".join(str(row.text) for row in self._parts[0])
-        return TextSet([Row(0, "training", text=whole)], self.rendering)
+        return TextSet([Row(0, "training", text="\n\n".join(self._read))], self.rendering)
 
     @cached_property
     def validation(self) -> "Held":
         """For learning rates and curves."""
-        return Held.of(TextSet(list(self._parts[1]), self.rendering, name="validation"))
+        return self._held("validation", self._parts[1])
 
     @cached_property
     def test(self) -> "Held":
         """For the final numbers."""
-        return Held.of(TextSet(list(self._parts[2]), self.rendering, name="test"))
+        return self._held("test", self._parts[2])
+
+    def _held(self, name: str, rows: Rows) -> "Held":
+        return Held.of(TextSet(list(rows), self.rendering, name=name), _OF_EACH[name])
 
     def describe(self) -> str:
         """Sizes, for a reader."""
@@ -94,12 +104,12 @@ class Held:
     document: NDArray[np.int64]
 
     @classmethod
-    def of(cls, texts: TextSet) -> "Held":
-        """The first windows of each document."""
+    def of(cls, texts: TextSet, most: int) -> "Held":
+        """At most so many windows of each document, its first."""
         rows = np.array([texts.row(i).number for i in range(len(texts))])
         firsts = np.r_[True, rows[1:] != rows[:-1]]
         starts = np.flatnonzero(firsts)[np.cumsum(firsts) - 1]
-        windows = np.flatnonzero(np.arange(len(rows)) - starts < _OF_EACH)
+        windows = np.flatnonzero(np.arange(len(rows)) - starts < most)
         return cls(texts, windows, np.unique(rows[windows], return_inverse=True)[1])
 
     @property
