@@ -43,7 +43,8 @@ class GroupRow:
     """One student, teacher, method or option: averages over tasks, of which limits are taken.
 
     `parameters` is the mean over tasks; `chosen` counts places where an option was chosen on
-    validation.
+    validation, and `against_first` is how much more an option gives, used everywhere, than the
+    first one, task by task.
     """
 
     name: str
@@ -53,6 +54,7 @@ class GroupRow:
     gain: Measured
     agreement: Measured
     chosen: int
+    against_first: Measured
 
 
 @final

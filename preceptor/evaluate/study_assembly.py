@@ -151,6 +151,7 @@ def _groups(table: Table, axis: int, names: Sequence[str]) -> tuple[GroupRow, ..
                 gain=over_tasks(values["gain"], "difference"),
                 agreement=over_tasks(values["agreement"], "fraction"),
                 chosen=0,
+                against_first=Undefined("it is no option"),
             )
         )
     return tuple(found)
@@ -158,7 +159,8 @@ def _groups(table: Table, axis: int, names: Sequence[str]) -> tuple[GroupRow, ..
 
 def _options(table: Table, options: Sequence[str]) -> tuple[GroupRow, ...]:
     """What each option would have given everywhere: shown, and not what anything was chosen by."""
-    found = []
+    found: list[GroupRow] = []
+    gains: list[np.ndarray] = []
     for option in options if len(options) > 1 else ():
         measures = {
             place: seed_mean(trials)
@@ -171,6 +173,7 @@ def _options(table: Table, options: Sequence[str]) -> tuple[GroupRow, ...]:
             )
             for name in ("control_accuracy", "accuracy", "gain", "agreement", "parameters")
         }
+        gains.append(values["gain"])
         found.append(
             GroupRow(
                 name=option,
@@ -180,6 +183,9 @@ def _options(table: Table, options: Sequence[str]) -> tuple[GroupRow, ...]:
                 gain=over_tasks(values["gain"], "difference"),
                 agreement=over_tasks(values["agreement"], "fraction"),
                 chosen=sum(own == option for own in table.options.values()),
+                against_first=over_tasks(gains[-1] - gains[0], "difference")
+                if len(gains) > 1
+                else Undefined("it is the first"),
             )
         )
     return tuple(found)

@@ -198,28 +198,26 @@ def _signals(signals: Sequence[SignalRow]) -> Finding:
 
 
 def _options(options: Sequence[GroupRow]) -> Finding:
+    first = options[0].name
     sentences = [
-        f"{each.name}: {in_words(each.gain)} everywhere; chosen on validation at "
-        f"{each.chosen} places."
+        f"{each.name}: {in_words(each.gain)} everywhere"
+        + (
+            f", {in_words(each.against_first)} against {first}"
+            if isinstance(each.against_first, Value)
+            else ""
+        )
+        + f"; chosen on validation at {each.chosen} places."
         for each in options
     ]
-    apart = _apart(options)
-    first = (
-        "Some settings, used everywhere, are told apart."
+    apart = [each.name for each in options if sign(each.against_first)]
+    said = (
+        f"Used everywhere, {', '.join(apart)} gave another gain than {first}."
         if apart
-        else "No two settings, used everywhere, are told apart by their intervals."
+        else f"No setting, used everywhere, is told from {first}."
     )
     last = f"One of {len(options)} was chosen at each place, on validation alone."
-    return Finding(
-        "Did the setting matter?", "yes" if apart else "not shown", (first, *sentences, last)
-    )
-
-
-def _apart(options: Sequence[GroupRow]) -> bool:
-    """Whether two options' intervals do not meet."""
-    known = [e.gain for e in options if isinstance(e.gain, Value) and e.gain.low is not None]
-    lows, highs = [v.low or 0.0 for v in known], [v.high or 0.0 for v in known]
-    return bool(known) and max(lows) > min(highs)
+    answer: Answer = "yes" if apart else "not shown"
+    return Finding("Did the setting matter?", answer, (said, *sentences, last))
 
 
 def _find(

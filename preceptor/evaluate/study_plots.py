@@ -52,8 +52,15 @@ def plane(study: Study) -> Markup:
     """Accuracy and agreement: an arrow from each control to its taught student."""
     colours = _colours(study)
 
+    seen = [
+        100 * place.measures[name]
+        for place in study.places
+        for name in ("accuracy", "control_accuracy", "agreement", "control_agreement")
+    ]
+    low = 10 * math.floor(min(seen) / 10)
+
     def paint(axes: Any) -> None:
-        axes.plot([0, 100], [0, 100], color=_INK, lw=0.8, ls=(0, (3, 3)))
+        axes.plot([low, 100], [low, 100], color=_INK, lw=0.8, ls=(0, (3, 3)))
         for place in study.places:
             m = place.measures
             start = 100 * m["control_accuracy"], 100 * m["control_agreement"]

@@ -129,10 +129,8 @@ def _work(pipe: Connection, recipe: str, folder: str) -> None:
     cells = {cell.name: cell for cell in study_plan(said).cells}
     threads = next(iter(cells.values())).recipe.threads
     use_threads(threads or 1)
-    while True:
-        try:
-            name = pipe.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
-        found = run_study_cell(cells[name], Path(folder))
-        pipe.send(found.to_json())
+    # The pipe ends where nobody waits for this worker any more.
+    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
+        while True:
+            found = run_study_cell(cells[pipe.recv()], Path(folder))
+            pipe.send(found.to_json())

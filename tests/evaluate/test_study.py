@@ -168,6 +168,9 @@ def test_what_is_chosen_is_chosen_on_validation_whatever_the_test_says() -> None
     assert (rows["a"].chosen, rows["b"].chosen) == (3, 0)
     assert isinstance(rows["b"].gain, Value)
     assert rows["b"].gain.estimate == 1.0
+    assert isinstance(rows["b"].against_first, Value)
+    assert rows["b"].against_first.estimate == 1.0
+    assert finding(study, "setting").answer == "yes"
 
 
 def test_the_control_chooses_among_as_many_where_the_option_concerns_it() -> None:
