@@ -73,8 +73,9 @@ def timeless(folder: Path) -> Any:
     report = json.loads((folder / "report.json").read_text())
     for key in ("phases", "verdict"):
         del report[key]
-    del report["ratios"]["latency"]
+    for name in ("latency", "throughput"):
+        del report["ratios"][name]
     for arm in report["arms"]:
-        for measure in ("latency_p50", "latency_p95", "seconds"):
+        for measure in ("latency_p50", "latency_p95", "throughput", "seconds"):
             arm["measures"].pop(measure, None)
     return report
