@@ -9,7 +9,7 @@ from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
 from preceptor.evaluate.selection import selected
-from preceptor.evaluate.stored import FILE, Stored, load_results
+from preceptor.evaluate.stored import Stored, load_results
 from preceptor.evaluate.tables import render_text
 from preceptor.files import write_text
 from preceptor.verbs.folders import require_finished
@@ -56,6 +56,13 @@ def _measured(run: Path) -> Report:
     from preceptor.recipe.load import load_recipe
     from preceptor.verbs.distill import distill
 
-    (run / FILE).unlink(missing_ok=True)
-    (run / "report.json").unlink()
-    return distill(load_recipe(run / "recipe.yaml"), out=run).report
+    report, aside = run / "report.json", run / "report.json.before"
+    recipe = load_recipe(run / "recipe.yaml")
+    report.replace(aside)
+    try:
+        found = distill(recipe, out=run).report
+    except BaseException:
+        aside.replace(report)  # A run that is refused keeps what it had.
+        raise
+    aside.unlink()
+    return found

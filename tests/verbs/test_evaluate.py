@@ -71,6 +71,20 @@ def test_what_comes_from_elsewhere_stays_in_the_report(tmp_path: Path) -> None:
     assert evaluate(run.folder) == told
 
 
+def test_a_run_that_is_refused_keeps_its_report_and_one_that_is_not_is_measured_again(
+    tmp_path: Path,
+) -> None:
+    run = distill(recipe_of(small()), out=tmp_path / "run")
+    assert evaluate(run.folder, again=True).differences == run.report.differences
+    file, recipe = run.folder / "report.json", run.folder / "recipe.yaml"
+    before, said = file.read_text(), recipe.read_text()
+    recipe.write_text(said + "# changed by hand\n")
+    with pytest.raises(RecipeError):
+        evaluate(run.folder, again=True)
+    assert file.read_text() == before
+    assert not (run.folder / "report.json.before").exists()
+
+
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no finished run"):
         evaluate(tmp_path)
