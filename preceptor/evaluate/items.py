@@ -8,20 +8,12 @@ Dimension key: s seeds, n items.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-from preceptor.errors import StorageError
 from preceptor.evaluate.report import LESS_IS_BETTER
 from preceptor.evaluate.results import RunResult, SeedResult
-from preceptor.files import write_atomically
-
-FILE = "items.safetensors"
 
 
 @dataclass(frozen=True)
@@ -51,11 +43,11 @@ class Items:
         return ""
 
 
-def items_of(result: RunResult, test: str) -> Items:
-    """What a run's arms scored on its test items, whose hash is `test`."""
+def items_of(result: RunResult) -> Items:
+    """What a run's arms scored on its test items."""
     seeds = tuple(one.seed for one in result.student.seeds)
     arms = {arm.name: np.stack([_good(one, result) for one in arm.seeds]) for arm in result.arms}
-    return Items(test, result.primary, seeds, arms)
+    return Items(result.test, result.primary, seeds, arms)
 
 
 def _good(one: SeedResult, result: RunResult) -> Float[np.ndarray, " n"]:
@@ -64,33 +56,3 @@ def _good(one: SeedResult, result: RunResult) -> Float[np.ndarray, " n"]:
         return -column if result.primary in LESS_IS_BETTER else column
     assert one.logits is not None, "a run without a measure for each item was refused before"
     return (one.logits.argmax(axis=-1) == result.labels).astype(np.float64)
-
-
-def save_items(items: Items, folder: Path) -> None:
-    """Write them into a run's folder, whole or not at all."""
-    tensors = {name: torch.from_numpy(good) for name, good in items.arms.items()}
-    known = {"test": items.test, "primary": items.primary}
-    known["seeds"] = " ".join(map(str, items.seeds))
-    write_atomically(folder / FILE, lambda path: save_file(tensors, path, known))
-
-
-def load_items(folder: Path) -> Items | None:
-    """Read them; None where a run has none (of an earlier version).
-
-    Raises:
-        StorageError: the file is broken.
-    """
-    if not (folder / FILE).exists():
-        return None
-    try:
-        with safe_open(folder / FILE, "numpy") as file:
-            known = file.metadata()
-            arms = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        seeds = tuple(map(int, known["seeds"].split()))
-        return Items(known["test"], known["primary"], seeds, arms)
-    except Exception as error:
-        raise StorageError(
-            f"{folder / FILE} cannot be read ({error})",
-            "it breaks off, or something else wrote it",
-            f"Make it again: preceptor evaluate {folder}.",
-        ) from None

@@ -121,6 +121,7 @@ class RunResult:
         licences: terms of what the student was made from.
         findings: what was found of the teacher before.
         begun: how the student began, where that was inside its teacher.
+        test: a hash of the test items: runs with the same ones may be paired item by item.
     """
 
     name: str
@@ -143,6 +144,7 @@ class RunResult:
     licences: tuple[Licence, ...] = ()
     findings: tuple[Finding, ...] = ()
     begun: str = ""
+    test: str = ""
 
     @property
     def student(self) -> ArmResult:

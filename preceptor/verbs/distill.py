@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import final
 
 from preceptor.evaluate.assembly import build_report
-from preceptor.evaluate.items import items_of, save_items
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
 from preceptor.evaluate.selection import selected
@@ -100,7 +99,6 @@ def judged(experiment: Experiment, progress: Progress) -> tuple[Report, dict[str
     report = build_report(result)
     with main_process_first() as main:
         if main:
-            save_items(items_of(result, experiment.subject.test_items), experiment.folder)
             save_results(Stored(result, experiment.recipe.evaluate), experiment.folder)
     return selected(report, experiment.recipe.evaluate), arms
 

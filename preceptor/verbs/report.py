@@ -9,9 +9,10 @@ from preceptor.evaluate.compare import (
     comparison_markdown,
     comparison_text,
 )
-from preceptor.evaluate.items import load_items
+from preceptor.evaluate.items import Items, items_of
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
+from preceptor.evaluate.stored import load_results
 from preceptor.evaluate.tables import render_text
 from preceptor.files import write_text
 
@@ -27,12 +28,17 @@ def report(*runs: Path | str, out: Path | None = None) -> str:
         run, only = next(iter(reports.items()))
         write_text(Path(run) / "report.html", render_html(only))
         return render_text(only)
-    comparison = compare(reports, {str(run): load_items(Path(run)) for run in runs})
+    comparison = compare(reports, {str(run): _items(Path(run)) for run in runs})
     if out is not None:
         write_text(out / "comparison.html", comparison_html(comparison))
         write_text(out / "comparison.md", comparison_markdown(comparison))
         write_text(out / "comparison.json", comparison.to_json())
     return comparison_text(comparison)
+
+
+def _items(run: Path) -> Items | None:
+    stored = load_results(run)
+    return None if stored is None else items_of(stored.result)
 
 
 def _read(run: Path) -> Report:

@@ -101,6 +101,7 @@ def run_result(
         licences=licences_of(recipe),
         findings=_beforehand(experiment),
         begun=_start(experiment),
+        test=subject.test_items,
         versions=versions(),
         hardware=hardware(),
         warnings=tuple(dict.fromkeys(warnings)),

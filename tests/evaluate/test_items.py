@@ -1,13 +1,10 @@
 """Runs are paired item by item where their test items are the same."""
 
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 from scipy import stats
 
-from preceptor.errors import StorageError
 from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.compare import (
     compare,
@@ -15,42 +12,23 @@ from preceptor.evaluate.compare import (
     comparison_markdown,
     comparison_text,
 )
-from preceptor.evaluate.items import FILE, Items, items_of, load_items, save_items
+from preceptor.evaluate.items import Items, items_of
 
 
 def test_an_arm_has_a_one_for_each_right_answer(fake):
     result = fake(seeds=2, items=40)
-    found = items_of(result, "here")
+    found = items_of(result)
     for arm in result.arms:
         for good, one in zip(found.arms[arm.name], arm.seeds, strict=True):
             assert good.tolist() == (one.logits.argmax(-1) == result.labels).tolist()
     assert found.seeds == tuple(one.seed for one in result.student.seeds)
 
 
-def test_scores_come_back_as_they_were_written(fake, tmp_path: Path):
-    wrote = items_of(fake(seeds=2, items=40), "here")
-    save_items(wrote, tmp_path)
-    read = load_items(tmp_path)
-    assert read is not None
-    assert (read.test, read.primary, read.seeds) == (wrote.test, wrote.primary, wrote.seeds)
-    for name, good in wrote.arms.items():
-        np.testing.assert_array_equal(read.arms[name], good)
-    assert load_items(tmp_path / "elsewhere") is None
-
-
-def test_a_broken_file_is_named(fake, tmp_path: Path):
-    save_items(items_of(fake(seeds=2, items=40), "here"), tmp_path)
-    whole = (tmp_path / FILE).read_bytes()
-    (tmp_path / FILE).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(StorageError, match="preceptor evaluate"):
-        load_items(tmp_path)
-
-
 def test_students_of_two_runs_are_paired_over_seeds_and_items(fake):
     strong, weak = fake(seeds=5, items=200), fake(seeds=5, items=200, skill={"distilled": 0.4})
     results = {"weak": weak, "strong": strong}
     reports = {name: build_report(result) for name, result in results.items()}
-    items = {name: items_of(result, "here") for name, result in results.items()}
+    items = {name: items_of(result) for name, result in results.items()}
     found = compare(reports, items)
     (only,) = found.differences
     ours, theirs = (items[name].arms["distilled"] for name in ("strong", "weak"))
@@ -70,7 +48,7 @@ def test_students_of_two_runs_are_paired_over_seeds_and_items(fake):
 
 def test_one_seed_of_each_is_mcnemars_test(fake):
     results = {name: fake(seeds=1, items=120, skill={"distilled": s}) for name, s in SKILLS}
-    items = {name: items_of(result, "here") for name, result in results.items()}
+    items = {name: items_of(result) for name, result in results.items()}
     reports = {name: build_report(result) for name, result in results.items()}
     (only,) = compare(reports, items).differences
     first, second = (items[name].arms["distilled"][0] for name, _ in SKILLS)
@@ -84,11 +62,11 @@ SKILLS = (("a", 0.5), ("b", 1.0))
 
 def test_what_cannot_be_paired_is_said_and_not_paired(fake):
     result = fake(seeds=2, items=40)
-    report, own = build_report(result), items_of(result, "here")
+    report, own = build_report(result), items_of(result)
     others = {
-        "test items differ": items_of(result, "there"),
-        "measures differ": Items("here", "bits_per_byte", own.seeds, own.arms),
-        "seeds differ": Items("here", own.primary, (7, 8), own.arms),
+        "test items differ": items_of(fake(seeds=2, items=40, test="there")),
+        "measures differ": Items("", "bits_per_byte", own.seeds, own.arms),
+        "seeds differ": Items("", own.primary, (7, 8), own.arms),
         "no scores of single items": None,
     }
     for words, other in others.items():

@@ -1,0 +1,64 @@
+"""The shape of report.json in words that other programs read: JSON Schema, draft 2020-12.
+
+`python -m preceptor.evaluate.json_schema` prints it; `docs/report.schema.json` is what it printed.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from preceptor.evaluate.report import SCHEMA, Report
+
+_PLAIN = {float: "number", int: "integer", str: "string", bool: "boolean", type(None): "null"}
+
+
+def report_schema() -> dict[str, Any]:
+    """The schema of a report, every part under `$defs`."""
+    parts: dict[str, Any] = {}
+    whole = _schema(Report, parts)
+    parts["Report"]["properties"]["schema"] = {"const": SCHEMA}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA,
+        "title": "A finished run of Preceptor",
+        **whole,
+        "$defs": dict(sorted(parts.items())),
+    }
+
+
+def _schema(kind: Any, parts: dict[str, Any]) -> dict[str, Any]:
+    """What JSON of a Python type looks like; dataclasses are added to `parts`."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        _describe(kind, parts)
+        return {"$ref": f"#/$defs/{kind.__name__}"}
+    if origin is tuple:
+        return {"type": "array", "items": _schema(inner[0], parts)}
+    if origin is Mapping:
+        return {"type": "object", "additionalProperties": _schema(inner[1], parts)}
+    if origin in (types.UnionType, typing.Union):
+        return {"anyOf": [_schema(each, parts) for each in inner]}
+    if origin is Literal:
+        return {"enum": list(inner)}
+    return {"type": _PLAIN[kind]}
+
+
+def _describe(kind: type, parts: dict[str, Any]) -> None:
+    if kind.__name__ in parts:
+        return
+    parts[kind.__name__] = {}
+    hints = get_type_hints(kind)
+    parts[kind.__name__] = {
+        "description": " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
+        "type": "object",
+        "properties": {name: _schema(hint, parts) for name, hint in hints.items()},
+        "required": list(hints),
+        "additionalProperties": False,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(report_schema(), indent=1))
