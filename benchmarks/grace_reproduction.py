@@ -22,8 +22,18 @@ from pathlib import Path
 import torch
 from grace_cells import Work
 from grace_setting import FULL, QUICK, Setting
-from grace_tables import claims_of, of_selectors, of_teachers, of_temperatures, outcomes
-from paired import Claim, conclude
+from grace_tables import (
+    Lines,
+    claims_of,
+    of_selectors,
+    of_teachers,
+    of_temperatures,
+    outcomes,
+    within_teachers,
+)
+from paired import Claim, conclude, table
+
+from preceptor.evaluate.tables import markdown_table
 
 
 def default_folder() -> Path:
@@ -43,8 +53,13 @@ def make(work: Work, seeds: int) -> None:
         print(f"{at}/{len(keys)} {key.file}: {told}, {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
-def told(work: Work, seeds: int) -> list[Claim]:
-    """The tables of what is there."""
+def told(work: Work, seeds: int, markdown: bool) -> list[Claim]:
+    """Prints the tables of what is there."""
+
+    def show(lines: Lines) -> None:
+        drawn = markdown_table(lines) if markdown else table(lines[0], lines[1:])
+        print(drawn, end="\n\n", flush=True)
+
     cells, said, claims = work.found(seeds), work.setting, list[Claim]()
     for architecture in said.architectures:
         found = outcomes(cells, architecture, said.teachers)
@@ -53,15 +68,17 @@ def told(work: Work, seeds: int) -> list[Claim]:
             continue
         count = found.accuracy.shape[0]
         print(f"{architecture}, {count} seeds, {len(found.teachers)} teachers\n")
-        print(of_teachers(found), of_selectors(found, said), sep="\n\n", end="\n\n")
+        show(of_teachers(found))
+        show(of_selectors(found, said))
         greedy = outcomes(cells, architecture, said.teachers, "greedy")
         assert greedy is not None
         rho = greedy.correlation("grace")
-        print(f"GRACE with greedy accuracy: rho {rho[0]:+.2f} [{rho[1]:+.2f}, {rho[2]:+.2f}]\n")
+        print(f"GRACE with greedy accuracy: rho {rho[0]:+.2f} ({rho[1]:+.2f} to {rho[2]:+.2f})\n")
         claims += claims_of(found, architecture)
         if (heated := outcomes(cells, architecture, said.settings)) is not None:
             print(f"{heated.accuracy.shape[0]} seeds of all temperatures\n")
-            print(of_temperatures(heated, said), end="\n\n")
+            show(of_temperatures(heated, said))
+            show(within_teachers(heated, said))
     marks = sorted({caution for cell in cells.values() for caution in cell["cautions"]})
     print(f"{sum('singular' in mark for mark in marks)} cautions of a singular regime")
     return claims
@@ -75,6 +92,7 @@ def main() -> None:
     parser.add_argument(
         "--report", action="store_true", help="tables of what is there, and no more"
     )
+    parser.add_argument("--markdown", action="store_true", help="tables as Markdown")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     setting: Setting = QUICK if asked.quick else FULL
@@ -84,7 +102,7 @@ def main() -> None:
         work = Work(folder, setting)
         if not asked.report:
             make(work, seeds)
-        claims = told(work, seeds)
+        claims = told(work, seeds, asked.markdown)
     conclude(claims)
 
 

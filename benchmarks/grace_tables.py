@@ -10,7 +10,7 @@ import numpy as np
 from grace_analysis import Outcomes, mean_correlation, mean_regret
 from grace_cells import Cell, Key
 from grace_setting import Setting, Teacher
-from paired import Claim, table
+from paired import Claim
 
 from preceptor.selection.cautions import TERSE
 
@@ -18,6 +18,9 @@ SELECTORS = ("grace", "teacher_accuracy", "mean_loss", "g_norm", "g_vendi", "ran
 """GRACE, and those that the paper and the issue set beside it."""
 OTHERS = ("grace_released", "grace_variance", "log_determinant", "mean_length", "duplicate_rate")
 TARGET = 0.86
+
+Lines = list[tuple[str, ...]]
+"""A table's head and rows."""
 
 
 def whole_seeds(
@@ -53,7 +56,7 @@ def outcomes(
     return Outcomes(tuple(teacher.name for teacher in teachers), scores, accuracy)
 
 
-def of_teachers(found: Outcomes) -> str:
+def of_teachers(found: Outcomes) -> Lines:
     """A line a teacher, the best student first."""
     scores = {name: held.mean(axis=0) for name, held in found.scores.items()}
     reached, by_seed = 100 * found.reached, (100 * found.accuracy.mean(axis=2)).round().astype(int)
@@ -61,7 +64,7 @@ def of_teachers(found: Outcomes) -> str:
         (
             found.teachers[at],
             _percent(scores["teacher_accuracy"][at]),
-            f"{reached[at]:.0f} {by_seed[:, at].tolist()}",
+            f"{reached[at]:.0f} ({', '.join(map(str, by_seed[:, at]))})",
             f"{-scores['grace'][at]:.0f}",
             f"{-scores['g_norm'][at]:.2f}",
             f"{scores['g_vendi'][at]:.2f}",
@@ -72,11 +75,11 @@ def of_teachers(found: Outcomes) -> str:
         )
         for at in np.argsort(-reached).tolist()
     ]
-    heads = ("teacher", "its accuracy", "student [each seed]", "GRACE", "G-Norm", "G-Vendi")
-    return table((*heads, "loss", "RSR", "length", "duplicates"), rows)
+    heads = ("teacher", "its accuracy", "student (each seed)", "GRACE", "G-Norm", "G-Vendi")
+    return [(*heads, "loss", "RSR", "length", "duplicates"), *rows]
 
 
-def of_selectors(found: Outcomes, setting: Setting) -> str:
+def of_selectors(found: Outcomes, setting: Setting) -> Lines:
     """A line a selector: rho with its interval, also without those whom a caution calls terse,
     regret, and regrets of narrower choices.
     """
@@ -95,19 +98,20 @@ def of_selectors(found: Outcomes, setting: Setting) -> str:
     ]
     heads = (
         "selector",
-        "rho [95 %]",
+        "rho, 95 %",
         "without the terse",
         "regret",
         "chooses",
         "by size",
         "in families",
     )
-    return table(heads, rows)
+    return [heads, *rows]
 
 
-def of_temperatures(found: Outcomes, setting: Setting) -> str:
+def of_temperatures(found: Outcomes, setting: Setting) -> Lines:
     """Each heated teacher's students by temperature, and where selectors would have written."""
-    lines: list[tuple[object, ...]] = []
+    heads = [f"student (GRACE) at {t:g}" for t in setting.temperatures]
+    lines: Lines = [("teacher", *heads, "best", "GRACE's", "G-Norm's", "G-Vendi's")]
     for names in _heated(setting):
         one = found.of(names)
         grace = -one.scores["grace"].mean(axis=0)
@@ -115,13 +119,23 @@ def of_temperatures(found: Outcomes, setting: Setting) -> str:
         best = setting.temperatures[int(one.reached.argmax())]
         told = [f"{_percent(a)} ({g:.0f})" for a, g in zip(one.reached, grace, strict=True)]
         lines.append((names[0].partition("@")[0], *told, f"{best:g}", *picks))
+    return lines
+
+
+def within_teachers(found: Outcomes, setting: Setting) -> Lines:
+    """A line a selector: rho and regret over one teacher's temperatures, their means."""
     groups = _heated(setting)
-    for name in ("grace", "g_norm", "g_vendi", "teacher_accuracy", "mean_loss"):
-        rho, lost = mean_correlation(found, groups, name), mean_regret(found, groups, name)
-        blank = [""] * (len(setting.temperatures) + 3)
-        lines.append((f"{name}: mean rho {rho:.2f}, mean regret {100 * lost:.1f}", *blank, ""))
-    heads = [f"student (GRACE) at {t:g}" for t in setting.temperatures]
-    return table(("teacher", *heads, "best", "GRACE's", "G-Norm's", "G-Vendi's"), lines)
+    return [
+        ("selector", "mean rho over temperatures", "mean regret"),
+        *(
+            (
+                name,
+                f"{mean_correlation(found, groups, name):+.2f}",
+                f"{100 * mean_regret(found, groups, name):.1f}",
+            )
+            for name in SELECTORS
+        ),
+    ]
 
 
 def claims_of(found: Outcomes, architecture: str) -> list[Claim]:
@@ -148,7 +162,7 @@ def _longer(found: Outcomes) -> list[str]:
 
 def _correlation(found: Outcomes, selector: str) -> str:
     estimate, low, high = found.correlation(selector)
-    return f"{estimate:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return f"{estimate:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def _at(found: Outcomes, selector: str, setting: Setting) -> str:
