@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import transformers
 
 from preceptor.errors import RecipeError
 from preceptor.evaluate.report import Report
 from preceptor.recipe.load import recipe_of
-from preceptor.verbs.check import check
+from preceptor.recipe.teachers import ServedTeacher
+from preceptor.verbs.beforehand import Decided, decided
+from preceptor.verbs.check import check, require_fit
 from preceptor.verbs.distill import distill
-from tests.servers.scores import scoring
+from preceptor.verbs.folders import open_run
+from preceptor.verbs.progress import Progress
 from tests.servers.serving import Reply, Request, serving
 from tests.verbs.child import finished, killed
 from tests.verbs.small import MLP, contents, ran, small, stage, written
@@ -43,6 +45,15 @@ def ranked(folder: Path, **rank: Any) -> dict[str, Any]:
     return recipe | {"stages": [STAGE]}
 
 
+def found_in(data: dict[str, Any], folder: Path) -> Decided:
+    """What is decided before a run, and nothing after it."""
+    recipe = recipe_of(data)
+    require_fit(recipe)
+    open_run(recipe, folder)
+    with Progress(recipe, folder, show=False) as progress:
+        return decided(recipe, folder, progress)
+
+
 def test_the_ranking_comes_first_its_best_teaches_and_the_report_tells(tmp_path: Path) -> None:
     recipe = recipe_of(ranked(tmp_path, warm_up=TRAIN))
     told = check(recipe)
@@ -65,7 +76,7 @@ def test_the_ranking_comes_first_its_best_teaches_and_the_report_tells(tmp_path:
     whole = ranked(tmp_path) | {
         "teacher": {"model": llama(16 if named == "large" else 8), "load": str(weights)}
     }
-    distill(recipe_of(whole), out=tmp_path / "named")
+    ran(whole, tmp_path / "named")
     one, other = contents(tmp_path / "run/arms"), contents(tmp_path / "named/arms")
     assert {k: v for k, v in one.items() if "metrics" not in k} == {
         k: v for k, v in other.items() if "metrics" not in k
@@ -82,8 +93,8 @@ def test_the_ranking_comes_first_its_best_teaches_and_the_report_tells(tmp_path:
 
 def test_before_each_stage_the_student_is_asked_as_it_is_by_then(tmp_path: Path) -> None:
     said = ranked(tmp_path, every="stage", ensemble=2) | {"stages": [STAGE, STAGE]}
-    report = distill(recipe_of(said), out=tmp_path / "run").report
-    first, second = report.rankings
+    found = found_in(said, tmp_path / "run")
+    first, second = found.rankings
     assert (first.moment, second.moment) == ("before the run", "before stage 2")
     scores = [{each.name: each.score for each in one.candidates} for one in (first, second)]
     assert scores[0].keys() == scores[1].keys()
@@ -103,7 +114,7 @@ def test_image_teachers_that_guess_are_passed_over(tmp_path: Path) -> None:
         "late": {"model": MLP, "train": {"steps": 60, **train}},
     }
     recipe = small(teacher={"rank": {"of": of, "features": {"dimension": 16}}}, stages=[stage()])
-    (ranking,) = distill(recipe_of(recipe), out=tmp_path / "run").report.rankings
+    (ranking,) = found_in(recipe, tmp_path / "run").rankings
     assert ranking.candidates[0].name == "early"
     assert ranking.chosen == ("late",)
     assert "early is passed over: its answers are nearly a guess." in ranking.sentences
@@ -111,35 +122,27 @@ def test_image_teachers_that_guess_are_passed_over(tmp_path: Path) -> None:
 
 def test_the_best_within_a_limit_of_parameters_teaches(tmp_path: Path) -> None:
     said = ranked(tmp_path, cost="parameters", limit=3000.0)
-    (ranking,) = distill(recipe_of(said), out=tmp_path / "run").report.rankings
+    (ranking,) = found_in(said, tmp_path / "run").rankings
     assert ranking.chosen == ("small",)
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         distill(recipe_of(ranked(tmp_path)), out=tmp_path / "run")
 
 
 def test_a_server_that_wrote_well_for_its_price_teaches(tmp_path: Path) -> None:
-    ran(written_recipe(sums(tmp_path / "sums.jsonl")), tmp_path / "first")
-    taught = tmp_path / "first/teachers/teacher/student"
-    scores = scoring(transformers.AutoModelForCausalLM.from_pretrained(taught).eval())
-
     def respond(request: Request) -> Reply:
-        if not isinstance(request.payload["prompt"], str):
-            return scores(request)
         text = str(request.payload["seed"] % 19)
         return Reply.json({"choices": [{"text": text, "finish_reason": "stop"}]})
 
     with serving(respond) as server:
-        far = {"served": {"url": server.url, "model": "m", "top_k": 5}, "api": "text", "most": 4}
+        far = {"served": {"url": server.url, "model": "m"}, "api": "text", "most": 4}
         near = {"model": llama(8), "train": TRAIN, "most": 4}
         cost = {"far": 1.0, "near": 5.0}
         said = ranked(tmp_path, of={"far": far, "near": near}, cost=cost, limit=2.0)
-        said["data"]["tokenizer"] = str(taught)
-        report = distill(recipe_of(said), out=tmp_path / "run").report
-        scored = [each for each in server.asked if "prompt_logprobs" in each.payload]
-    (ranking,) = report.rankings
-    assert ranking.chosen == ("far",)
-    assert {each.name for each in ranking.candidates} == {"far", "near"}
-    assert len(scored) >= STAGE["plan"]["steps"] * STAGE["plan"]["batch"]
+        found = found_in(said, tmp_path / "run")
+    assert found.rankings[0].chosen == ("far",)
+    assert {each.name for each in found.rankings[0].candidates} == {"far", "near"}
+    assert isinstance(found.recipe.teacher, ServedTeacher)
+    assert found.recipe.teacher.served.url == server.url
 
 
 def test_killed_while_it_ranks_a_run_goes_on_and_ends_the_same(
@@ -151,7 +154,7 @@ def test_killed_while_it_ranks_a_run_goes_on_and_ends_the_same(
         monkeypatch.chdir(here)
         said = ranked(here)
         said["data"]["source"] = "sums.jsonl"
-        said |= {"checkpoint": {"every": 2}}
+        said |= {"checkpoint": {"every": 2}, "control": {"arms": []}}
         command = ["distill", str(written(said, here / "recipe.yaml")), "--out", "run"]
         log = tmp_path / f"{name}.log"
         if name == "cut":
