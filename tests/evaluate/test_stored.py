@@ -20,7 +20,9 @@ def test_stored_results_give_the_same_report(result, tmp_path):
     assert found is not None
     assert found.parts == ("accuracy",)
     assert build_report(found.result) == build_report(whole)
-    assert found.result.arms[0].seeds[0].train.items["nll"].tolist() == [1.0] * 3
+    train = found.result.arms[0].seeds[0].train
+    assert train is not None
+    assert train.items["nll"].tolist() == [1.0] * 3
 
 
 def test_an_array_that_all_arms_share_is_kept_once(result, tmp_path):
