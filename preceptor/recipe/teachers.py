@@ -161,6 +161,16 @@ class AlteredFields(AlterationFields):
 
     teacher: "AnyTeacher"
 
+    @model_validator(mode="after")
+    def _somebody_answers(self) -> "AlteredFields":
+        if isinstance(
+            self.teacher, NobodyTeacher | PeersTeacher | BornAgainTeacher | CachedTeacher
+        ):
+            why = "it has no answer of its own to alter"
+            do = "Name a model, an ensemble or an average."
+            raise invalid(kind_of(self.teacher), why, do, ("teacher",))
+        return self
+
 
 class AlteredTeacher(Section):
     """A teacher whose answers are spoilt on purpose."""

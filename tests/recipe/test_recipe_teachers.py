@@ -26,6 +26,7 @@ EVERY_KIND = [
     {"peers": {"others": [{"zoo": "cnn-small"}, {"zoo": "mlp"}]}},
     {"past_predictions": {"momentum": 0.6}},
     {"cached": {"teacher": LIVE, "folder": "cache"}},
+    {"altered": {"teacher": LIVE, "shuffle": "below_first"}},
 ]
 
 
@@ -80,6 +81,14 @@ def test_teachers_may_hold_teachers(small: Small) -> None:
         (
             {"cached": {"teacher": {"ensemble": {"members": [{"ema": {}}]}}, "folder": "x"}},
             "teacher.cached.teacher.ensemble.members.0: ema: only a teacher that stands still",
+        ),
+        (
+            {"altered": {"teacher": {"nobody": {}}, "noise": 1}},
+            "teacher.altered.teacher: nobody: it has no answer of its own to alter",
+        ),
+        (
+            {"altered": {"teacher": LIVE, "noise": 1, "random": True}},
+            "teacher.altered: names not exactly one of smooth, shuffle, noise and random",
         ),
         ({"snapshots": {"at": 0}}, "teacher.snapshots.at: 0: must be >= 1"),
         ({"nobody": {"x": 1}}, "teacher.nobody.x: unknown key"),

@@ -35,6 +35,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "a snapshot": {"snapshots": {"at": 2}},
     "two snapshots": {"snapshots": {"at": [1, 3], "last": 2}},
     "past predictions": {"past_predictions": {}},
+    "altered": {"altered": {"teacher": LIVE, "noise": 2}},
+    "an altered average": {"altered": {"teacher": {"ema": {"decay": 0.5}}, "smooth": 0.2}},
 }
 
 
