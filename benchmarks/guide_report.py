@@ -17,6 +17,9 @@ from paired import Claim, conclude, table
 
 from preceptor.ops.resampling import Interval
 
+_ENDS = 2
+"""Points of a curve that was only looked at before and after."""
+
 _SMALL = 3
 """Fewer seeds than this give no interval worth printing."""
 
@@ -90,13 +93,6 @@ class Comparison:
         """An arm's line of a table."""
         tuned, taught = self.experiment.tuned(arm), self._arm("random", True)
         first = np.mean([curve[0][1] for curve in self.experiment.curves(arm, self.seeds)])
-        ups = self.experiment.speed_ups(arm, self.arms[0], self.seeds)
-        reached = [up for up in ups if up is not None]
-        known = (
-            f"{np.median(reached):.1f}"
-            if len(reached) == len(ups)
-            else f"{len(reached)}/{len(ups)}"
-        )
         return (
             words(arm),
             f"{tuned.rate:g}",
@@ -104,8 +100,18 @@ class Comparison:
             f"{self.scores(arm).mean():.3f}",
             "-" if arm is self.arms[0] else shown(self.reduction(arm), percent=True),
             "-" if arm is taught else shown(self.over(arm, taught)),
-            known,
+            self._sooner(arm),
         )
+
+    def _sooner(self, arm: Any) -> str:
+        """The median speed-up, or how many seeds reached the loss; nothing without a curve."""
+        if any(len(curve) <= _ENDS for curve in self.experiment.curves(arm, self.seeds)):
+            return ""
+        ups = self.experiment.speed_ups(arm, self.arms[0], self.seeds)
+        reached = [up for up in ups if up is not None]
+        if len(reached) < len(ups):
+            return f"{len(reached)} of {len(ups)}"
+        return f"{np.median(reached):.1f}"
 
     def print(self, title: str) -> None:
         """The table, teacher first."""
