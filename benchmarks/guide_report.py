@@ -1,6 +1,6 @@
 """Tables, claims and a plot of whatever is finished."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -15,7 +15,11 @@ from guide_plot import draw
 from guide_settings import Settings
 from paired import Claim, conclude, table
 
+from preceptor.evaluate.tables import markdown_table
 from preceptor.ops.resampling import Interval
+
+Drawn = Callable[[Sequence[str], Sequence[Sequence[object]]], str]
+"""A table's heads and rows as text."""
 
 _ENDS = 2
 """Points of a curve that was only looked at before and after."""
@@ -113,16 +117,16 @@ class Comparison:
             return f"{len(reached)} of {len(ups)}"
         return f"{np.median(reached):.1f}"
 
-    def print(self, title: str) -> None:
+    def print(self, title: str, drawn: Drawn) -> None:
         """The table, teacher first."""
         teacher = self.experiment.teacher(self.arms[0])
         heads = ("arm", "rate", "at step 0", "test", "R, %", "below KD alone", "speed-up")
         rows = [("teacher", "", "", f"{teacher.mean():.3f}", "", "", ""), *map(self.row, self.arms)]
         print(f"\n{title}; {len(self.seeds)} seeds, {teacher.shape[1]} test items")
-        print(table(heads, rows))
+        print(drawn(heads, rows))
 
 
-def arms(every: Mapping[str, Experiment], said: Settings) -> list[Claim]:
+def arms(every: Mapping[str, Experiment], said: Settings, drawn: Drawn) -> list[Claim]:
     """Each experiment's arms, their reductions and interactions."""
     claims: list[Claim] = []
     for kind, name, listed in (
@@ -135,7 +139,7 @@ def arms(every: Mapping[str, Experiment], said: Settings) -> list[Claim]:
         except Unfinished:
             print(f"\n{name}: not finished")
             continue
-        found.print(name)
+        found.print(name, drawn)
         for arm in listed[1:]:
             claims += claimed(f"{name}: gap reduction, {words(arm)}", found.reduction(arm))
         for start in dict.fromkeys(arm.start for arm in listed if arm.taught):
@@ -146,7 +150,7 @@ def arms(every: Mapping[str, Experiment], said: Settings) -> list[Claim]:
     return claims
 
 
-def bases(experiment: Experiment, said: Settings) -> list[Claim]:
+def bases(experiment: Experiment, said: Settings, drawn: Drawn) -> list[Claim]:
     """The ranking of starts."""
     listed = [said.course("random", False), said.course("random", True), *said.bases()[1:]]
     try:
@@ -155,7 +159,7 @@ def bases(experiment: Experiment, said: Settings) -> list[Claim]:
         print("\nbases: not finished")
         return []
     by_loss = sorted(listed[2:], key=lambda arm: found.scores(arm).mean())
-    replace(found, arms=[*listed[:2], *by_loss]).print("bases of the stream, untaught")
+    replace(found, arms=[*listed[:2], *by_loss]).print("bases of the stream, untaught", drawn)
     return [c for arm in by_loss for c in claimed(f"base: {words(arm)}", found.reduction(arm))]
 
 
@@ -173,7 +177,7 @@ def places(experiment: Experiment, said: Settings) -> list[tuple[Course, Compari
     return found
 
 
-def grid(experiment: Experiment, said: Settings) -> list[tuple[Course, Comparison]]:
+def grid(experiment: Experiment, said: Settings, drawn: Drawn) -> list[tuple[Course, Comparison]]:
     """Where GUIDE's gain grows or fades."""
     rows: list[tuple[object, ...]] = []
     found = places(experiment, said)
@@ -195,11 +199,11 @@ def grid(experiment: Experiment, said: Settings) -> list[tuple[Course, Compariso
         )
     heads = ("width", "vocabulary", "steps", "seeds", "parameters", "in tables")
     print("\nGUIDE by size, budget, vocabulary: R in %, and I in nats")
-    print(table((*heads, "GUIDE", "KD", "both", "I"), rows))
+    print(drawn((*heads, "GUIDE", "KD", "both", "I"), rows))
     return found
 
 
-def rates(experiment: Experiment, said: Settings) -> None:
+def rates(experiment: Experiment, said: Settings, drawn: Drawn) -> None:
     """GUIDE by learning rate: validation loss of the trials, one seed."""
     rows: list[tuple[object, ...]] = []
     for start in STARTS:
@@ -209,7 +213,7 @@ def rates(experiment: Experiment, said: Settings) -> None:
             continue
         rows.append((start, *(f"{trials[r]['curve'][-1][1]:.3f}" for r in experiment.rates)))
     print("\nvalidation loss by learning rate, one seed")
-    print(table(("start", *(f"{rate:g}" for rate in experiment.rates)), rows))
+    print(drawn(("start", *(f"{rate:g}" for rate in experiment.rates)), rows))
 
 
 def claimed(name: str, found: Interval | str) -> list[Claim]:
@@ -218,16 +222,27 @@ def claimed(name: str, found: Interval | str) -> list[Claim]:
 
 
 def report(
-    said: Settings, every: Mapping[str, Experiment], cells: Cells, plot: Path | None
+    said: Settings,
+    every: Mapping[str, Experiment],
+    cells: Cells,
+    plot: Path | None,
+    *,
+    markdown: bool,
 ) -> None:
     """Everything that is finished, then one JSON line a claim."""
-    claims = arms(every, said)
+    drawn: Drawn = _markdown if markdown else table
+    claims = arms(every, said, drawn)
     if plot is not None:
         language = every["language"]
-        claims += bases(language, said)
-        rates(language, said)
-        found = grid(language, said)
+        claims += bases(language, said, drawn)
+        rates(language, said, drawn)
+        found = grid(language, said, drawn)
         if found:
             draw(found, plot)
     costs = (each for each in cells.every() if each["cell"]["kind"] == "Overhead")
     conclude([*claims, *map(claim, costs)])
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [tuple(heads), *(tuple(map(str, row)) for row in rows)]
+    return "\n" + markdown_table(lines)

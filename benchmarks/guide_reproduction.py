@@ -143,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under a minute: little is learnt")
     parser.add_argument("--report", action="store_true", help="tables and plot of what is finished")
+    parser.add_argument("--markdown", action="store_true", help="tables as Markdown")
     parser.add_argument("--data", type=Path, default=DATA, help="wikitext2, tinyshakespeare")
     parser.add_argument("--work", type=Path, required=True, help="keeps what is finished")
     given = parser.parse_args()
@@ -164,7 +165,8 @@ def main() -> None:
             print(name, replace(course, seed=seed), found["curve"][-1], flush=True)
         cost = Overhead(said.width, 5 if given.quick else 30)
         cells.once(cost, lambda: cost.measured(language(1024, False)))
-    report(said, every, cells, None if given.quick else PLOT)
+    plot = None if given.quick else PLOT
+    report(said, every, cells, plot, markdown=given.markdown)
 
 
 if __name__ == "__main__":
