@@ -7,13 +7,10 @@ Dimension key: b examples, e width of the answer.
 """
 
 import json
-import logging
 import math
 import os
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -26,6 +23,7 @@ from preceptor.batches import map_tensors
 from preceptor.errors import ModelError
 from preceptor.files import flush, storage
 from preceptor.models.dry import keeping_modes
+from preceptor.models.quiet import quiet
 from preceptor.models.tapped import TappedModel
 from preceptor.types import Inputs
 
@@ -149,7 +147,7 @@ def _trace(model: TappedModel, first: Inputs, draft: Path, notes: Mapping[str, A
     given = _tensors(two)
     size = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     try:
-        with _silence():
+        with quiet("torch.onnx"):
             program: Any = torch.onnx.export(
                 _Answering(model, names),
                 given,
@@ -231,17 +229,3 @@ def _needed(package: str) -> Any:
             f"the package {package!r} is not installed",
             "Install the optional extra: pip install 'preceptor[onnx]'.",
         ) from error
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Without what torch's exporter logs and warns of: operators of packages that are not there."""
-    log = logging.getLogger("torch.onnx")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(before)

@@ -4,8 +4,6 @@ A task is one of the harness's own YAML files, read from the disk with the data 
 nothing is asked of a hub. The harness's own class scores: numbers are those that others publish.
 """
 
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from torch import Tensor
 from preceptor.errors import ModelError, RecipeError
 from preceptor.models.causal import bare
 from preceptor.models.dry import keeping_modes
+from preceptor.models.quiet import quiet
 from preceptor.models.tapped import TappedModel
 
 
@@ -65,7 +64,7 @@ def run_task(model: TappedModel, tokenizer: Any, task: Path, *, batch: int = 8) 
             "Give a causal language model.",
         )
     name = _name(task)
-    with _quiet(), keeping_modes(model), _tokens_alone(model), torch.no_grad():
+    with quiet("lm_eval"), keeping_modes(model), _tokens_alone(model), torch.no_grad():
         lm_eval, lm, manager = _harness()
         model.eval()
         with chdir(task.parent):
@@ -147,17 +146,3 @@ def _tokens_alone(model: TappedModel) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the harness and its libraries log and warn of."""
-    log = logging.getLogger("lm_eval")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(before)

@@ -1,10 +1,6 @@
 """The whole job on two processes: one run folder, and the numbers of one process."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +9,7 @@ from safetensors.torch import load_file
 
 from preceptor.evaluate.report import Report
 from preceptor.recipe.text import to_yaml
+from tests.verbs.ranks import in_two_processes
 from tests.verbs.small import LIVE, MLP, contents, ran, small, stage
 
 
@@ -26,24 +23,8 @@ def test_two_processes_write_one_run_with_the_numbers_of_one(tmp_path: Path) -> 
 
     ran(recipe("one"), tmp_path / "one")
     (tmp_path / "recipe.yaml").write_text(to_yaml(recipe("two")))
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-            *("--master-addr", "127.0.0.1", "--master-port", str(port)),
-            *("-m", "preceptor", "distill", "recipe.yaml", "--out", "two"),
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.count("The report is") == 1
+    printed = in_two_processes("distill", "recipe.yaml", "--out", "two", cwd=tmp_path)
+    assert printed.count("The report is") == 1
     report = Report.from_json((tmp_path / "two/report.json").read_text())
     assert {arm.name for arm in report.arms} == {"teacher", "distilled", "control"}
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")

@@ -2,10 +2,6 @@
 students, students as they stood later, two processes."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -20,6 +16,7 @@ from preceptor.verbs.check_ranking import check_ranking
 from preceptor.verbs.rank import rank
 from tests.servers.chat_model import write_chat_model
 from tests.servers.serving import Reply, Request, serving
+from tests.verbs.ranks import in_two_processes
 from tests.verbs.small import ran
 from tests.verbs.test_rank import TRAIN, answers, of_texts, told
 from tests.verbs.text import llama, written_recipe
@@ -140,24 +137,8 @@ def test_two_processes_take_the_features_of_one(tmp_path: Path) -> None:
     said["candidates"]["teachers"] = {"large": teacher}
     rank(ranking_of(said), out=tmp_path / "one")
     (tmp_path / "ranking.yaml").write_text(to_yaml(said))
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-            *("--master-addr", "127.0.0.1", "--master-port", str(port)),
-            *("-m", "preceptor", "rank", "ranking.yaml", "--out", "two"),
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.count("The ranking is") == 1
+    printed = in_two_processes("rank", "ranking.yaml", "--out", "two", cwd=tmp_path)
+    assert printed.count("The ranking is") == 1
     for name in ("good", "large"):
         one, two = features(tmp_path / "one", name), features(tmp_path / "two", name)
         assert np.abs(one.sketches - two.sketches).max() < 1e-4 * np.abs(one.sketches).max()
