@@ -16,7 +16,7 @@ from preceptor.errors import TeacherFailure
 from preceptor.evaluate.contamination import Contamination, of_images
 from preceptor.evaluate.diagnosis import label_order
 from preceptor.evaluate.results import Losses, SeedResult, TrainPart, Validation
-from preceptor.models.load import load_model, save_model
+from preceptor.models.load import save_model
 from preceptor.models.predict import predict
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.images import image_data, loaded, model, source, student
@@ -84,10 +84,6 @@ class ImageSubject(Subject):
     def loaded(self, said: AnyModel, place: str) -> TappedModel:
         """With weights from elsewhere, its classes checked."""
         return loaded(said, place, self.data)
-
-    def saved(self, folder: Path) -> TappedModel:
-        """As it was saved."""
-        return load_model({"folder": str(folder)})
 
     def save(self, model: TappedModel, folder: Path) -> None:
         """Safetensors and a card."""

@@ -25,7 +25,7 @@ from preceptor.objectives.base import Objective
 from preceptor.objectives.nt_xent import NTXent
 from preceptor.recipe.data import SentenceData, Splits
 from preceptor.recipe.models import AnyModel, EncoderModel, FolderModel
-from preceptor.recipe.schema import Recipe, Stage, Student
+from preceptor.recipe.schema import Recipe, Stage
 from preceptor.recipe.stores import teacher_hash
 from preceptor.recipe.subject import MOST_TRAINING, Answers, Subject, Taught, of_training
 from preceptor.recipe.texts import DATA_SEED
@@ -130,19 +130,9 @@ class SentenceSubject(Subject):
         del said
         return load_model({"folder": place})
 
-    def saved(self, folder: Path) -> TappedModel:
-        """As it was saved."""
-        return load_model({"folder": str(folder)})
-
     def save(self, model: TappedModel, folder: Path) -> None:
         """A folder that transformers and sentence-transformers load, with the tokenizer."""
         save_model(model, folder, self.tokenizer)
-
-    def student(self, said: Student, seed: int) -> TappedModel:
-        """Random, pretrained, or from a folder."""
-        if said.folder is None:
-            return self.model(said.model, seed)
-        return self.loaded(said.model, said.folder)
 
     def calibration(self, count: int) -> list[Inputs]:
         """Pairs of training sentences."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from preceptor.data.source import Source
 from preceptor.evaluate.contamination import Contamination
 from preceptor.evaluate.results import Losses, SeedResult, TrainPart
+from preceptor.models.load import load_model
 from preceptor.models.tapped import TappedModel
 from preceptor.objectives.base import Objective
 from preceptor.objectives.ce import CE
@@ -92,17 +93,19 @@ class Subject(ABC):
     def loaded(self, said: AnyModel, place: str) -> TappedModel:
         """A model with the weights in a folder or file."""
 
-    @abstractmethod
     def saved(self, folder: Path) -> TappedModel:
         """A model that `save` wrote."""
+        return load_model({"folder": str(folder)})
 
     @abstractmethod
     def save(self, model: TappedModel, folder: Path) -> None:
         """Write a model in the form that its ecosystem loads."""
 
-    @abstractmethod
     def student(self, said: Student, seed: int) -> TappedModel:
-        """The student at its start."""
+        """The student at its start: random, pretrained, or from a folder."""
+        if said.folder is None:
+            return self.model(said.model, seed)
+        return self.loaded(said.model, said.folder)
 
     @abstractmethod
     def calibration(self, count: int) -> list[Inputs]:

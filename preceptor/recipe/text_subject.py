@@ -26,7 +26,7 @@ from preceptor.recipe.data import TextData
 from preceptor.recipe.drawing import Drawing
 from preceptor.recipe.models import AnyModel
 from preceptor.recipe.rollouts import DistillmRollouts, SequenceFields, SequenceRollouts
-from preceptor.recipe.schema import Stage, Student
+from preceptor.recipe.schema import Stage
 from preceptor.recipe.subject import MOST_TRAINING, Answers, Subject, Taught, of_training
 from preceptor.recipe.teachers import CachedFields
 from preceptor.recipe.text_answers import (
@@ -178,19 +178,9 @@ class TextSubject(Subject):
                     require_room(model, texts, self.said.verify.most)
         return model
 
-    def saved(self, folder: Path) -> TappedModel:
-        """As it was saved."""
-        return load_model({"folder": str(folder)})
-
     def save(self, model: TappedModel, folder: Path) -> None:
         """A folder that transformers and vLLM load, with the tokenizer."""
         save_model(model, folder, self.tokenizer)
-
-    def student(self, said: Student, seed: int) -> TappedModel:
-        """Random, pretrained, or from a folder."""
-        if said.folder is None:
-            return self.model(said.model, seed)
-        return self.loaded(said.model, said.folder)
 
     def calibration(self, count: int) -> list[Inputs]:
         """Training rows as the student reads them."""
