@@ -18,6 +18,7 @@ from preceptor.evaluate.study_cells import Compared, answers, commonest, hits
 from preceptor.ops import resampling
 
 FEWEST_TASKS = 3
+_BOUNDS = {"fraction": (0.0, 1.0), "rho": (-1.0, 1.0)}
 
 MEASURES: dict[str, str] = {
     "accuracy": "accuracy",
@@ -81,14 +82,18 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def over_tasks(numbers: Float[np.ndarray, " t"], unit: str) -> Measured:
-    """The mean of one number a task, with Student's interval over tasks."""
+    """The mean of one number a task, with Student's interval over tasks.
+
+    Student's interval knows no bounds: that of a rate, or of a kappa, is cut at its own.
+    """
     known = numbers[~np.isnan(numbers)]
     if not len(known):
         return Undefined("no task has this number")
     if len(known) < FEWEST_TASKS:
         return Value(float(known.mean()), None, None, len(known), unit)
     low, high = resampling.t_interval(known)[1:]
-    return Value(float(known.mean()), low, high, len(known), unit)
+    least, most = _BOUNDS.get(unit, (-np.inf, np.inf))
+    return Value(float(known.mean()), max(least, low), min(most, high), len(known), unit)
 
 
 def over_items(

@@ -89,6 +89,9 @@ def test_the_mean_over_tasks_has_students_interval() -> None:
     assert isinstance(found, Value)
     assert (found.low, found.high) == pytest.approx(expected)
     assert found.n == 4
+    rates = over_tasks(np.array([0.9, 1.0, 1.0]), "fraction")
+    assert isinstance(rates, Value)
+    assert rates.high == 1.0
     two = over_tasks(numbers[:2], "difference")
     assert isinstance(two, Value)
     assert two.low is None
