@@ -275,6 +275,18 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _pulled_to_somewhere(self) -> "Recipe":
+        drawn = self.student.start == "random" and not self.student.model.brings_weights
+        for index, stage in enumerate(self.stages):
+            names = [each.part.name for each in stage.objective.parts()]
+            if drawn and "embedding_pull" in names:
+                why = "the embeddings would be held to where chance put them: they begin at random"
+                do = "Begin inside a teacher (`start: {guide: {}}`), or leave it out."
+                place = ("stages", index, "objective", names.index("embedding_pull"))
+                raise invalid("embedding_pull", why, do, place)
+        return self
+
+    @model_validator(mode="after")
     def _variants_can_be_compared(self) -> "Recipe":
         for name, variant in self.variants.items():
             place = ("variants", name)

@@ -115,13 +115,16 @@ def principal(name: str, moment: Float[Tensor, "d d"], kept: int, *, centred: bo
     The moment is about zero, not about the mean: a stream's mean is part of it, and a student
     without biases has nowhere else to add it back.
     """
-    width, count = len(moment), kept - centred
-    own = (centred_moment(moment) if centred else moment).double().cpu().numpy()
-    if count == width - centred:
-        # All directions but the mean's own, which has no energy and comes first.
-        vectors = eigh(own)[1][:, width - count :]
-    else:
-        vectors = eigh(own, subset_by_index=(width - count, width - 1))[1]
+    own = moment.double().cpu().numpy()
+    across = None
+    if centred:
+        # Within what is perpendicular to the mean, for the moment may have other empty directions.
+        across = helmert(len(own)).T
+        own = across.T @ own @ across
+    width, count = len(own), kept - centred
+    subset = None if count == width else (width - count, width - 1)
+    vectors = eigh(own, subset_by_index=subset)[1]
+    vectors = vectors if across is None else across @ vectors
     # Largest first, each with its largest number positive: the same on every machine.
     vectors = vectors[:, ::-1]
     signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(count)])

@@ -187,7 +187,7 @@ def families(model_type: str) -> tuple[Family, ...]:
         raise ModelError(
             f"a student was to begin inside a {model_type!r} model",
             "it is not written down which axes that architecture's tensors carry",
-            f"Nearest: {nearest(model_type, known)}. Start it at random, or add a table to "
-            "preceptor/students/families.py.",
+            f"Start it at random, or use an architecture that is. Nearest: "
+            f"{nearest(model_type, known)}.",
         )
     return found

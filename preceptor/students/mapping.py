@@ -270,7 +270,8 @@ def differences(student: Architecture, teacher: Architecture, depth: Sequence[in
     """What the configurations say otherwise, so that the same weights are another function."""
     names = ("hidden_act", "hidden_activation", "activation_function", "activation")
     names += ("rope_parameters", "sliding_window", "attn_logit_softcapping")
-    names += ("final_logit_softcapping",)
+    names += ("final_logit_softcapping", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon")
+    names += ("scale_attn_weights", "scale_attn_by_inverse_layer_idx")
     found = []
     for name in names:
         own, theirs = getattr(student.config, name, None), getattr(teacher.config, name, None)

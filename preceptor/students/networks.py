@@ -166,7 +166,8 @@ def is_network(module: nn.Module) -> bool:
 
 def _unknown(name: str, why: str) -> ModelError:
     return ModelError(
-        f"the channels of {name!r} were to be followed through a convolutional network",
+        f"{f'the channels of {name!r}' if name else 'channels'} were to be followed through a "
+        "convolutional network",
         f"{why}, and which of them belong together is not written down",
         "Begin at random, or use the zoo's cnn, vgg, resnet or wrn.",
     )

@@ -118,9 +118,10 @@ def configuration_of(module: nn.Module) -> Any:
             heads = [block.attention.heads for block in part.blocks]  # pyright: ignore
             return SimpleNamespace(model_type="zoo vit", num_attention_heads=heads[0])
     raise ModelError(
-        f"a {type(module).__name__} was to be seen as axes",
-        "it holds no model of transformers and no ViT of the zoo",
-        "Use such a model, or for convolutional networks `begin_convolutions`.",
+        f"a student was to begin inside its teacher, and one of them is a {type(module).__name__}",
+        "it is no model of transformers, no ViT and no convolutional network of the zoo: what its "
+        "tensors' axes stand for is not written down",
+        "Use such a model, or begin at random.",
     )
 
 

@@ -20,6 +20,7 @@ from preceptor.recipe.beforehand import (
     taught_by,
     written_at,
 )
+from preceptor.recipe.candidates import Texts
 from preceptor.recipe.contest import lasting
 from preceptor.recipe.load import recipe_text
 from preceptor.recipe.ranked import RankFields, Writes, named
@@ -139,7 +140,7 @@ class _Deciding:
                 rehearse(Experiment(one, self.run, self.progress.watch))
         open_run(lasting(said), self.folder)
         seed = self.recipe.seed.first
-        return ranked_in(self.folder, said, {}, self.progress, seed=seed, later=students)
+        return ranked_in(self.folder, said, Texts(), self.progress, seed=seed, later=students)
 
     def _decision(self, found: Rank, stage: int) -> _Decision:
         ranking, chosen = found.ranking, found.chosen
@@ -156,6 +157,11 @@ class _Deciding:
         if able and able[0] != chosen.admitted[0]:
             why = "its answers are nearly a guess"
             sentences.append(f"{chosen.admitted[0]} is passed over: {why}.")
+        if not able:
+            sentences.append(
+                "No candidate is passed over, for the answers of all are nearly a guess: the "
+                "choice among them says little, and a longer trained teacher would say more."
+            )
         names = _picked(self.fields, able or chosen.admitted)
         moment = f"before stage {stage + 1}" if stage else "before the run"
         told = TeacherRanking(

@@ -2,6 +2,9 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from preceptor.errors import RecipeError
 from preceptor.files import write_text
@@ -10,6 +13,8 @@ from preceptor.recipe.ranking import RankingRecipe
 from preceptor.recipe.schema import Recipe
 from preceptor.recipe.study import StudyRecipe
 from preceptor.train.processes import main_process_first
+
+_SHOWN = 3
 
 
 def open_run(
@@ -58,7 +63,7 @@ def _open(folder: Path, written: Path, resolved: str, *, fresh: bool) -> None:
             write_text(written, resolved)
             return
         raise RecipeError(
-            f"{folder} holds a run of another recipe",
+            f"{folder} holds a run of another recipe: {_difference(written, resolved)}",
             "going on would mix two runs",
             "Choose another folder with --out, or start anew with --fresh.",
         )
@@ -70,6 +75,24 @@ def _open(folder: Path, written: Path, resolved: str, *, fresh: bool) -> None:
         )
     if not written.exists():
         write_text(written, resolved)
+
+
+def _difference(written: Path, resolved: str) -> str:
+    """The first keys in which two recipes differ, with what each of them says."""
+    before, now = (_flat(yaml.safe_load(text)) for text in (written.read_text(), resolved))
+    nothing = "nothing"
+    keys = [key for key in {**before, **now} if before.get(key, nothing) != now.get(key, nothing)]
+    told = [f"{k} was {before.get(k, nothing)}, is {now.get(k, nothing)}" for k in keys[:_SHOWN]]
+    more = f"; {len(keys) - _SHOWN} more keys" if len(keys) > _SHOWN else ""
+    return "; ".join(told) + more
+
+
+def _flat(said: Any, path: str = "") -> dict[str, Any]:
+    """Each value by its path."""
+    if isinstance(said, dict | list) and said:
+        parts = said.items() if isinstance(said, dict) else enumerate(said)
+        return {k: v for name, part in parts for k, v in _flat(part, f"{path}.{name}").items()}
+    return {path.removeprefix("."): said}
 
 
 def _sweep(folder: Path) -> None:

@@ -100,6 +100,19 @@ def test_a_centred_basis_of_full_size_loses_nothing_of_a_centred_stream() -> Non
     torch.testing.assert_close(full.of(stream, 1).norm(dim=1), stream.norm(dim=1))
 
 
+@pytest.mark.parametrize("rows", [3, 7])
+def test_a_centred_basis_is_perpendicular_to_the_mean_where_a_table_has_few_rows(rows: int) -> None:
+    drawn = torch.randn(rows, 12, dtype=torch.float64)
+    for kept in (12, 9):
+        basis = principal("guide", drawn.T @ drawn, kept, centred=True)
+        assert basis.matrix is not None
+        assert basis.matrix.sum(0).abs().max() < 1e-12
+        stream = torch.randn(5, 12, dtype=torch.float64)
+        if kept == 12:
+            centred = stream - stream.mean(1, keepdim=True)
+            torch.testing.assert_close(basis.of(centred, 1).norm(dim=1), centred.norm(dim=1))
+
+
 def test_no_basis_keeps_more_energy_than_the_principal_one() -> None:
     drawn = torch.randn(60, 12, dtype=torch.float64) * torch.arange(1, 13)
     moment = drawn.T @ drawn

@@ -169,11 +169,12 @@ def test_a_student_of_another_family_is_refused_by_name() -> None:
 
 
 def test_what_the_configurations_say_otherwise_is_told() -> None:
-    student = model("llama", 2, hidden_act="gelu", rope_theta=500.0)
+    student = model("llama", 2, hidden_act="gelu", rope_theta=500.0, rms_norm_eps=0.1)
     report = begin(student, model("llama", 1), Plan("select"))
     said = " ".join(report.warnings)
     assert "hidden_act is 'gelu', the teacher's 'silu'" in said
     assert "rope_parameters" in said
+    assert "rms_norm_eps is 0.1" in said
 
 
 def test_rows_are_taken_in_order_and_other_classes_are_not() -> None:

@@ -91,6 +91,13 @@ def test_a_begun_students_embeddings_may_be_pulled_to_where_they_began(tmp_path:
     assert left["1000.0"] < 0.9 * left["0.0"]
 
 
+def test_embeddings_that_begin_at_random_are_not_held_there(tmp_path: Path) -> None:
+    stage = {"objective": [{"ce": {}}, {"embedding_pull": {}}], "plan": PLAN}
+    with pytest.raises(RecipeError, match=r"stages.0.objective.1.*chance put them"):
+        recipe_of(text(tmp_path, "random", stages=[stage]))
+    recipe_of(text(tmp_path, {"guide": {}}, stages=[stage]))
+
+
 def test_init_says_what_was_done_and_what_it_gained(tmp_path: Path) -> None:
     file = written(text(tmp_path, {"project": {}}), tmp_path / "sums.yaml")
     run = CliRunner().invoke(app, ["init", str(file), "--out", str(tmp_path / "run")])

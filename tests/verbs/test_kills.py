@@ -141,5 +141,6 @@ def test_another_recipe_in_the_folder_is_refused_and_fresh_begins_anew(
     other.write_text(to_yaml(small(control={"arms": []}, checkpoint={"every": 3})))
     code, said = finished(command(run, other), log)
     assert code == 2
-    assert "holds a run of another recipe" in said
+    assert "holds a run of another recipe: " in said
+    assert " was " in said
     assert finished([*command(run, other), "--fresh"], log)[0] == 0
