@@ -138,7 +138,7 @@ def read_rows(
     if not rows:
         raise DataError(
             f"{stream.name} holds no usable row",
-            f"{len(faults)} are broken" if faults else "it is empty",
+            f"{len(faults)} are broken, the first {faults[0]}" if faults else "it is empty",
             "Give rows to learn from.",
         )
     return Rows(tuple(rows), stream.name, tuple(faults))
@@ -146,7 +146,7 @@ def read_rows(
 
 def refused(faults: Sequence[Broken], name: str) -> DataError:
     """The refusal that names the first few broken rows."""
-    told = "; ".join(f"{fault.place} {fault.fault}" for fault in faults[:_NAMED])
+    told = "; ".join(map(str, faults[:_NAMED]))
     more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
     return DataError(
         f"{len(faults)} broken row{'s' * (len(faults) > 1)} in {name}",

@@ -93,6 +93,9 @@ class Broken:
     place: str
     fault: str
 
+    def __str__(self) -> str:
+        return f"{self.place} {self.fault}"
+
 
 @final
 @dataclass(frozen=True)

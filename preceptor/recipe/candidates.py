@@ -8,14 +8,14 @@ Dimension key: p prompts, n responses.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
 from preceptor.data.chat import Rendering
 from preceptor.data.reading import read_rows
 from preceptor.data.row_parsing import Columns
-from preceptor.data.rows import Row, fingerprint
+from preceptor.data.rows import Broken, Row, fingerprint
 from preceptor.data.text import TextSet
 from preceptor.errors import DataError, NeedsError
 from preceptor.recipe.ranking import WrittenTexts
@@ -143,22 +143,53 @@ class Prompted:
         return [row.number for row in self.pool if row.number not in self.left_out]
 
 
-def read_texts(said: Sequence[WrittenTexts]) -> dict[str, dict[str, list[Row]]]:
-    """What files hold: by candidate the rows of each prompt, under the prompt's key.
+@final
+@dataclass(frozen=True)
+class Texts:
+    """What files hold.
+
+    Args:
+        rows: by candidate the rows of each prompt, under the prompt's key; all have the same keys.
+        cautions: what was left out, in sentences.
+    """
+
+    rows: Mapping[str, Mapping[str, Sequence[Row]]] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()
+
+
+def read_texts(said: Sequence[WrittenTexts]) -> Texts:
+    """What files hold, of the prompts that all candidates answer.
 
     Raises:
-        DataError: a column is not there, a row is broken.
-        NeedsError: candidates answer other prompts.
+        DataError: a column is not there, a row is broken where that is not to be skipped.
+        NeedsError: candidates answer other prompts, beyond those whose answers were skipped.
     """
     found: dict[str, dict[str, list[Row]]] = {}
+    skipped: dict[str, tuple[Broken, ...]] = {}
     for file in said:
         for name, column in file.responses.items():
             rows = found[name] = {}
-            for row in read_rows(file.source, columns=Columns(None, file.prompt, column)):
+            columns = Columns(None, file.prompt, column)
+            read = read_rows(file.source, columns=columns, broken=file.broken)
+            skipped[name] = read.skipped
+            for row in read:
                 bare = _bare(row)
                 rows.setdefault(key(bare), []).append(bare)
-    _require_same_prompts(found)
-    return found
+    _require_same_prompts(found, skipped)
+    every = list(dict.fromkeys(which for rows in found.values() for which in rows))
+    shared = [which for which in every if all(which in rows for rows in found.values())]
+    cautions = [
+        f"{name} has {len(faults)} broken answer{'s' * (len(faults) > 1)}, skipped; the first: "
+        f"{faults[0]}."
+        for name, faults in skipped.items()
+        if faults
+    ]
+    if out := len(every) - len(shared):
+        cautions.append(
+            f"{out} of {len(every)} prompts are left out for all, because an answer was skipped."
+        )
+    kept = {name: {which: rows[which] for which in shared} for name, rows in found.items()}
+    return Texts(kept, tuple(cautions))
 
 
 def prompted(
@@ -212,14 +243,17 @@ def _bare(row: Row) -> Row:
     return Row(row.number, row.place, *said)
 
 
-def _require_same_prompts(texts: Mapping[str, Mapping[str, Sequence[Row]]]) -> None:
+def _require_same_prompts(
+    texts: Mapping[str, Mapping[str, Sequence[Row]]], skipped: Mapping[str, Sequence[Broken]]
+) -> None:
+    """Raise where one candidate lacks more prompts of another than it had answers skipped."""
     (first, whole), *others = texts.items() if texts else [("", {})]
     for name, rows in others:
-        lone = [*(set(whole) - set(rows)), *(set(rows) - set(whole))]
-        if not lone:
+        unanswered, beyond = set(whole) - set(rows), set(rows) - set(whole)
+        if len(unanswered) <= len(skipped[name]) and len(beyond) <= len(skipped[first]):
             continue
         shared = len(set(whole) & set(rows))
-        place = min({**whole, **rows}[each][0].place for each in lone)
+        place = min({**whole, **rows}[each][0].place for each in unanswered | beyond)
         raise NeedsError(
             f"{first} answers {len(whole)} prompts and {name} {len(rows)}, of them {shared} both",
             f"{place} has an answer of one side only, and easier prompts would look like a better "

@@ -47,11 +47,13 @@ class WrittenTexts(Section):
             name on the Hugging Face hub.
         prompt: the column of prompts, or a pattern of columns: "{instruction} {input}".
         responses: each candidate's column of responses, or pattern: "{large[solution]}".
+        broken: whether answers that cannot be used stop the ranking, or are skipped and counted.
     """
 
     source: str
     prompt: str = "prompt"
     responses: Annotated[dict[CandidateName, str], Field(min_length=1)]
+    broken: Literal["refuse", "skip"] = "refuse"
 
 
 class Candidates(Section):

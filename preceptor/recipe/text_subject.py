@@ -150,7 +150,7 @@ class TextSubject(Subject):
             if texts.dropped
         ]
         if skipped := self.parts.skipped():
-            few = "; ".join(f"{each.place} {each.fault}" for each in skipped[:3])
+            few = "; ".join(map(str, skipped[:3]))
             more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
             found.append(f"{len(skipped)} broken rows were left out: {few}{more}")
         return tuple(found)

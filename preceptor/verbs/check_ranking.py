@@ -9,7 +9,7 @@ import numpy as np
 
 from preceptor.data.rows import Rows
 from preceptor.errors import DataError
-from preceptor.recipe.candidates import FromFile, read_texts
+from preceptor.recipe.candidates import FromFile, Texts, read_texts
 from preceptor.recipe.contest import training_of
 from preceptor.recipe.data import TextData
 from preceptor.recipe.load import load_ranking
@@ -21,7 +21,7 @@ from preceptor.selection.cautions import FILLED
 from preceptor.train.fit import Losses
 from preceptor.train.processes import use_threads
 from preceptor.verbs.cells import Cell
-from preceptor.verbs.contest import FEWEST, Contest, Texts
+from preceptor.verbs.contest import FEWEST, Contest
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.pupil import Pupil
 
@@ -39,7 +39,8 @@ def check_ranking(recipe: RankingRecipe | str | Path, *, deep: bool = False) -> 
     require_present(said)
     texts = read_texts(said.candidates.texts)
     lines = [f"{said.name}: valid", *_candidates(said)]
-    prompts = min((len(each) for each in texts.values()), default=said.prompts)
+    lines += [f"! {caution}" for caution in texts.cautions]
+    prompts = min((len(each) for each in texts.rows.values()), default=said.prompts)
     if prompts < FEWEST:
         raise DataError(
             f"{prompts} prompts are answered by all candidates",
@@ -47,7 +48,7 @@ def check_ranking(recipe: RankingRecipe | str | Path, *, deep: bool = False) -> 
             f"Give at least {FEWEST} prompts, better some hundreds.",
         )
     asked, kind = min(prompts, said.prompts), said.features.kind
-    where = "texts" if texts else "training examples"
+    where = "texts" if texts.rows else "training examples"
     lines.append(f"compared by {said.score} on {asked} prompts of the {where} at most")
     lines.append(f"features: {kind}, {said.features.dimension} numbers a gradient")
     rows = asked * (said.responses if isinstance(said.data, TextData) else 1)

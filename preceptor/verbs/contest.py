@@ -6,7 +6,6 @@
 What is there is never computed again.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import final
@@ -17,12 +16,11 @@ from jaxtyping import Int64
 
 from preceptor.data.chat import Rendering
 from preceptor.data.client import Client
-from preceptor.data.rows import Row
 from preceptor.data.text import TextSet
 from preceptor.errors import DataError
 from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
-from preceptor.recipe.candidates import Candidate, Prompted, Written, prompted
+from preceptor.recipe.candidates import Candidate, Prompted, Texts, Written, prompted
 from preceptor.recipe.contest import (
     Asking,
     asks,
@@ -60,7 +58,6 @@ _SHOWN = 256
 """Images on which that is seen."""
 
 Numbers = Int64[np.ndarray, " p"]
-Texts = Mapping[str, Mapping[str, Sequence[Row]]]
 
 
 @final
@@ -143,7 +140,9 @@ class Contest:
         """The prompts, where they are text."""
         subject = self.experiment.subject
         assert isinstance(subject, TextSubject)
-        return prompted(self.texts, subject.parts.train, subject.rendering, self.said.responses)
+        return prompted(
+            self.texts.rows, subject.parts.train, subject.rendering, self.said.responses
+        )
 
     @cached_property
     def every_prompt(self) -> Numbers:
@@ -160,7 +159,7 @@ class Contest:
 
     def cautions(self) -> tuple[str, ...]:
         """What there is to say of how text was made, and of what was left out."""
-        told: list[str] = []
+        told = list(self.texts.cautions)
         if self.speakers and (out := self.prompted.left_out):
             whose = ", ".join(sorted(set(out.values())))
             told.append(

@@ -9,6 +9,7 @@ from typing import final
 import numpy as np
 
 from preceptor.errors import RecipeError
+from preceptor.recipe.candidates import Texts
 from preceptor.recipe.contest import lasting, training_of
 from preceptor.recipe.ranking import RankingRecipe
 from preceptor.selection.architectures import rank_students
@@ -20,7 +21,7 @@ from preceptor.selection.ranking import rank as ordered
 from preceptor.selection.store import FeatureStore
 from preceptor.train.processes import main_process_first
 from preceptor.verbs.chosen import Chosen, chosen
-from preceptor.verbs.contest import Contest, Numbers, Texts
+from preceptor.verbs.contest import Contest, Numbers
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.folders import open_run
 from preceptor.verbs.progress import Progress

@@ -1,5 +1,6 @@
 """What a ranking's recipe may say, and what is refused before anything is computed."""
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -150,10 +151,43 @@ def test_files_whose_prompts_differ_are_refused_by_name_and_place(tmp_path: Path
         WrittenTexts(source=str(tmp_path / f"{name}.csv"), responses={column: column})
         for name, column in (("a", "long"), ("b", "short"))
     ]
-    one = read_texts(said[:1])["long"]
+    one = read_texts(said[:1]).rows["long"]
     assert [row.completion for rows in one.values() for row in rows] == ["the answer,\nis 2", "4"]
     with pytest.raises(NeedsError, match=r"long answers 2 prompts and short 2, of them 1 both"):
         read_texts(said)
     wrong = WrittenTexts(source=str(tmp_path / "a.csv"), responses={"a": "longer"})
     with pytest.raises(DataError, match="has no 'longer'; its columns are prompt, long"):
         read_texts([wrong])
+
+
+def test_answers_that_cannot_be_used_are_skipped_and_told_where_that_is_said(
+    tmp_path: Path,
+) -> None:
+    rows = [{"prompt": f"{n}+1=", "a": str(n + 1), "b": f"is {n + 1}"} for n in range(6)]
+    del rows[1]["a"]
+    rows[3]["a"] = ""
+    rows[4]["b"] = 5  # type: ignore[assignment]
+    file = tmp_path / "answers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = WrittenTexts(source=str(file), responses={"a": "a", "b": "b"})
+    with pytest.raises(DataError, match=r"answers.jsonl:2 has no 'a'.*skip them \(broken: skip\)"):
+        read_texts([said])
+    found = read_texts([said.model_copy(update={"broken": "skip"})])
+    for name, answer in (("a", "{}"), ("b", "is {}")):
+        texts = [row.completion for each in found.rows[name].values() for row in each]
+        assert texts == [answer.format(n + 1) for n in (0, 2, 5)]
+    first, second, third = found.cautions
+    assert first.startswith("a has 2 broken answers, skipped; the first: answers.jsonl:2")
+    assert second.startswith("b has 1 broken answer, skipped; the first: answers.jsonl:5")
+    assert third == "3 of 6 prompts are left out for all, because an answer was skipped."
+
+
+def test_a_skipped_answer_does_not_excuse_prompts_that_a_file_never_had(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,long\n1+1=,2\n2+2=,\n3+3=,6\n")
+    (tmp_path / "b.csv").write_text("prompt,short\n1+1=,2\n2+2=,4\n4+4=,8\n")
+    said = [
+        WrittenTexts(source=str(tmp_path / f"{name}.csv"), responses={of: of}, broken="skip")
+        for name, of in (("a", "long"), ("b", "short"))
+    ]
+    with pytest.raises(NeedsError, match="long answers 2 prompts and short 3, of them 1 both"):
+        read_texts(said)

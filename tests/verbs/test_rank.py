@@ -90,6 +90,25 @@ def test_texts_are_ranked_told_and_gone_on_with(
         rank(ranking_of({**said, "seed": 1}), out=folder)
 
 
+def test_answers_that_are_skipped_are_told_and_their_prompts_left_out_for_all(
+    tmp_path: Path,
+) -> None:
+    said = of_texts(tmp_path)
+    texts = said["candidates"]["texts"][0]
+    file = Path(texts["source"])
+    lines = [json.loads(line) for line in file.read_text().splitlines()[:40]]
+    lines[2]["wild"] = ""
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(DataError, match="1 broken row in .*answers.jsonl"):
+        rank(ranking_of(said), out=tmp_path / "run")
+    texts["broken"] = "skip"
+    found = rank(ranking_of(said), out=tmp_path / "run")
+    assert found.ranking.prompts == 39
+    shown = " ".join(standing(found).split())
+    assert "! wild has 1 broken answer, skipped; the first: answers.jsonl:3" in shown
+    assert "! 1 of 40 prompts are left out for all, because an answer was skipped." in shown
+
+
 @pytest.mark.parametrize("kind", ["exact", "head"])
 def test_other_kinds_of_features_are_what_the_recipe_says(kind: str, tmp_path: Path) -> None:
     found = rank(
