@@ -28,7 +28,8 @@ class PreceptorError(Exception):
 
     def __init__(self, seen: str, why: str, do: str) -> None:
         self.seen, self.why, self.do = seen, why, do
-        super().__init__(f"{seen}: {why}. {do}")
+        end = "" if why.endswith("\n") else ". "  # A list of mistakes ends in a line of its own.
+        super().__init__(f"{seen}: {why}{end}{do}")
 
 
 class UserError(PreceptorError):

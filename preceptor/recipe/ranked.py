@@ -2,15 +2,19 @@
 here, how gradients are taken, by what score.
 """
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Le
 from pydantic import (
+    AfterValidator,
     Discriminator,
     Field,
     PlainSerializer,
     PlainValidator,
     Tag,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -22,7 +26,25 @@ from preceptor.recipe.section import Section, parsed, which
 from preceptor.selection.probe import Kind
 from preceptor.selection.racing import Race
 
-CandidateName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"
+
+
+def _folder_name(name: str) -> str:
+    """The name, which is a folder's on every system; raises `Invalid`."""
+    if re.fullmatch(_NAME, name):
+        return name
+    fitting = re.sub(r"\.{2,}", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", name)).strip("._-")
+    why = (
+        "it names a folder, and may have letters, digits, - and _, and single dots between them; "
+        "it begins with a letter or a digit"
+    )
+    raise invalid(f"the name {name!r}", why, f"Write {fitting or 'another one'}.")
+
+
+CandidateName = Annotated[
+    str, AfterValidator(_folder_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})
+]
+"""What a candidate or a student is called, such as qwen2.5-7b."""
 
 ScoreName = Literal[
     "grace",
@@ -129,6 +151,20 @@ class FeatureFields(Section):
         return self
 
 
+def require_within(cost: Mapping[str, float] | str | None, limit: float | None) -> None:
+    """Raise `Invalid` where all that is told of costs lies above the limit.
+
+    Parameters are counted when models are made, and nothing is said of them here.
+    """
+    if limit is None or not isinstance(cost, Mapping) or not cost:
+        return
+    cheapest = min(cost, key=lambda name: cost[name])
+    if cost[cheapest] > limit:
+        why = f"the cheapest candidate, {cheapest}, costs {cost[cheapest]:g}"
+        do = f"Give at least {cost[cheapest]:g}, or leave out cost and limit."
+        raise invalid(f"{limit:g}", why, do, ("limit",))
+
+
 class RaceFields(Section):
     """Growing subsets of prompts; a clear loser is asked no further.
 
@@ -179,6 +215,11 @@ class RankFields(Section):
     responses: Count = 4
     seed: Index = 0
     race: RaceFields | None = None
+
+    @model_validator(mode="after")
+    def _somebody_is_within_the_limit(self) -> "RankFields":
+        require_within(self.cost, self.limit)
+        return self
 
     @model_validator(mode="after")
     def _enough_for_an_ensemble(self) -> "RankFields":

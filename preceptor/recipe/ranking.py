@@ -25,6 +25,7 @@ from preceptor.recipe.ranked import (
     ServedWrites,
     Writes,
     named,
+    require_within,
 )
 from preceptor.recipe.schema import Checkpoint, Student
 from preceptor.recipe.section import Section
@@ -137,6 +138,7 @@ class ChoiceFields(Section):
         if (self.limit is None) != (self.cost is None):
             why = "a limit and costs make sense together alone"
             raise invalid("", why, "Say both choose.cost and choose.limit, or neither.")
+        require_within(self.cost, self.limit)
         return self
 
 

@@ -98,6 +98,8 @@ IMAGE = {"model": {"zoo": "mlp"}, "train": {"steps": 3}}
          "teacher.rank: a limit and costs"),
         (ranked({"of": {"a": TEACHER}, "limit": 3.0, "cost": {"b": 1.0}}), RecipeError,
          "teacher.rank.cost: a is a candidate"),
+        (ranked({"of": {"a": TEACHER}, "limit": 0.1, "cost": {"a": 1.0}}), RecipeError,
+         "teacher.rank.limit: 0.1: the cheapest candidate, a, costs 1"),
         (ranked({"of": {"a": SERVER}, "limit": 3.0, "cost": "parameters"}), RecipeError,
          "a is no model that is loaded here"),
         (ranked([{**IMAGE, "temperatures": [0.5]}], **IMAGES), RecipeError,

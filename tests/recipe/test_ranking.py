@@ -16,6 +16,7 @@ from preceptor.selection.ranking import EVERY_SCORE
 
 PRESETS = Path(__file__).parents[2] / "preceptor" / "recipe" / "presets" / "rankings"
 MODEL = {"causal": {"model_type": "llama"}}
+STUDENT = {"model": MODEL}
 TEACHER = {"model": MODEL, "train": {"steps": 3}}
 GSM8K = (
     "data.source=train.jsonl",
@@ -111,6 +112,10 @@ def test_what_only_reads_features_does_not_change_which_run_a_folder_holds() -> 
         (small(prompts=9), "must be >= 10"),
         (small(choose={"limit": 3.0}), "make sense together alone"),
         (small(choose={"limit": 3.0, "cost": {"a": 1.0}}), "b is a candidate, and is not told"),
+        (
+            small(choose={"limit": 0.1, "cost": {"a": 1.0, "b": 3.0}}),
+            "choose.limit: 0.1: the cheapest candidate, a, costs 1. Give at least 1",
+        ),
         (small(choose={"families": {"a": "x", "b": "x", "c": "x"}}), "c is no candidate"),
         (
             small(choose={"families": {"a": "x", "b": "x"}}, race={}),
@@ -142,6 +147,39 @@ def test_a_ranking_that_cannot_be_is_refused_in_words(data: dict[str, Any], word
     with pytest.raises(RecipeError) as caught:
         ranking_of(data)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-7b", "llama-3.2", "gpt-4.1", "gpt_4o", "7b"])
+def test_names_of_models_name_candidates(name: str) -> None:
+    said = ranking_of(small(candidates={"teachers": {name: TEACHER}}, students={name: STUDENT}))
+    assert list(said.candidates.families()) == list(said.students) == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "fitting"),
+    [
+        ("owner/large", "owner-large"),
+        (".hidden", "hidden"),
+        ("a..b", "a.b"),
+        ("..", "another one"),
+        ("gpt 4", "gpt-4"),
+        ("large.", "large"),
+        ("large\n", "large"),
+    ],
+)
+def test_a_name_that_is_no_folder_s_is_refused_with_one_that_is(name: str, fitting: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        ranking_of(small(candidates={"teachers": {name: TEACHER}}))
+    assert caught.value.seen == f"candidates.teachers.{name}: the name {name!r}"
+    assert caught.value.why.startswith("it names a folder, and may have letters, digits, - and _")
+    assert caught.value.do == f"Write {fitting}."
+
+
+def test_a_list_of_mistakes_ends_in_a_sentence_of_its_own() -> None:
+    with pytest.raises(RecipeError, match="has 2 mistakes") as caught:
+        ranking_of(small(prompts=9, score="grase"))
+    *_, last = str(caught.value).splitlines()
+    assert last == "Correct them all; nothing was run."
 
 
 def test_files_whose_prompts_differ_are_refused_by_name_and_place(tmp_path: Path) -> None:
