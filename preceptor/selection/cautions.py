@@ -6,6 +6,7 @@ Dimension key: n responses, d numbers a sketch, p prompts.
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from jaxtyping import Int64
 
 from preceptor.selection.directions import directions_of
 from preceptor.selection.features import Features
@@ -100,17 +101,9 @@ def cautions_about_gradients(name: str, features: Features) -> Iterator[str]:
             f"{name} has one response a prompt; how alike its responses to a prompt are is not "
             "seen. Give two or more, 4 as in the paper."
         )
-    d, rows = features.probe.dimension, effective_rows(features)
-    if d > FILLED * rows:
-        alike = within_prompt_similarity(features)
-        fitting = max(1, int(FILLED * rows))
-        yield (
-            f"{name}: {d} dimensions for {rows:.0f} effective rows ({prompts} prompts, "
-            f"{responses} responses, similarity within a prompt {alike:.2f}) are near the singular "
-            "regime, where the smoothing decides. Give "
-            f"{int(np.ceil(prompts * d / (FILLED * rows)))} prompts, or narrow the sketches to "
-            f"{fitting} numbers."
-        )
+    d, counts = features.probe.dimension, np.unique(features.prompts, return_counts=True)[1]
+    if sentence := crowded(d, counts, within_prompt_similarity(features)):
+        yield f"{name}: {sentence}"
     if prompts < Grace().folds:
         return
     whole, bias = Grace().value(features), Grace(part="bias").value(features)
@@ -120,6 +113,27 @@ def cautions_about_gradients(name: str, features: Features) -> Iterator[str]:
             "once is usual: a few large gradients, in directions that the others lack, make the "
             "mean, as with broken text. Read the responses whose loss is highest."
         )
+
+
+def crowded(dimension: int, counts: Int64[np.ndarray, " p"], alike: float) -> str | None:
+    """That the sketches are too wide for their rows, with what would do; None where they are not.
+
+    Args:
+        dimension: numbers a sketch.
+        counts: how many responses each prompt has, at least 1.
+        alike: their similarity within a prompt, 0 to 1.
+    """
+    rows = _effective(counts, alike)
+    if dimension <= FILLED * rows:
+        return None
+    prompts = len(counts)
+    return (
+        f"{dimension} dimensions for {rows:.0f} effective rows ({prompts} prompts, "
+        f"{counts.sum()} responses, similarity within a prompt {alike:.2f}) are near the singular "
+        "regime, where the smoothing decides. Give "
+        f"{int(np.ceil(prompts * dimension / (FILLED * rows)))} prompts, or narrow the sketches "
+        f"to {max(1, int(FILLED * rows))} numbers (features.dimension)."
+    )
 
 
 def copies(features: Features) -> float:
@@ -152,8 +166,12 @@ def effective_rows(features: Features) -> float:
     m is the mean number of responses of a response's prompt.
     """
     counts = np.unique(features.prompts, return_counts=True)[1]
+    return _effective(counts, within_prompt_similarity(features))
+
+
+def _effective(counts: Int64[np.ndarray, " p"], alike: float) -> float:
     m = float((counts**2).sum() / counts.sum())
-    return _HELD_IN * len(features) / (1 + (m - 1) * within_prompt_similarity(features))
+    return _HELD_IN * float(counts.sum()) / (1 + (m - 1) * alike)
 
 
 def _percent(share: float) -> str:

@@ -28,6 +28,7 @@ from preceptor.recipe.schema import Recipe
 from preceptor.recipe.teachers import AnyTeacher, LiveTeacher
 from preceptor.selection.ranking import Ranking
 from preceptor.train.processes import main_process_first
+from preceptor.verbs.crowding import crowding, prompts_of
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.folders import open_run
 from preceptor.verbs.progress import Progress
@@ -263,4 +264,6 @@ def ranked_lines(recipe: Recipe) -> list[str]:
         lines.append(f"  trained once, for ranking and run: {', '.join(trained)}")
     if fields.every == "stage":
         lines.append("  ranked again before each further stage")
-    return lines
+    ranking = ranking_in(recipe, fields)
+    told = crowding(ranking, Texts(), prompts_of(ranking, Texts()))
+    return [*lines, *(f"  ! {sentence}" for sentence in told)]

@@ -17,14 +17,16 @@ from preceptor.verbs.requirements import require_fit as require_fit
 def check(recipe: Recipe | str | Path, *, deep: bool = False, price: float = 0.0) -> str:
     """Whether a recipe can run, in words; raises the sentence that says why not.
 
-    Static by default: nothing is loaded or trained, but what is named must be there. With `deep`
+    Static by default: nothing is loaded or trained, but what is named must be there; where
+    candidates are ranked, rows of text are counted. With `deep`
     the data is loaded and each stage takes a few steps, which gives an estimate of time, memory
     and disk; `price` is what an hour of this machine costs.
     """
     read = load_recipe(recipe)
     require_fit(read)
     require_present(read)
-    lines = [f"{read.name}: valid", *_start(read), *ranked_lines(read)]
+    ranked = ranked_lines(read)
+    lines = [f"{read.name}: valid", *_start(read), *ranked]
     for arm, way in read.ways().items():
         lines += [f"{arm}:"] if read.variants else []
         for index, stage in enumerate(way.stages):
@@ -38,7 +40,7 @@ def check(recipe: Recipe | str | Path, *, deep: bool = False, price: float = 0.0
     if deep:
         from preceptor.verbs.deep import deep_check
 
-        lines += ["below, the first candidate teaches"] if ranked_lines(read) else []
+        lines += ["below, the first candidate teaches"] if ranked else []
         lines += deep_check(read, price)
     return "\n".join(lines)
 

@@ -11,17 +11,16 @@ from preceptor.data.rows import Rows
 from preceptor.errors import DataError
 from preceptor.recipe.candidates import FromFile, Texts, read_texts
 from preceptor.recipe.contest import training_of
-from preceptor.recipe.data import TextData
 from preceptor.recipe.load import load_ranking
 from preceptor.recipe.presence import require_present
 from preceptor.recipe.ranked import ServedWrites, named
 from preceptor.recipe.ranking import RankingRecipe
 from preceptor.recipe.text_subject import TextSubject
-from preceptor.selection.cautions import FILLED
 from preceptor.train.fit import Losses
 from preceptor.train.processes import use_threads
 from preceptor.verbs.cells import Cell
 from preceptor.verbs.contest import FEWEST, Contest
+from preceptor.verbs.crowding import crowding, prompts_of
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.pupil import Pupil
 
@@ -32,15 +31,16 @@ _TRIED = 16
 def check_ranking(recipe: RankingRecipe | str | Path, *, deep: bool = False) -> str:
     """Whether a ranking can run, in words; raises the sentence that says why not.
 
-    Static by default: texts are read, nothing is loaded or trained. With `deep` data and models
-    are made, and features are timed on the student as it is made.
+    Static by default: rows of text are read, nothing is loaded or trained. With `deep` data and
+    models are made, and features are timed on the student as it is made.
     """
     said = load_ranking(recipe)
     require_present(said)
     texts = read_texts(said.candidates.texts)
     lines = [f"{said.name}: valid", *_candidates(said)]
     lines += [f"! {caution}" for caution in texts.cautions]
-    prompts = min((len(each) for each in texts.rows.values()), default=said.prompts)
+    there = prompts_of(said, texts)
+    prompts = said.prompts if there is None else there
     if prompts < FEWEST:
         raise DataError(
             f"{prompts} prompts are answered by all candidates",
@@ -51,13 +51,7 @@ def check_ranking(recipe: RankingRecipe | str | Path, *, deep: bool = False) -> 
     where = "texts" if texts.rows else "training examples"
     lines.append(f"compared by {said.score} on {asked} prompts of the {where} at most")
     lines.append(f"features: {kind}, {said.features.dimension} numbers a gradient")
-    rows = asked * (said.responses if isinstance(said.data, TextData) else 1)
-    if said.features.dimension > FILLED * rows:
-        lines.append(
-            f"! {said.features.dimension} numbers for at most {rows} responses: the smoothing "
-            f"would decide and not the candidates. Set features.dimension to {int(FILLED * rows)} "
-            "or less, or ask more prompts."
-        )
+    lines += [f"! {sentence}" for sentence in crowding(said, texts, there)]
     trained = [name for name, live in said.models() if live.train is not None]
     lines += [f"trained before: {', '.join(trained)}"] if trained else []
     lines += _student(said)

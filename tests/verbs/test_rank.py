@@ -13,6 +13,7 @@ import pytest
 from preceptor.errors import DataError, NeedsError, PreceptorError, RecipeError
 from preceptor.recipe.load import load_ranking, ranking_of
 from preceptor.selection.features import Features
+from preceptor.verbs.check_ranking import check_ranking
 from preceptor.verbs.rank import rank
 from preceptor.verbs.standing import standing
 from tests.verbs.child import finished, killed
@@ -90,6 +91,22 @@ def test_texts_are_ranked_told_and_gone_on_with(
         rank(ranking_of({**said, "seed": 1}), out=folder)
 
 
+def test_check_says_of_the_dimension_what_the_ranking_says_later(tmp_path: Path) -> None:
+    said = of_texts(tmp_path, features={"dimension": 19})
+    file = Path(said["candidates"]["texts"][0]["source"])
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:40]))
+    found = rank(ranking_of(said), out=tmp_path / "run")
+    sentence = (
+        "19 dimensions for 36 effective rows (40 prompts, 40 responses, similarity within a prompt "
+        "0.00) are near the singular regime, where the smoothing decides. Give 43 prompts, or "
+        "narrow the sketches to 18 numbers (features.dimension)."
+    )
+    assert {f"{name}: {sentence}" for name in found.ranking.names} < set(found.cautions)
+    assert f"! good, wild, same: {sentence}" in check_ranking(ranking_of(said)).splitlines()
+    less = ranking_of(said | {"features": {"dimension": 18}})
+    assert "dimensions for" not in check_ranking(less)
+
+
 def test_answers_that_are_skipped_are_told_and_their_prompts_left_out_for_all(
     tmp_path: Path,
 ) -> None:
@@ -99,7 +116,7 @@ def test_answers_that_are_skipped_are_told_and_their_prompts_left_out_for_all(
     lines = [json.loads(line) for line in file.read_text().splitlines()[:40]]
     lines[2]["wild"] = ""
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(DataError, match="1 broken row in .*answers.jsonl"):
+    with pytest.raises(DataError, match=r"1 broken row in .*answers\.jsonl"):
         rank(ranking_of(said), out=tmp_path / "run")
     texts["broken"] = "skip"
     found = rank(ranking_of(said), out=tmp_path / "run")

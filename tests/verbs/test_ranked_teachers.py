@@ -10,8 +10,10 @@ import pytest
 
 from preceptor.errors import RecipeError
 from preceptor.evaluate.report import Report
+from preceptor.recipe.data import TextData
 from preceptor.recipe.load import recipe_of
 from preceptor.recipe.teachers import ServedTeacher
+from preceptor.recipe.texts import parts_of
 from preceptor.verbs.beforehand import Decided, decided
 from preceptor.verbs.check import check, require_fit
 from preceptor.verbs.distill import distill
@@ -89,6 +91,22 @@ def test_the_ranking_comes_first_its_best_teaches_and_the_report_tells(tmp_path:
     assert distill(recipe, out=tmp_path / "run").report == report
     assert (tmp_path / "run/ranking/before-stage-1.json").stat().st_mtime_ns == before
     assert Report.from_json(report.to_json()) == report
+
+
+def test_check_says_that_a_dimension_is_too_large_for_what_will_be_written(tmp_path: Path) -> None:
+    said = ranked(tmp_path, features={"dimension": 4000})
+    said["teacher"]["rank"]["of"]["small"]["temperatures"] = [0.0]
+    shown = check(recipe_of(said))
+    # 20 prompts, two responses to each; at temperature 0 both are one.
+    assert "  ! large@0.5, large@1: 4000 dimensions for 36 effective rows (20 prompts, 40" in shown
+    assert "  ! small: 4000 dimensions for 18 effective rows (20 prompts, 40 responses" in shown
+    # Where more are asked than there are: the training rows' prompts, each once.
+    data = recipe_of(said).data
+    assert isinstance(data, TextData)
+    rows = len({row.prompt for row in parts_of(data).train})
+    shown = check(recipe_of(ranked(tmp_path, features={"dimension": 4000}, prompts=512)))
+    assert f"effective rows ({rows} prompts, {2 * rows} responses" in shown
+    assert "dimensions for" not in check(recipe_of(ranked(tmp_path)))
 
 
 def test_before_each_stage_the_student_is_asked_as_it_is_by_then(tmp_path: Path) -> None:
