@@ -80,4 +80,3 @@ def test_a_run_says_what_it_found_of_its_teacher(tmp_path: Path) -> None:
     kinds = {each.kind for each in report.findings}
     assert {"cover", "lead"} <= kinds
     assert report.begun == ""
-
