@@ -214,6 +214,10 @@ class RankingRecipe(Section):
     def _choices_name_candidates(self) -> "RankingRecipe":
         known = set(self.candidates.families().values())
         choose, do = self.choose, f"Name each once: {', '.join(sorted(known))}."
+        there = len(self.candidates.families())
+        if choose.ensemble is not None and choose.ensemble > there:
+            why = f"there are {there} candidates"
+            raise invalid(str(choose.ensemble), why, f"At most {there}.", ("choose", "ensemble"))
         missing, cost = "is a candidate, and is not told", choose.cost
         if isinstance(cost, str):
             cost = dict.fromkeys((name for name, _ in self.models()), 0.0)

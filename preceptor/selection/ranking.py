@@ -63,6 +63,24 @@ class Ranked:
     published_scale: float
 
 
+POSITIVE = frozenset(
+    {
+        "grace",
+        "grace_released",
+        "grace_variance",
+        "grace_bias",
+        "g_norm",
+        "g_vendi",
+        "leverage_ratio",
+        "mean_loss",
+        "rank_surprisal",
+        "mean_length",
+        "duplicate_rate",
+    }
+)
+"""Scores that are never below 0."""
+
+
 @final
 @dataclass(frozen=True)
 class Ranking:
@@ -171,7 +189,7 @@ def ordered(
     ranked = (
         Ranked(
             name=names[i],
-            score=percentile(values[i], drawn[:, i], level),
+            score=_where_it_lives(percentile(values[i], drawn[:, i], level), score),
             probability_best=float(best[i]),
             tied=tuple(names[j] for j in order if _are_tied(differences, names[i], names[j])),
             beside={other.name: other.value(every[i]) for other in beside},
@@ -181,6 +199,11 @@ def ordered(
     )
     prompts = len(every[0].every_prompt)
     return Ranking(score.name, score.better, tuple(ranked), differences, cautions, prompts)
+
+
+def _where_it_lives(interval: Interval, score: Score) -> Interval:
+    """Without limits below 0 where no score of its kind is: draws of influences may overshoot."""
+    return interval._replace(low=max(0.0, interval.low)) if score.name in POSITIVE else interval
 
 
 def expect_some(candidates: Mapping[str, Features]) -> None:

@@ -43,7 +43,7 @@ def check_ranking(recipe: RankingRecipe | str | Path, *, deep: bool = False) -> 
     prompts = said.prompts if there is None else there
     if prompts < FEWEST:
         raise DataError(
-            f"{prompts} prompts are answered by all candidates",
+            f"prompts that all candidates answer: {prompts}",
             f"the score cuts them into {FEWEST} folds",
             f"Give at least {FEWEST} prompts, better some hundreds.",
         )

@@ -96,7 +96,7 @@ class Contest:
         count = len(self.every_prompt)
         if count < FEWEST:
             raise DataError(
-                f"{count} prompts are answered by all candidates",
+                f"prompts that all candidates answer: {count}",
                 f"the score cuts them into {FEWEST} folds",
                 f"Give at least {FEWEST} prompts, better some hundreds.",
             )

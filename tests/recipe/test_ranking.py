@@ -117,6 +117,7 @@ def test_what_only_reads_features_does_not_change_which_run_a_folder_holds() -> 
             "choose.limit: 0.1: the cheapest candidate, a, costs 1. Give at least 1",
         ),
         (small(choose={"families": {"a": "x", "b": "x", "c": "x"}}), "c is no candidate"),
+        (small(choose={"ensemble": 9}), "choose.ensemble: 9: there are 3 candidates. At most 3"),
         (
             small(choose={"families": {"a": "x", "b": "x"}}, race={}),
             "a race drops whom this choice may admit",

@@ -48,6 +48,13 @@ def test_a_paired_difference_is_narrower_than_its_sides() -> None:
         ranking.difference("times 9", first.name)
 
 
+def test_an_interval_ends_where_no_score_can_be() -> None:
+    # So few prompts of so different weight that draws of influences overshoot.
+    spread = np.exp(1.5 * np.random.default_rng(0).normal(size=12))
+    ranking = rank({"few": isotropic(12, 1, 8, alike=0.3, spread=spread, seed=0)})
+    assert ranking.best.score.low == 0.0 < ranking.best.score.estimate
+
+
 def test_where_higher_is_better_the_highest_is_first() -> None:
     given = candidates(1.0, 1.0)
     long = replace(given["times 1.0"], lengths=np.full(240, 90))

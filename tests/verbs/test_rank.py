@@ -241,7 +241,7 @@ def _nowhere(said: dict[str, Any], folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (_few, DataError, "9 prompts are answered by all candidates"),
+        (_few, DataError, "prompts that all candidates answer: 9"),
         (_lone, NeedsError, "good answers 40 prompts and lone 1, of them 0 both"),
         (_long, DataError, "large may answer with 21"),
         (_nowhere, DataError, "no such file"),

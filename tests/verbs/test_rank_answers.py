@@ -161,7 +161,7 @@ def test_check_says_what_will_be_compared_and_what_is_wrong(tmp_path: Path) -> N
     assert "prompts that all candidates may be compared on: 40" in deep
     assert "ms a response" in deep
     answers(tmp_path / "answers.jsonl", prompts=9)
-    with pytest.raises(DataError, match="9 prompts are answered by all candidates"):
+    with pytest.raises(DataError, match="prompts that all candidates answer: 9"):
         check_ranking(ranking_of(said))
     said["candidates"]["texts"][0]["responses"]["good"] = "goood"
     with pytest.raises(DataError, match="has no 'goood'"):
