@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from preceptor.evaluate.diagnosis import Finding, confidence, label_order, leading, room
 from preceptor.evaluate.report import Report, Value
 from preceptor.evaluate.results import ArmResult, RunResult
+from preceptor.evaluate.verdict import MIN_SEEDS
 from preceptor.evaluate.words import in_words
 
 
@@ -21,7 +22,9 @@ def _found(result: RunResult, report: Report) -> Iterator[Finding]:
     if teacher is None:
         return
     lead = report.gap
-    if isinstance(lead, Value) and lead.low is not None and lead.high is not None:
+    # Two seeds alone leave an interval that says nothing, and no advice follows from it.
+    told = len(report.seeds) == 1 or len(report.seeds) >= MIN_SEEDS
+    if told and isinstance(lead, Value) and lead.low is not None and lead.high is not None:
         words = f"The teacher's lead over the control is {in_words(lead)}."
         yield leading(lead.low, lead.high, words)
     held = teacher.seeds[0].validation

@@ -59,5 +59,10 @@ def test_a_student_that_copies_what_it_was_taught_and_no_more_lacks_examples(fak
     assert "on 100.0% of what it was taught on" in found.seen
 
 
+def test_two_seeds_lead_to_no_advice_about_the_teachers_lead(fake):
+    assert "lead" not in kinds(build_report(fake(seeds=2, items=120)))
+    assert "lead" in kinds(build_report(fake(seeds=1, items=120)))
+
+
 def test_without_a_teacher_nothing_is_found(fake):
     assert build_report(fake(teacher=None)).findings == ()
