@@ -23,6 +23,25 @@ WORDS: dict[Kind, str] = {
 _GIVEN: dict[Kind, str] = {**WORDS, "bins": "probabilities of the largest classes"}
 """The same of who gives it."""
 
+LayerKind = Literal[
+    "stages",
+    "middle",
+    "last_map",
+    "embedding",
+    "hidden",
+    "attention",
+    "relations",
+    "flow",
+    "table",
+]
+"""What "auto" looks for: every stage's output map, the middle stage's, the last map before
+pooling, the embedding (a classifier's input, an encoder's answer), transformer blocks' outputs,
+attention maps, one block's queries, keys and values, the input and output of each stage (two
+pairs a stage, first the stage's entry, then its exit), or where the student's tokens come in."""
+
+Pairing = Literal["uniform", "last", "similar"]
+"""Which blocks meet: evenly spread ones, the last ones, or those that see most alike."""
+
 
 @dataclass(frozen=True)
 class Needs:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import combinations
 from math import log2
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -13,30 +13,19 @@ from preceptor.models.anatomy import Anatomy, Spot, Stage, anatomy, projections
 from preceptor.models.encoders import EMBEDDING, SentenceEncoder
 from preceptor.models.shapes import visits
 from preceptor.models.tapped import TappedModel
+from preceptor.needs import LayerKind, Pairing
 from preceptor.types import Inputs, map_tensors
 
 T = TypeVar("T")
 Pairs = tuple[tuple[str, str], ...]
 Layers = tuple[Sequence[Spot], Sequence[Spot]]
-Kind = Literal[
-    "stages",
-    "middle",
-    "last_map",
-    "embedding",
-    "hidden",
-    "attention",
-    "relations",
-    "flow",
-    "table",
-]
-Pairing = Literal["uniform", "last", "similar"]
 
 
 def pair_layers(
     student: TappedModel,
     teacher: TappedModel,
     inputs: Inputs,
-    kind: Kind,
+    kind: LayerKind,
     pairing: Pairing = "uniform",
     pairs: int | None = None,
     teacher_block: int = -1,
@@ -150,7 +139,7 @@ def _embedding(model: TappedModel, who: str) -> str:
     return f"{model.head_name}:input"
 
 
-def _shown(found: Sequence[T], of: Anatomy, who: str, what: str, kind: Kind) -> Sequence[T]:
+def _shown(found: Sequence[T], of: Anatomy, who: str, what: str, kind: LayerKind) -> Sequence[T]:
     """What was found, or a sentence that says what the model shows instead."""
     if found:
         return found
@@ -167,7 +156,7 @@ def _shown(found: Sequence[T], of: Anatomy, who: str, what: str, kind: Kind) -> 
     )
 
 
-def _blocks(student: Anatomy, teacher: Anatomy, kind: Kind) -> Layers:
+def _blocks(student: Anatomy, teacher: Anatomy, kind: LayerKind) -> Layers:
     row = "a row of transformer blocks"
     mine = _shown(student.blocks, student, "student", row, kind)
     return mine, _shown(teacher.blocks, teacher, "teacher", row, kind)

@@ -4,32 +4,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal, final
 
-from preceptor.types import Needs
+from preceptor.needs import LayerKind, Needs, Pairing
 
 Pair = tuple[str, str]
 """A student's module name and a teacher's, as `models.taps` reads them."""
 
 Layers = tuple[Pair, ...] | Literal["auto"]
 """Which layers are compared; "auto" is settled once, before training, by `models.pairing`."""
-
-LayerKind = Literal[
-    "stages",
-    "middle",
-    "last_map",
-    "embedding",
-    "hidden",
-    "attention",
-    "relations",
-    "flow",
-    "table",
-]
-"""What "auto" looks for: every stage's output map, the middle stage's, the last map before
-pooling, the embedding (a classifier's input, an encoder's answer), transformer blocks' outputs,
-attention maps, one block's queries, keys and values, the input and output of each stage (two
-pairs a stage, first the stage's entry, then its exit), or where the student's tokens come in."""
-
-Pairing = Literal["uniform", "last", "similar"]
-"""Which blocks meet: evenly spread ones, the last ones, or those that see most alike."""
 
 
 @final

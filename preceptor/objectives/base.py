@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from preceptor.errors import NeedsError, RecipeError
 from preceptor.fields import check_ranges
+from preceptor.needs import LayerKind as LayerKind
+from preceptor.needs import Pairing as Pairing
 from preceptor.objectives._layers import Choice as Choice
-from preceptor.objectives._layers import LayerKind as LayerKind
 from preceptor.objectives._layers import Layers as Layers
 from preceptor.objectives._layers import Pair as Pair
-from preceptor.objectives._layers import Pairing as Pairing
 from preceptor.objectives._layers import pair_needs as pair_needs
 from preceptor.objectives._plain import batch_of, shown
 from preceptor.objectives.reduction import mean_loss

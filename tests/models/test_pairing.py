@@ -8,8 +8,9 @@ from torch import nn
 from preceptor.errors import ModelError
 from preceptor.models.anatomy import anatomy
 from preceptor.models.load import load_model
-from preceptor.models.pairing import Kind, describe, pair_layers
+from preceptor.models.pairing import describe, pair_layers
 from preceptor.models.tapped import TappedModel
+from preceptor.needs import LayerKind
 
 PIXELS = torch.rand(2, 3, 32, 32)
 
@@ -19,7 +20,9 @@ def zoo(name: str, **arguments: Any) -> TappedModel:
     return load_model({"zoo": name, "classes": 10, "arguments": small | arguments})
 
 
-def pairs(student: TappedModel, teacher: TappedModel, kind: Kind) -> tuple[tuple[str, str], ...]:
+def pairs(
+    student: TappedModel, teacher: TappedModel, kind: LayerKind
+) -> tuple[tuple[str, str], ...]:
     return pair_layers(student, teacher, PIXELS, kind)
 
 
@@ -124,7 +127,7 @@ def test_attention_over_other_numbers_of_tokens_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["stages", "middle", "last_map", "hidden", "attention", "flow"])
-def test_maps_and_tokens_are_not_compared(kind: Kind) -> None:
+def test_maps_and_tokens_are_not_compared(kind: LayerKind) -> None:
     with pytest.raises(ModelError, match=r"shows tokens|shows maps|returns any"):
         pairs(zoo("resnet8"), zoo("vit", depth=1), kind)
     assert pairs(zoo("resnet8"), zoo("vit", depth=1), "embedding") == same("head:input")
