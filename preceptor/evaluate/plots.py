@@ -1,81 +1,13 @@
-"""A report's plots as inline SVG that takes its colours and its fonts from the page.
+"""A report's plots, drawn as `drawing` does."""
 
-Matplotlib is imported here alone, and only when something is drawn. Colours are drawn as marks
-that become CSS variables, so one picture serves light and dark pages; text stays text.
-"""
-
-import io
 import math
-import re
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 from markupsafe import Markup
 
+from preceptor.evaluate.drawing import ARM_MARKS, INK, MARKERS, draw, plain_numbers, short
 from preceptor.evaluate.rankings import TeacherRanking
 from preceptor.evaluate.report import MEASURES, Matrix, Report, Value
-
-# Marks no plot would use by chance -> what the page calls them.
-_INK, _FAINT = "#010203", "#010204"
-_ARM_MARKS = tuple(f"#0102{16 + i:02x}" for i in range(8))
-_VARIABLES = {_INK: "var(--ink)", _FAINT: "var(--rule)"} | {
-    mark: f"var(--arm{i})" for i, mark in enumerate(_ARM_MARKS)
-}
-_MARKERS = "osD^vP*X"
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10.5,
-    "text.parse_math": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _FAINT,
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "figure.constrained_layout.use": True,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-} | dict.fromkeys(
-    ["text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"], _INK
-)
-
-
-def _draw(paint: Callable[[Any], None], what: str, height: float = 3.2) -> Markup:
-    """A figure 4.3 inches wide (a card's width at its own scale), painted on one pair of axes."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    text = io.StringIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": what}), warnings.catch_warnings():
-        # The page's fonts draw the text; matplotlib's own need not know every script.
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
-        warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
-        figure = Figure(figsize=(4.3, height))
-        paint(figure.add_subplot())
-        figure.savefig(text, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
-    return Markup(_inline(text.getvalue(), what))  # matplotlib has escaped all text in it
-
-
-def _inline(svg: str, what: str) -> str:
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg, count=2)
-    svg = re.sub(r"font(-family)?: ([^;\"']*?)(\d+px )?'[^;\"]*", _font, svg)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    for mark, variable in _VARIABLES.items():
-        svg = svg.replace(mark, variable)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{Markup.escape(what)}"', 1)
-
-
-def _font(match: re.Match[str]) -> str:
-    size = match.group(3) or ""
-    return f"font: {size}sans-serif" if size else "font-family: sans-serif"
 
 
 def palette(report: Report) -> dict[str, int]:
@@ -84,7 +16,7 @@ def palette(report: Report) -> dict[str, int]:
     first += [report.student] + ([report.control] if report.control else [])
     rest = [arm.name for arm in report.arms if arm.name not in first]
     start = 0 if any(arm.role == "teacher" for arm in report.arms) else 1
-    return {name: (start + i) % len(_ARM_MARKS) for i, name in enumerate(first + rest)}
+    return {name: (start + i) % len(ARM_MARKS) for i, name in enumerate(first + rest)}
 
 
 def losses(report: Report, term: str) -> Markup:
@@ -94,17 +26,17 @@ def losses(report: Report, term: str) -> Markup:
 
     def paint(axes: Any) -> None:
         for curve in shown:
-            colour = _ARM_MARKS[colours[curve.arm]]
+            colour = ARM_MARKS[colours[curve.arm]]
             axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.18, lw=0)
-            axes.plot(curve.steps, curve.mean, color=colour, lw=1.6, label=_short(curve.arm))
+            axes.plot(curve.steps, curve.mean, color=colour, lw=1.6, label=short(curve.arm))
         if shown and min(min(curve.low) for curve in shown) > 0:
             axes.set_yscale("log")
-            _plain_numbers(axes.yaxis)
+            plain_numbers(axes.yaxis)
         axes.set_xlabel("step")
-        axes.set_ylabel(_short(term, 40))
+        axes.set_ylabel(short(term, 40))
         axes.legend()
 
-    return _draw(paint, f"losses: {term}")
+    return draw(paint, f"losses: {term}")
 
 
 def loss_terms(report: Report) -> list[str]:
@@ -143,20 +75,20 @@ def against(report: Report, measure: str, label: str, scale: float = 1.0) -> Mar
                 [x],
                 [unit * y],
                 yerr=[[unit * (y - low)], [unit * (high - y)]],
-                color=_ARM_MARKS[colours[name]],
-                marker=_MARKERS[colours[name]],
+                color=ARM_MARKS[colours[name]],
+                marker=MARKERS[colours[name]],
                 capsize=3,
                 ls="none",
-                label=_short(name),
+                label=short(name),
             )
         axes.set_xscale("log")
         axes.margins(x=0.25, y=0.15)
-        _plain_numbers(axes.xaxis)
+        plain_numbers(axes.xaxis)
         axes.set_xlabel(label)
         axes.set_ylabel(MEASURES[report.primary] + (", %" if unit == 100 else ""))
         axes.legend(loc="best")
 
-    return _draw(paint, f"{MEASURES[report.primary]} against {label}")
+    return draw(paint, f"{MEASURES[report.primary]} against {label}")
 
 
 def reliability(report: Report) -> Markup:
@@ -165,7 +97,7 @@ def reliability(report: Report) -> Markup:
     names = [name for name, colour in colours.items() if colour < 3]
 
     def paint(axes: Any) -> None:
-        axes.plot([0, 100], [0, 100], color=_INK, lw=0.8, ls=(0, (3, 3)))
+        axes.plot([0, 100], [0, 100], color=INK, lw=0.8, ls=(0, (3, 3)))
         lowest = 100.0
         for curve in report.reliability:
             if curve.arm not in names:
@@ -174,8 +106,8 @@ def reliability(report: Report) -> Markup:
             lowest = min(lowest, *x, *y)
             colour = colours[curve.arm]
             axes.plot(
-                x, y, color=_ARM_MARKS[colour], marker=_MARKERS[colour], ms=4,
-                lw=1.4, label=_short(curve.arm),
+                x, y, color=ARM_MARKS[colour], marker=MARKERS[colour], ms=4,
+                lw=1.4, label=short(curve.arm),
             )  # fmt: skip
         low = max(0.0, 10 * math.floor(lowest / 10))
         axes.set(xlim=(low, 101), ylim=(low, 101), aspect="equal")
@@ -183,7 +115,7 @@ def reliability(report: Report) -> Markup:
         axes.set_ylabel("accuracy, %")
         axes.legend(loc="upper left")
 
-    return _draw(paint, "reliability: accuracy by confidence", 3.8)
+    return draw(paint, "reliability: accuracy by confidence", 3.8)
 
 
 def matrix(table: Matrix, rows: str, columns: str, least: float = 0.0) -> Markup:
@@ -196,8 +128,8 @@ def matrix(table: Matrix, rows: str, columns: str, least: float = 0.0) -> Markup
         axes.imshow(table.values, cmap="Blues", vmin=least, vmax=1, interpolation="nearest")
         if size <= 25:
             upright = size <= 12 and max(map(len, table.columns)) <= 3
-            axes.set_xticks(range(len(table.columns)), [_short(n) for n in table.columns])
-            axes.set_yticks(range(len(table.rows)), [_short(n) for n in table.rows])
+            axes.set_xticks(range(len(table.columns)), [short(n) for n in table.columns])
+            axes.set_yticks(range(len(table.rows)), [short(n) for n in table.rows])
             axes.tick_params(axis="x", rotation=0 if upright else 90, length=0)
             axes.tick_params(axis="y", length=0)
         if size <= 12:
@@ -210,7 +142,7 @@ def matrix(table: Matrix, rows: str, columns: str, least: float = 0.0) -> Markup
         axes.set_xlabel(columns)
         axes.set_ylabel(rows)
 
-    return _draw(paint, table.title, 4.0)
+    return draw(paint, table.title, 4.0)
 
 
 def gains(report: Report, most: int = 10) -> Markup | None:
@@ -231,16 +163,16 @@ def gains(report: Report, most: int = 10) -> Markup | None:
                 100 * (x if x is not None else gain.estimate) for x in (gain.low, gain.high)
             )
             arm = report.student if middle >= 0 else report.control
-            colour = _ARM_MARKS[colours[arm or report.student]]
+            colour = ARM_MARKS[colours[arm or report.student]]
             axes.barh(i, middle, color=colour, alpha=0.75, height=0.7)
-            axes.plot([low, high], [i, i], color=_INK, lw=1)
-        axes.axvline(0, color=_INK, lw=0.8)
-        axes.set_yticks(range(len(shown)), [_short(name) for name, _ in shown])
+            axes.plot([low, high], [i, i], color=INK, lw=1)
+        axes.axvline(0, color=INK, lw=0.8)
+        axes.set_yticks(range(len(shown)), [short(name) for name, _ in shown])
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
         axes.set_xlabel("gain over the control, points")
 
-    return _draw(paint, "gain of each class", 1.0 + 0.27 * max(6, len(shown)))
+    return draw(paint, "gain of each class", 1.0 + 0.27 * max(6, len(shown)))
 
 
 def ranking(found: TeacherRanking) -> Markup:
@@ -254,38 +186,15 @@ def ranking(found: TeacherRanking) -> Markup:
 
     def paint(axes: Any) -> None:
         for i, each in enumerate(shown):
-            axes.plot([each.low, each.high], [i, i], color=_INK, lw=1.2)
-            mark = {"marker": "o" if each.name in near else "x", "color": _ARM_MARKS[0], "ms": 7}
+            axes.plot([each.low, each.high], [i, i], color=INK, lw=1.2)
+            mark = {"marker": "o" if each.name in near else "x", "color": ARM_MARKS[0], "ms": 7}
             filled = {} if each.name in found.chosen else {"fillstyle": "none"}
             axes.plot([each.score], [i], ls="none", **mark, **filled)
-        axes.set_yticks(range(len(shown)), [_short(each.name) for each in shown])
+        axes.set_yticks(range(len(shown)), [short(each.name) for each in shown])
         axes.invert_yaxis()
         axes.margins(y=0.15)
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
         axes.set_xlabel(f"{found.score}, {found.better} is better")
 
-    return _draw(paint, f"{found.score} of the candidates, {found.moment}", 1.2 + 0.3 * len(shown))
-
-
-def _plain_numbers(axis: Any) -> None:
-    """Tick labels like 30 k rather than powers of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-    axis.set_major_formatter(FuncFormatter(lambda x, _: _engineering(x)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _engineering(number: float) -> str:
-    for power, suffix in ((9, " G"), (6, " M"), (3, " k"), (0, "")):
-        if number >= 10**power:
-            return f"{number / 10**power:.3g}{suffix}"
-    return f"{number:.3g}"
-
-
-def _short(name: str, most: int = 18) -> str:
-    """A name that fits beside a plot, without its middle; tables have the whole of it."""
-    half = (most - 1) // 2
-    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
+    return draw(paint, f"{found.score} of the candidates, {found.moment}", 1.2 + 0.3 * len(shown))

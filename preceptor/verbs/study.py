@@ -8,10 +8,10 @@ from typing import final
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from preceptor.evaluate.study import Study, Trouble
-from preceptor.evaluate.study_assembly import build_study
-from preceptor.evaluate.study_cells import Answered, Compared
-from preceptor.evaluate.study_render import render_study, study_text
+from preceptor.evaluate.study.assembly import build_study
+from preceptor.evaluate.study.cells import Answered, Compared
+from preceptor.evaluate.study.render import render_study, study_text
+from preceptor.evaluate.study.study import Study, Trouble
 from preceptor.files import write_text
 from preceptor.recipe.load import load_study, recipe_text
 from preceptor.recipe.presence import require_present

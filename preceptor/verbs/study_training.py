@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from preceptor.errors import NonFiniteError, PreceptorError
-from preceptor.evaluate.study_cells import Answered
+from preceptor.evaluate.study.cells import Answered
 from preceptor.files import write_text
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.schema import Recipe

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import final
 
-from preceptor.evaluate.study_cells import Answered
+from preceptor.evaluate.study.cells import Answered
 from preceptor.files import write_text
 from preceptor.recipe.load import recipe_text, study_of
 from preceptor.recipe.study import StudyRecipe

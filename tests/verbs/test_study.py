@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from preceptor.evaluate.study import Study
-from preceptor.evaluate.study_cells import Answered
+from preceptor.evaluate.study.cells import Answered
+from preceptor.evaluate.study.study import Study
 from preceptor.recipe.load import recipe_of, study_of
 from preceptor.recipe.study import StudyRecipe
 from preceptor.recipe.study_cells import StudyCell, study_plan

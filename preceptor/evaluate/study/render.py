@@ -2,9 +2,9 @@
 
 from markupsafe import Markup
 
-from preceptor.evaluate import study_plots as plots
 from preceptor.evaluate.render import environment
-from preceptor.evaluate.study import GroupRow, Study
+from preceptor.evaluate.study import plots
+from preceptor.evaluate.study.study import GroupRow, Study
 from preceptor.evaluate.tables import text_table
 from preceptor.evaluate.words import estimate, limits
 

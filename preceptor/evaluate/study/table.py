@@ -10,8 +10,8 @@ from typing import final
 import numpy as np
 from jaxtyping import Float
 
-from preceptor.evaluate.study_cells import Compared, by_place
-from preceptor.evaluate.study_measures import MEASURES, seed_mean
+from preceptor.evaluate.study.cells import Compared, by_place
+from preceptor.evaluate.study.measures import MEASURES, seed_mean
 
 TRUE = "true"
 Place = tuple[str, str, str, str]

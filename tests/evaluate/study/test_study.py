@@ -7,11 +7,11 @@ from sklearn.metrics import cohen_kappa_score
 
 from preceptor.errors import StorageError
 from preceptor.evaluate.report import Undefined, Value
-from preceptor.evaluate.study import Finding, Study
-from preceptor.evaluate.study_cells import Answered, Compared
-from preceptor.evaluate.study_measures import measured, over_items, over_tasks
-from preceptor.evaluate.study_render import render_study, study_text
-from tests.evaluate.study_trials import grid, judged, told, without
+from preceptor.evaluate.study.cells import Answered, Compared
+from preceptor.evaluate.study.measures import measured, over_items, over_tasks
+from preceptor.evaluate.study.render import render_study, study_text
+from preceptor.evaluate.study.study import Finding, Study
+from tests.evaluate.study.trials import grid, judged, told, without
 
 PLACE = ("task", "student", "teacher", "method")
 

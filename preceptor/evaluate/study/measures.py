@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from preceptor.evaluate.fidelity import cohen_kappa, error_consistency
 from preceptor.evaluate.report import Measured, Undefined, Value
-from preceptor.evaluate.study_cells import Compared, answers, commonest, hits
+from preceptor.evaluate.study.cells import Compared, answers, commonest, hits
 from preceptor.ops import resampling
 
 FEWEST_TASKS = 3

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from preceptor.evaluate.study import Study
-from preceptor.evaluate.study_assembly import build_study
-from preceptor.evaluate.study_cells import Answered, Compared
+from preceptor.evaluate.study.assembly import build_study
+from preceptor.evaluate.study.cells import Answered, Compared
+from preceptor.evaluate.study.study import Study
 
 CLASSES = 4
 STUDENTS = {"small": 100, "middle": 1000, "large": 10000}

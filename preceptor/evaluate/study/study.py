@@ -127,7 +127,7 @@ class Trouble:
 @final
 @dataclass(frozen=True)
 class Study:
-    """What a study showed, made by `study_assembly.build_study`.
+    """What a study showed, made by `study.assembly.build_study`.
 
     `mean_gain` is over tasks, and `small_minus_large` how much more the smallest student gained
     than the largest. `seconds` are of processor time, all cells together.

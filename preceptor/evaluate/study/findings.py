@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from preceptor.evaluate.report import Measured, Value
-from preceptor.evaluate.study import (
+from preceptor.evaluate.study.measures import MEASURES
+from preceptor.evaluate.study.study import (
     Answer,
     CorrelationRow,
     FidelityRow,
@@ -11,7 +12,6 @@ from preceptor.evaluate.study import (
     GroupRow,
     SignalRow,
 )
-from preceptor.evaluate.study_measures import MEASURES
 from preceptor.evaluate.words import in_words
 
 _ALPHA = 0.05

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from preceptor.evaluate.report import Measured, Undefined, Value
-from preceptor.evaluate.study import CorrelationRow, rho_value
-from preceptor.evaluate.study_table import Table, known
+from preceptor.evaluate.study.study import CorrelationRow, rho_value
+from preceptor.evaluate.study.table import Table, known
 from preceptor.ops.correlations import spearman
 from preceptor.ops.hypotheses import holm
 

@@ -8,7 +8,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from preceptor.evaluate.report import Measured, Undefined
-from preceptor.evaluate.study import (
+from preceptor.evaluate.study.cells import Compared, commonest, hits
+from preceptor.evaluate.study.correlations import correlations
+from preceptor.evaluate.study.findings import findings
+from preceptor.evaluate.study.measures import (
+    MEASURES,
+    mean_of,
+    over_items,
+    over_tasks,
+    seed_mean,
+)
+from preceptor.evaluate.study.study import (
     SCHEMA,
     FidelityRow,
     GroupRow,
@@ -18,17 +28,7 @@ from preceptor.evaluate.study import (
     TaskRow,
     Trouble,
 )
-from preceptor.evaluate.study_cells import Compared, commonest, hits
-from preceptor.evaluate.study_correlations import correlations
-from preceptor.evaluate.study_findings import findings
-from preceptor.evaluate.study_measures import (
-    MEASURES,
-    mean_of,
-    over_items,
-    over_tasks,
-    seed_mean,
-)
-from preceptor.evaluate.study_table import TRUE, Table, tabulated
+from preceptor.evaluate.study.table import TRUE, Table, tabulated
 
 _FIDELITY = ("agreement", "kappa", "error_consistency", "specific")
 _SEED = 0

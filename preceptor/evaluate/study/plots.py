@@ -1,4 +1,4 @@
-"""A study's plots, drawn as a report's are: see `plots`."""
+"""A study's plots, drawn as a report's are: see `drawing`."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,16 +7,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from preceptor.evaluate.plots import (
-    _ARM_MARKS,
-    _INK,
-    _MARKERS,
-    _draw,
-    _plain_numbers,
-    _short,
-)
+from preceptor.evaluate.drawing import ARM_MARKS, INK, MARKERS, draw, plain_numbers, short
 from preceptor.evaluate.report import Measured, Value
-from preceptor.evaluate.study import GroupRow, PlaceRow, SignalRow, Study, TaskRow
+from preceptor.evaluate.study.study import GroupRow, PlaceRow, SignalRow, Study, TaskRow
 
 _FAINT_LINE = 0.28
 
@@ -29,18 +22,18 @@ def gain_by_size(study: Study) -> Markup:
         x = [row.parameters for row in rows]
         for task in dict.fromkeys(place.task for place in study.places):
             means = [_mean(study.places, task=task, student=row.name) for row in rows]
-            axes.plot(x, means, color=_INK, lw=0.7, alpha=_FAINT_LINE)
+            axes.plot(x, means, color=INK, lw=0.7, alpha=_FAINT_LINE)
         for i, row in enumerate(rows):
-            _point(axes, row.parameters, row.gain, i, _short(row.name))
-        axes.axhline(0, color=_INK, lw=0.8, ls=(0, (3, 3)))
+            _point(axes, row.parameters, row.gain, i, short(row.name))
+        axes.axhline(0, color=INK, lw=0.8, ls=(0, (3, 3)))
         axes.set_xscale("log")
         axes.margins(x=0.2)
-        _plain_numbers(axes.xaxis)
+        plain_numbers(axes.xaxis)
         axes.set_xlabel("parameters of the student")
         axes.set_ylabel("gain, points")
         axes.legend()
 
-    return _draw(paint, "gain against the student's size")
+    return draw(paint, "gain against the student's size")
 
 
 def gain_by_teacher(study: Study) -> Markup:
@@ -60,24 +53,24 @@ def plane(study: Study) -> Markup:
     low = 10 * math.floor(min(seen) / 10)
 
     def paint(axes: Any) -> None:
-        axes.plot([low, 100], [low, 100], color=_INK, lw=0.8, ls=(0, (3, 3)))
+        axes.plot([low, 100], [low, 100], color=INK, lw=0.8, ls=(0, (3, 3)))
         for place in study.places:
             m = place.measures
             start = 100 * m["control_accuracy"], 100 * m["control_agreement"]
             end = 100 * m["accuracy"], 100 * m["agreement"]
-            colour = _ARM_MARKS[colours[place.student]]
+            colour = ARM_MARKS[colours[place.student]]
             arrow = {"arrowstyle": "->", "color": colour, "lw": 0.9, "alpha": 0.8}
             axes.annotate("", xy=end, xytext=start, arrowprops=arrow)
         for name, colour in colours.items():
             own = [place.measures for place in study.places if place.student == name]
             x, y = ([100 * m[key] for m in own] for key in ("accuracy", "agreement"))
-            mark = {"color": _ARM_MARKS[colour], "marker": _MARKERS[colour]}
-            axes.plot(x, y, ls="none", ms=3.5, label=_short(name), **mark)
+            mark = {"color": ARM_MARKS[colour], "marker": MARKERS[colour]}
+            axes.plot(x, y, ls="none", ms=3.5, label=short(name), **mark)
         axes.set_xlabel("accuracy, %")
         axes.set_ylabel("agreement with the teacher, %")
         axes.legend(loc="lower right")
 
-    return _draw(paint, "accuracy and agreement with the teacher", 3.8)
+    return draw(paint, "accuracy and agreement with the teacher", 3.8)
 
 
 def changes(study: Study) -> Markup:
@@ -114,32 +107,32 @@ def _scatter(study: Study, first: str, second: str, x_label: str, y_label: str) 
                 if place.student == name and {first, second} <= set(place.measures)
             ]
             x, y = ([100 * m[key] for m in own] for key in (first, second))
-            mark = {"color": _ARM_MARKS[colour], "marker": _MARKERS[colour]}
-            axes.plot(x, y, ls="none", ms=4.5, alpha=0.85, label=_short(name), **mark)
-        axes.axhline(0, color=_INK, lw=0.8, ls=(0, (3, 3)))
+            mark = {"color": ARM_MARKS[colour], "marker": MARKERS[colour]}
+            axes.plot(x, y, ls="none", ms=4.5, alpha=0.85, label=short(name), **mark)
+        axes.axhline(0, color=INK, lw=0.8, ls=(0, (3, 3)))
         if first == "gain":
-            axes.axvline(0, color=_INK, lw=0.8, ls=(0, (3, 3)))
+            axes.axvline(0, color=INK, lw=0.8, ls=(0, (3, 3)))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.legend()
 
-    return _draw(paint, f"{y_label} against {x_label}")
+    return draw(paint, f"{y_label} against {x_label}")
 
 
 def _bars(named: Sequence[tuple[str, Measured]], what: str) -> Markup:
     def paint(axes: Any) -> None:
         for i, (_, gain) in enumerate(named):
             middle, low, high = _limits(gain)
-            colour = _ARM_MARKS[1 if middle >= 0 else 2]
+            colour = ARM_MARKS[1 if middle >= 0 else 2]
             axes.barh(i, middle, color=colour, alpha=0.75, height=0.65)
-            axes.plot([low, high], [i, i], color=_INK, lw=1)
-        axes.axvline(0, color=_INK, lw=0.8)
-        axes.set_yticks(range(len(named)), [_short(name, 26) for name, _ in named])
+            axes.plot([low, high], [i, i], color=INK, lw=1)
+        axes.axvline(0, color=INK, lw=0.8)
+        axes.set_yticks(range(len(named)), [short(name, 26) for name, _ in named])
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
         axes.set_xlabel("gain over the control, points")
 
-    return _draw(paint, what, 0.9 + 0.26 * max(3, len(named)))
+    return draw(paint, what, 0.9 + 0.26 * max(3, len(named)))
 
 
 def _point(axes: Any, x: float, gain: Measured, index: int, label: str) -> None:
@@ -148,8 +141,8 @@ def _point(axes: Any, x: float, gain: Measured, index: int, label: str) -> None:
         [x],
         [middle],
         yerr=[[middle - low], [high - middle]],
-        color=_ARM_MARKS[(index + 1) % len(_ARM_MARKS)],
-        marker=_MARKERS[(index + 1) % len(_MARKERS)],
+        color=ARM_MARKS[(index + 1) % len(ARM_MARKS)],
+        marker=MARKERS[(index + 1) % len(MARKERS)],
         capsize=3,
         ls="none",
         label=label,
@@ -169,7 +162,7 @@ def _estimate(gain: Measured) -> float:
 
 
 def _colours(study: Study) -> Mapping[str, int]:
-    return {row.name: (i + 1) % len(_ARM_MARKS) for i, row in enumerate(study.students)}
+    return {row.name: (i + 1) % len(ARM_MARKS) for i, row in enumerate(study.students)}
 
 
 def _mean(places: Sequence[PlaceRow], *, task: str, student: str) -> float:

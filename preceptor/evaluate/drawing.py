@@ -1,0 +1,97 @@
+"""Pictures as inline SVG that take their colours and their fonts from the page.
+
+Matplotlib is imported here alone, and only when something is drawn. Colours are drawn as marks
+that become CSS variables, so one picture serves light and dark pages; text stays text.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from markupsafe import Markup
+
+# Marks no plot would use by chance -> what the page calls them.
+INK, _FAINT = "#010203", "#010204"
+ARM_MARKS = tuple(f"#0102{16 + i:02x}" for i in range(8))
+_VARIABLES = {INK: "var(--ink)", _FAINT: "var(--rule)"} | {
+    mark: f"var(--arm{i})" for i, mark in enumerate(ARM_MARKS)
+}
+MARKERS = "osD^vP*X"
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+} | dict.fromkeys(
+    ["text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"], INK
+)
+
+
+def draw(paint: Callable[[Any], None], what: str, height: float = 3.2) -> Markup:
+    """A figure 4.3 inches wide (a card's width at its own scale), painted on one pair of axes."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    text = io.StringIO()
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": what}), warnings.catch_warnings():
+        # The page's fonts draw the text; matplotlib's own need not know every script.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
+        figure = Figure(figsize=(4.3, height))
+        paint(figure.add_subplot())
+        figure.savefig(text, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
+    return Markup(_inline(text.getvalue(), what))  # matplotlib has escaped all text in it
+
+
+def _inline(svg: str, what: str) -> str:
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg, count=2)
+    svg = re.sub(r"font(-family)?: ([^;\"']*?)(\d+px )?'[^;\"]*", _font, svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    for mark, variable in _VARIABLES.items():
+        svg = svg.replace(mark, variable)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{Markup.escape(what)}"', 1)
+
+
+def _font(match: re.Match[str]) -> str:
+    size = match.group(3) or ""
+    return f"font: {size}sans-serif" if size else "font-family: sans-serif"
+
+
+def plain_numbers(axis: Any) -> None:
+    """Tick labels like 30 k rather than powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: _engineering(x)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _engineering(number: float) -> str:
+    for power, suffix in ((9, " G"), (6, " M"), (3, " k"), (0, "")):
+        if number >= 10**power:
+            return f"{number / 10**power:.3g}{suffix}"
+    return f"{number:.3g}"
+
+
+def short(name: str, most: int = 18) -> str:
+    """A name that fits beside a plot, without its middle; tables have the whole of it."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"

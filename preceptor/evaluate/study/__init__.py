@@ -1,0 +1,1 @@
+"""A grid of runs judged together: when distillation helps, whom, and whom the students follow."""
