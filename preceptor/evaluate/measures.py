@@ -1,5 +1,7 @@
 """What is measured of an arm: names, what tables call them, units, which way is better."""
 
+import math
+
 GROUPS: dict[str, dict[str, str]] = {
     "Task": {
         "accuracy": "accuracy",
@@ -132,8 +134,26 @@ _UNITS = {
     "length": "tokens",
     "length_drift": "tokens more",
     "entropy_drift": "nats more",
-    "asymmetry": "difference",
+    "asymmetry": "difference of differences",
 }
+
+
+_RANGES = {
+    "fraction": (0.0, 1.0),
+    **dict.fromkeys(["kappa", "correlation", "difference", "points"], (-1.0, 1.0)),
+    **dict.fromkeys(["nats", "bits", "tokens", "seconds", "steps", "temperature"], (0.0, math.inf)),
+    "difference of differences": (-2.0, 2.0),
+    "score": (0.0, 2.0),
+}
+
+
+def range_of(unit: str) -> tuple[float, float]:
+    """The least and the greatest number that a unit allows.
+
+    >>> range_of("difference"), range_of("nats more")
+    ((-1.0, 1.0), (-inf, inf))
+    """
+    return _RANGES.get(unit, (-math.inf, math.inf))
 
 
 def unit_of(measure: str) -> str:

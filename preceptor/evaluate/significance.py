@@ -7,12 +7,12 @@ Dimension key: s seeds, n items, d draws.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 
+from preceptor.evaluate.measures import range_of
 from preceptor.evaluate.report import Difference, Measured, Undefined, Value
 from preceptor.ops import hypotheses, proportions, resampling
 from preceptor.ops.resampling import Crossed, Interval
@@ -58,19 +58,16 @@ def _rate(interval: Interval, column: Float[np.ndarray, "s n"], crossed: Crossed
     return interval
 
 
-_BOUNDS = {"fraction": (0.0, 1.0), "kappa": (-1.0, 1.0), "correlation": (-1.0, 1.0)}
-
-
 def _bounded(interval: Interval, unit: str) -> Interval:
     """No limit lies where the measure cannot; rounding puts no estimate there either."""
-    low, high = _BOUNDS.get(unit, (-np.inf, np.inf))
+    low, high = range_of(unit)
     return Interval(*(float(np.clip(number, low, high)) for number in interval))
 
 
 def over_seeds(numbers: Float[np.ndarray, " s"], unit: str, why: str) -> Measured:
     """The mean of one number a seed; `why` says what is missing where one is NaN.
 
-    Student's interval knows no bounds: that of a rate ("fraction") is cut at 0 and 1.
+    Student's interval knows no bounds: it is cut where the unit's range ends.
     """
     if np.isnan(numbers).any():
         return Undefined(why)
@@ -107,18 +104,21 @@ def share_where(happens: _Hits, where: _Hits, crossed: Crossed, why: str) -> Mea
 
 def gap(first: _Good, second: _Good, crossed: Crossed, primary: str = "accuracy") -> Value:
     """How much better the first is than the second."""
-    found = gap_of_columns(first.astype(float), second.astype(float), crossed)
-    return replace(found, unit=_GAINS.get(primary, "difference"))
+    unit = _GAINS.get(primary, "difference")
+    return gap_of_columns(first.astype(float), second.astype(float), crossed, unit)
 
 
 def gap_of_columns(
-    first: Float[np.ndarray, "s n"], second: Float[np.ndarray, "s n"], crossed: Crossed
+    first: Float[np.ndarray, "s n"],
+    second: Float[np.ndarray, "s n"],
+    crossed: Crossed,
+    unit: str = "difference",
 ) -> Value:
-    """The difference of two columns' means, in the unit "difference"."""
+    """The difference of two columns' means, within the unit's bounds."""
     difference = first - second
     drawn = crossed.means(difference[None])[:, 0]
     interval = resampling.percentile(float(difference.mean()), drawn)
-    return valued(interval, first.shape[1], "difference")
+    return valued(_bounded(interval, unit), first.shape[1], unit)
 
 
 def difference(
@@ -133,10 +133,12 @@ def difference(
 
     `p_holm` is the p of this difference alone until `adjusted` has seen them all.
     """
+    unit = _GAINS.get(primary, "difference")
     gained = of[1].astype(float) - versus[1]
     columns = [gained] if teacher is None else [gained, teacher.astype(float) - versus[1]]
     drawn = crossed.means(np.stack(columns))
-    gain = _gain(of[1], versus[1], drawn[:, 0], crossed)
+    gain = _bounded(_gain(of[1], versus[1], drawn[:, 0], crossed), unit)
+    lower = float(np.quantile(drawn[:, 0], 1 - resampling.LEVEL))
     share: Measured = Undefined("there is no teacher to come nearer to")
     if teacher is not None:
         both = gain.estimate, float(columns[1].mean())
@@ -146,17 +148,11 @@ def difference(
     return Difference(
         of=of[0],
         versus=versus[0],
-        gain=valued(gain, items, _GAINS.get(primary, "difference")),
+        gain=valued(gain, items, unit),
         p=Value(p, None, None, seeds if seeds > 1 else items, "p"),
         p_holm=Value(p, None, None, seeds if seeds > 1 else items, "p"),
         smallest=_smallest(gain, items, primary),
-        at_least=Value(
-            min(gain.estimate, float(np.quantile(drawn[:, 0], 1 - resampling.LEVEL))),
-            None,
-            None,
-            items,
-            _GAINS.get(primary, "difference"),
-        ),
+        at_least=Value(max(range_of(unit)[0], min(gain.estimate, lower)), None, None, items, unit),
         share=share,
     )
 
@@ -204,4 +200,4 @@ def _smallest(seen: Interval, items: int, primary: str) -> Value:
     width = hypotheses.detectable(error)
     if primary in _GAINS:
         return Value(width, None, None, items, primary.partition("_")[0])
-    return Value(max(width, 1 / items), None, None, items, "points")
+    return Value(min(1.0, max(width, 1 / items)), None, None, items, "points")

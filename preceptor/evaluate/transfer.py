@@ -11,6 +11,7 @@ Dimension key: s seeds, n items.
 import numpy as np
 from jaxtyping import Bool, Float
 
+from preceptor.evaluate.measures import unit_of
 from preceptor.evaluate.report import Measured, Undefined
 from preceptor.evaluate.scores import Answered
 from preceptor.evaluate.significance import gap_of_columns, share_column, share_where
@@ -54,7 +55,8 @@ def _beside(
     if columns[0] is None or columns[1] is None:
         why = Undefined("teacher and model never err together, or the teacher is never right")
         return {"asymmetry": why, **found}
-    return {"asymmetry": gap_of_columns(columns[0], columns[1], crossed), **found}
+    apart = gap_of_columns(columns[0], columns[1], crossed, unit_of("asymmetry"))
+    return {"asymmetry": apart, **found}
 
 
 def _copied_less_kept(own: Answered, teacher: Answered) -> Float[np.ndarray, "s n"] | None:

@@ -68,7 +68,7 @@ def _number(number: float, unit: str, scale: float) -> str:
     match unit:
         case "fraction" | "share" | "points":
             return f"{_tenths(number):.1f}".replace("-", "−")
-        case "difference":
+        case "difference" | "difference of differences":
             return f"{_tenths(number):+.1f}".replace("-", "−")
         case "p" if number < 0.00005:
             return "< 0.0001"
@@ -98,7 +98,7 @@ def _suffix(unit: str, scale: float) -> str:
     match unit:
         case "fraction" | "share":
             return "%"
-        case "difference" | "points":
+        case "difference" | "difference of differences" | "points":
             return "points"
         case "parameters" | "operations":
             return ("", "k", "M", "G", "T")[_power(scale)]

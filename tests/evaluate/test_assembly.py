@@ -8,6 +8,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from preceptor.errors import DataError, NonFiniteError
 from preceptor.evaluate.assembly import build_report
+from preceptor.evaluate.measures import range_of
 from preceptor.evaluate.report import MEASURES, Measured, Undefined, Value
 from preceptor.evaluate.significance import over_seeds
 
@@ -234,3 +235,20 @@ def test_a_rate_of_two_seeds_has_limits_between_0_and_1_and_a_temperature_has_st
     half = 12.7062 * 0.25  # t of 97.5 % with one degree of freedom, times the standard error
     free = value(over_seeds(far, "number", ""))
     assert (free.low, free.high) == (pytest.approx(0.35 - half), pytest.approx(0.35 + half))
+
+
+def test_two_seeds_give_no_limit_where_the_quantity_cannot_be(fake):
+    for primary_skill in ({"distilled": 9.0, "control": 0.0}, {"distilled": 0.0, "control": 9.0}):
+        result = fake(skill=primary_skill, seeds=2, items=40)
+        one = dataclasses.replace(result.arms[0].seeds[1], logits=result.arms[1].seeds[1].logits)
+        arm = dataclasses.replace(result.arms[0], seeds=(result.arms[0].seeds[0], one))
+        report = build_report(dataclasses.replace(result, arms=(arm, *result.arms[1:])))
+        main = report.difference("distilled", "control")
+        values = [each for arm in report.arms for each in arm.measures.values()]
+        for found in (*values, main.gain, main.at_least, main.smallest, report.gap):
+            if isinstance(found, Value) and found.low is not None:
+                least, most = range_of(found.unit)
+                assert least <= found.low <= found.estimate <= found.high <= most
+    assert main.gain.low == -1.0  # Half a gain of nearly 1, with Student's one degree of freedom.
+    assert main.at_least.estimate >= -1.0
+    assert main.smallest.estimate == 1.0
