@@ -30,7 +30,14 @@ from preceptor.evaluate.study.study import (
 )
 from preceptor.evaluate.study.table import TRUE, Table, tabulated
 
-_FIDELITY = ("agreement", "kappa", "error_consistency", "specific")
+_FIDELITY = {
+    "agreement": ("fraction", "difference"),
+    "kappa": ("rho", "difference of rho"),
+    "error_consistency": ("rho", "difference of rho"),
+    "specific": ("difference", "difference of differences"),
+}
+"""Each with its unit, and that of a difference of two."""
+
 _SEED = 0
 """Of all resampling, so that a study read again gives the same limits."""
 
@@ -119,7 +126,7 @@ def _small_minus_large(table: Table) -> Measured:
     if len(table.students) < 2:
         return Undefined("there is one student alone")
     sides = [_per_task(table, "gain", student=table.students[end]) for end in (0, -1)]
-    return over_tasks(sides[0] - sides[1], "difference")
+    return over_tasks(sides[0] - sides[1], "difference of differences")
 
 
 def _task(table: Table, task: str, generator: np.random.Generator) -> TaskRow:
@@ -183,7 +190,7 @@ def _options(table: Table, options: Sequence[str]) -> tuple[GroupRow, ...]:
                 gain=over_tasks(values["gain"], "difference"),
                 agreement=over_tasks(values["agreement"], "fraction"),
                 chosen=sum(own == option for own in table.options.values()),
-                against_first=over_tasks(gains[-1] - gains[0], "difference")
+                against_first=over_tasks(gains[-1] - gains[0], "difference of differences")
                 if len(gains) > 1
                 else Undefined("it is the first"),
             )
@@ -196,13 +203,13 @@ def _fidelity(table: Table) -> tuple[FidelityRow, ...]:
     for name in _FIDELITY:
         values = {each: _per_task(table, each) for each in (name, f"control_{name}")}
         change = _per_task(table, f"{name}_change")
-        share = "fraction" if name == "agreement" else "difference" if name == "specific" else "rho"
+        unit, moved = _FIDELITY[name]
         rows.append(
             FidelityRow(
                 MEASURES[name],
-                over_tasks(values[name], share),
-                over_tasks(values[f"control_{name}"], share),
-                over_tasks(change, "difference" if share != "rho" else "rho"),
+                over_tasks(values[name], unit),
+                over_tasks(values[f"control_{name}"], unit),
+                over_tasks(change, moved),
             )
         )
     return tuple(rows)

@@ -1,6 +1,6 @@
 """What a study says in words, by rule: where an interval holds 0, a sentence says so."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from preceptor.evaluate.report import Measured, Value
 from preceptor.evaluate.study.measures import MEASURES
@@ -94,7 +94,7 @@ def _teachers(related: Sequence[CorrelationRow], teachers: Sequence[GroupRow]) -
         "no": "Students of more accurate teachers gained less.",
         "not shown": "That more accurate teachers give more is not shown.",
     }
-    sentences = [said[answer]]
+    sentences = [said[answer], *_rule({"across tasks": across, "within tasks": within}, {})]
     if across is not None:
         sentences.append(
             f"Across tasks, gain goes with the teacher's accuracy by {_rho(across)}"
@@ -109,25 +109,17 @@ def _teachers(related: Sequence[CorrelationRow], teachers: Sequence[GroupRow]) -
 
 
 def _levels(related: Sequence[CorrelationRow]) -> Finding:
-    pairs = [
-        (words, _find(related, first, "accuracy", across))
-        for first, what in (("agreement", "agreement"), ("kappa", "Cohen's kappa"))
-        for words, across in (
-            (f"across tasks, {what}", "tasks"),
-            (f"within tasks, {what}", "students"),
-        )
-    ]
-    answer = _shown(*[row for _, row in pairs[:2]])
+    asked, beside = _forms(related, "", "accuracy")
+    answer = _shown(*asked.values())
     said: dict[Answer, str] = {
         "yes": "The more accurate a taught student, the more it agreed with its teacher.",
         "no": "The more accurate a taught student, the less it agreed with its teacher.",
         "not shown": "That more accurate students agree more with their teachers is not shown.",
     }
-    sentences = [said[answer]]
+    sentences = [said[answer], *_rule(asked, beside)]
     sentences += [
-        f"{words[0].upper()}{words[1:]} and accuracy of taught students go together with "
-        f"{_rho(row)}."
-        for words, row in pairs
+        f"{words[0].upper()}{words[1:]}, and accuracy of taught students: {_rho(row)}."
+        for words, row in (asked | beside).items()
         if row is not None
     ]
     sentences.append(
@@ -137,22 +129,17 @@ def _levels(related: Sequence[CorrelationRow]) -> Finding:
 
 
 def _changes(related: Sequence[CorrelationRow], fidelity: Sequence[FidelityRow]) -> Finding:
-    rows = [
-        _find(related, f"{name}_change", "gain", across)
-        for name in ("agreement", "kappa")
-        for across in ("tasks", "students")
-    ]
-    answer = _shown(*rows[:2])
+    asked, beside = _forms(related, "_change", "gain")
+    answer = _shown(*asked.values())
     said: dict[Answer, str] = {
         "yes": "Where teaching raised accuracy more, it raised agreement more.",
         "no": "Where teaching raised accuracy more, it raised agreement less.",
         "not shown": "That agreement rises where accuracy does is not shown.",
     }
-    sentences = [said[answer]]
+    sentences = [said[answer], *_rule(asked, beside)]
     sentences += [
-        f"{row.first[0].upper()}{row.first[1:]} and gain, "
-        f"{'across tasks' if row.across == 'tasks' else 'within tasks'}: {_rho(row)}."
-        for row in rows
+        f"{words[0].upper()}{words[1:]}, and gain: {_rho(row)}."
+        for words, row in (asked | beside).items()
         if row is not None
     ]
     sentences += [
@@ -218,6 +205,55 @@ def _options(options: Sequence[GroupRow]) -> Finding:
     last = f"One of {len(options)} was chosen at each place, on validation alone."
     answer: Answer = "yes" if apart else "not shown"
     return Finding("Did the setting matter?", answer, (said, *sentences, last))
+
+
+_Forms = Mapping[str, CorrelationRow | None]
+
+
+def _forms(related: Sequence[CorrelationRow], change: str, second: str) -> tuple[_Forms, _Forms]:
+    """Agreement with the second column across and within tasks; then the same of Cohen's kappa."""
+    forms = [
+        {
+            f"{MEASURES[f'{name}{change}'].removesuffix(' with the teacher')} {words} tasks": _find(
+                related, f"{name}{change}", second, across
+            )
+            for words, across in (("across", "tasks"), ("within", "students"))
+        }
+        for name in ("agreement", "kappa")
+    ]
+    return forms[0], forms[1]
+
+
+def _rule(asked: _Forms, beside: _Forms) -> list[str]:
+    """What the answer rests on, by a rule that no result has moved, and what other forms say."""
+    known = {words: _sign(row) for words, row in asked.items() if row is not None}
+    if not known:
+        return []
+    told = _listed([f"{words} {_SHOWS[sign]}" for words, sign in known.items()])
+    if len(known) == 1:
+        found = [f"The answer rests on one test, fixed beforehand: {told}."]
+    else:
+        found = [f"The answer rests on tests fixed beforehand, which must all show it: {told}."]
+    for sign in (1, -1):
+        others = [w for w, row in beside.items() if row is not None and _sign(row) == sign]
+        if others:
+            too = " as well" if all(own == sign for own in known.values()) else ""
+            verb = (_SHOWS if len(others) == 1 else _SHOW)[sign]
+            found.append(f"Of the other forms, {_listed(others)} {verb}{too}.")
+    return found
+
+
+_SHOWS = {1: "shows it", -1: "shows the opposite", 0: "does not show it"}
+_SHOW = {1: "show it", -1: "show the opposite"}
+
+
+def _listed(words: Sequence[str]) -> str:
+    """The words with commas and an "and".
+
+    >>> _listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _find(

@@ -18,7 +18,13 @@ from preceptor.evaluate.study.cells import Compared, answers, commonest, hits
 from preceptor.ops import resampling
 
 FEWEST_TASKS = 3
-_BOUNDS = {"fraction": (0.0, 1.0), "rho": (-1.0, 1.0)}
+_BOUNDS = {
+    "fraction": (0.0, 1.0),
+    "difference": (-1.0, 1.0),
+    "difference of differences": (-2.0, 2.0),
+    "rho": (-1.0, 1.0),
+    "difference of rho": (-2.0, 2.0),
+}
 
 MEASURES: dict[str, str] = {
     "accuracy": "accuracy",
@@ -82,18 +88,23 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def over_tasks(numbers: Float[np.ndarray, " t"], unit: str) -> Measured:
-    """The mean of one number a task, with Student's interval over tasks.
-
-    Student's interval knows no bounds: that of a rate, or of a kappa, is cut at its own.
-    """
+    """The mean of one number a task, with Student's interval over tasks."""
     known = numbers[~np.isnan(numbers)]
     if not len(known):
         return Undefined("no task has this number")
     if len(known) < FEWEST_TASKS:
         return Value(float(known.mean()), None, None, len(known), unit)
-    low, high = resampling.t_interval(known)[1:]
-    least, most = _BOUNDS.get(unit, (-np.inf, np.inf))
-    return Value(float(known.mean()), max(least, low), min(most, high), len(known), unit)
+    found = resampling.t_interval(known)
+    return Value(found.estimate, *_within(found, unit), len(known), unit)
+
+
+def _within(found: resampling.Interval, unit: str) -> tuple[float, float]:
+    """Limits that end where the quantity itself must.
+
+    Student's interval knows no bounds, and a bootstrap of two seeds is widened as it is.
+    """
+    least, most = _BOUNDS[unit]
+    return max(least, found.low), min(most, found.high)
 
 
 def over_items(
@@ -113,7 +124,7 @@ def over_items(
     first = np.mean([_hits(place, seeds, taught=True) for place in places], axis=0)
     second = np.mean([_hits(each, seeds, taught=versus is not None) for each in other], axis=0)
     found = resampling.paired_bootstrap(first, second, generator)
-    limits = (found.low, found.high) if found.low < found.high else (None, None)
+    limits = _within(found, "difference") if found.low < found.high else (None, None)
     return Value(found.estimate, *limits, first.shape[1], "difference")
 
 

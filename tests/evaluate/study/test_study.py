@@ -8,6 +8,7 @@ from sklearn.metrics import cohen_kappa_score
 from preceptor.errors import StorageError
 from preceptor.evaluate.report import Undefined, Value
 from preceptor.evaluate.study.cells import Answered, Compared
+from preceptor.evaluate.study.findings import findings
 from preceptor.evaluate.study.measures import measured, over_items, over_tasks
 from preceptor.evaluate.study.render import render_study, study_text
 from preceptor.evaluate.study.study import Finding, Study
@@ -98,6 +99,28 @@ def test_the_mean_over_tasks_has_students_interval() -> None:
     assert isinstance(over_tasks(np.array([np.nan]), "difference"), Undefined)
 
 
+def test_limits_end_where_the_quantity_itself_must() -> None:
+    far = np.array([-0.9, 0.9, 0.8])
+    for unit, least in (("difference", -1.0), ("difference of differences", -2.0)):
+        found = over_tasks(far, unit)
+        assert isinstance(found, Value)
+        expected = stats.t.interval(0.95, 2, far.mean(), stats.sem(far))
+        assert expected[0] < -1.8
+        assert found.low == pytest.approx(max(least, expected[0]))
+    labels = [0] * 20
+    pair = [
+        replace(
+            by_hand(), seed=k, taught=told([k] * 20, labels), control=told([1 - k] * 20, labels)
+        )
+        for k in range(2)
+    ]  # Two seeds, of which one gains everything and one loses everything.
+    two = over_items(
+        [[replace(t, teacher=t.taught, rival=None) for t in pair]], np.random.default_rng(0)
+    )
+    assert isinstance(two, Value)
+    assert (two.low, two.high) == (-1.0, 1.0)
+
+
 def test_a_tasks_gain_is_paired_over_seeds_and_items() -> None:
     trials = grid(small_gain_more, tasks=1)
     small = [each for each in trials if each.place[1] == "small"]
@@ -133,6 +156,28 @@ def test_nothing_is_found_where_nothing_is() -> None:
     assert finding(study, "smaller").answer == "not shown"
     assert finding(study, "imitate").answer == "not shown"
     assert finding(study, "teachers").answer == "not shown"
+
+
+def test_an_answer_names_the_tests_it_rests_on_and_what_other_forms_show() -> None:
+    study = judged(grid(flat, tasks=3, seeds=1))
+    shown = Value(0.9, 0.5, 1.0, 3, "rho"), Value(0.001, None, None, 3, "p")
+    by_form = {("agreement", "tasks"): 0.001, ("agreement", "students"): 0.059}
+    by_form |= {("Cohen's kappa", "students"): 0.035}
+    rows = [
+        replace(row, rho=shown[0], p=shown[1], p_holm=replace(shown[1], estimate=p))
+        for row in study.correlations
+        for (first, across), p in by_form.items()
+        if (row.across, row.second) == (across, "accuracy") and row.first.startswith(first)
+    ]
+    nothing = Undefined("not looked at")
+    every = findings(nothing, nothing, [], [], rows, study.fidelity, [], [])
+    asked = next(each for each in every if "follow accuracy" in each.question)
+    assert asked.answer == "not shown"
+    assert asked.sentences[1:3] == (
+        "The answer rests on tests fixed beforehand, which must all show it: agreement across "
+        "tasks shows it and agreement within tasks does not show it.",
+        "Of the other forms, Cohen's kappa within tasks shows it.",
+    )
 
 
 def test_a_student_that_copies_its_teacher_is_told_from_one_that_is_merely_as_good() -> None:
