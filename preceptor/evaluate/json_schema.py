@@ -16,14 +16,25 @@ _PLAIN = {float: "number", int: "integer", str: "string", bool: "boolean", type(
 
 
 def report_schema() -> dict[str, Any]:
-    """The schema of a report, every part under `$defs`."""
+    """The schema of a report."""
+    return schema_of(Report, SCHEMA, "A finished run of Preceptor")
+
+
+def schema_of(kind: type, version: str, title: str) -> dict[str, Any]:
+    """The schema of a dataclass with a field `schema`, every part under `$defs`.
+
+    Args:
+        kind: the dataclass.
+        version: what its field `schema` says.
+        title: what it is.
+    """
     parts: dict[str, Any] = {}
-    whole = _schema(Report, parts)
-    parts["Report"]["properties"]["schema"] = {"const": SCHEMA}
+    whole = _schema(kind, parts)
+    parts[kind.__name__]["properties"]["schema"] = {"const": version}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": SCHEMA,
-        "title": "A finished run of Preceptor",
+        "$id": version,
+        "title": title,
         **whole,
         "$defs": dict(sorted(parts.items())),
     }

@@ -12,14 +12,9 @@ from preceptor.evaluate.study.findings import findings
 from preceptor.evaluate.study.measures import measured, over_items, over_tasks
 from preceptor.evaluate.study.render import render_study, study_text
 from preceptor.evaluate.study.study import Finding, Study
-from tests.evaluate.study.trials import grid, judged, told, without
+from tests.evaluate.study.trials import flat, grid, judged, told, without
 
 PLACE = ("task", "student", "teacher", "method")
-
-
-def flat(role: str, student: str, seed: int) -> float:
-    del student, seed
-    return {"teacher": 0.9, "control": 0.6, "taught": 0.6}[role]
 
 
 def all_but_the_control_are_good(role: str, student: str, seed: int) -> float:
