@@ -7,7 +7,7 @@ Dimension key: *n positions, n flattened ones, v classes, d width, k members, en
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -184,10 +184,36 @@ class Sampled:
         return Sampled(ids, counts, self.entropy.flatten()[index], self.temperature, self.classes)
 
 
-Whole = Dense | Projected | Mixture
+@dataclass(frozen=True)
+class Changed:
+    """Raw logits that are changed where they are read: a slice at a time, as they are made.
+
+    Args:
+        of: whose logits.
+        names: numbers that name each position; a change is a function of them and the logits.
+        change: from logits [n, v] and names [n, k] to logits [n, v].
+    """
+
+    of: Dense | Projected
+    names: Int[Tensor, "*n k"]
+    change: Callable[[Tensor, Tensor], Tensor]
+
+    def log_probs(self, temperature: float) -> Float[Tensor, "*n v"]:
+        """Of all positions at once: for small sets and tests; `at` takes a slice."""
+        shape = self.names.shape[:-1]
+        every = torch.arange(math.prod(shape), device=self.names.device)
+        return self.at(every).log_probs(temperature).unflatten(0, shape)
+
+    def at(self, index: Int[Tensor, " n"]) -> Dense:
+        """Changed logits at flattened positions."""
+        logits = at_least_float32(self.of.at(index).logits)
+        return Dense(self.change(logits, self.names.flatten(0, -2)[index]))
+
+
+Whole = Dense | Projected | Mixture | Changed
 """What answers with the probability of every class."""
 
-Distribution = Dense | Projected | Mixture | TopK | Sampled
+Distribution = Dense | Projected | Mixture | Changed | TopK | Sampled
 
 
 def check_temperature(held: float | None, asked: float) -> None:

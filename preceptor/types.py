@@ -16,6 +16,7 @@ from preceptor.batches import Inputs as Inputs
 from preceptor.batches import Over as Over
 from preceptor.batches import map_tensors as map_tensors
 from preceptor.batches import missing
+from preceptor.distributions import Changed as Changed
 from preceptor.distributions import Dense as Dense
 from preceptor.distributions import Distribution as Distribution
 from preceptor.distributions import Head as Head

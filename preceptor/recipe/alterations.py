@@ -26,7 +26,8 @@ class AlterationFields(Section):
         shuffle: exchange each row's logits among "all" classes, or among those "below_first".
         noise: add Gaussian noise of this standard deviation to every logit.
         random: put random logits of each row's own mean and spread in their place.
-        seed: of what is drawn, which is a function of the example's id.
+        seed: of what is drawn, which is a function of the example's id, or of a token's row and
+            place.
     """
 
     smooth: OpenFraction | None = None

@@ -156,7 +156,7 @@ class AlteredFields(AlterationFields):
     """A teacher whose answers are spoilt on purpose: exactly one of four ways.
 
     Args:
-        teacher: whose answers; a classifier that gives logits.
+        teacher: whose answers; a classifier or a language model that gives logits.
     """
 
     teacher: "AnyTeacher"

@@ -1,13 +1,13 @@
 """A teacher whose answers are spoilt on purpose, to see what of them a student learns from.
 
-What is drawn is a function of the example's id and a seed, so that a row is answered the same way
-in every epoch, in every batch and after a restart.
+What is drawn is a function of a seed and of the example's id, or of a token's row and place in it,
+so that a row is answered the same way in every epoch, in every batch and after a restart.
 
 The noise is that of "On the Generalization vs Fidelity Paradox in Knowledge Distillation" (ACL
 Findings 2025, arXiv:2505.15442); the smoothed answer is the virtual teacher of "Revisiting
 Knowledge Distillation via Label Smoothing Regularization" (CVPR 2020, arXiv:1909.11723).
 
-Dimension key: b examples, v classes.
+Dimension key: b examples, t positions, n of either, k numbers that name one, v classes.
 """
 
 import math
@@ -15,15 +15,24 @@ from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from preceptor.errors import NeedsError
 from preceptor.ops.counter import words
 from preceptor.teachers.base import Teacher
-from preceptor.types import Batch, Dense, Needs, Outputs, Signal, at_least_float32
+from preceptor.types import (
+    Batch,
+    Changed,
+    Dense,
+    Needs,
+    Outputs,
+    Projected,
+    Signal,
+    at_least_float32,
+)
 
-Rows = Float[Tensor, "b v"]
+Rows = Float[Tensor, "n v"]
 Alteration = Callable[[Rows, Rows], Rows]
 """From logits, and numbers drawn evenly from between 0 and 1, to other logits."""
 
@@ -71,15 +80,15 @@ def _normal(drawn: Rows) -> Rows:
 
 @final
 class Altered(Teacher):
-    """Another teacher's logits, altered row by row; its layers are not shown.
+    """Another teacher's logits, altered row by row or token by token; its layers are not shown.
 
     Args:
-        teacher: whose; it gives raw logits, one row an example.
+        teacher: whose; it gives raw logits.
         alteration: what is done to them.
         seed: of the draws.
 
     Raises:
-        NeedsError: the other gives no logits, or answers token by token.
+        NeedsError: the other gives no logits.
     """
 
     def __init__(self, teacher: Teacher, alteration: Alteration, seed: int = 0) -> None:
@@ -99,22 +108,22 @@ class Altered(Teacher):
 
     @torch.no_grad()
     def signal(self, batch: Batch) -> Signal:
-        """The other's answer, altered."""
+        """The other's answer, altered; of tokens a slice at a time, where it is read."""
         given = self.members[0].signal(batch).distribution
-        if not isinstance(given, Dense) or given.logits.ndim != 2:
-            raise NeedsError(
-                f"an altered {type(self.members[0]).__name__}",
-                "rows of logits are altered, one an example, and it answers token by token",
-                "Alter a classifier.",
-            )
-        logits = at_least_float32(given.logits)
-        return Signal(Dense(self.alteration(logits, self._drawn(batch, logits))))
+        assert isinstance(given, Dense | Projected), "it offers raw logits"
+        if isinstance(given, Dense) and given.logits.ndim == 2:
+            return Signal(Dense(self._altered(given.logits, batch.ids[:, None])))
+        names = torch.stack([batch.extra["row"], batch.extra["offset"]], dim=-1)
+        return Signal(Changed(given, names, self._altered))
 
-    def _drawn(self, batch: Batch, like: Rows) -> Rows:
-        classes = torch.arange(like.shape[-1], device=like.device)
-        word = words(self.seed, _DRAW, batch.ids[:, None], classes, device=like.device)
+    def _altered(self, logits: Rows, names: Int[Tensor, "n k"]) -> Rows:
+        logits = at_least_float32(logits)
+        classes = torch.arange(logits.shape[-1], device=logits.device)
+        each = (name[:, None] for name in names.unbind(-1))
+        word = words(self.seed, _DRAW, *each, classes, device=logits.device)
         # 23 bits and a half: every value is a float32, and neither 0 nor 1.
-        return (((word >> 41) & 0x7FFFFF).to(like.dtype) + 0.5) / 2**23
+        drawn = (((word >> 41) & 0x7FFFFF).to(logits.dtype) + 0.5) / 2**23
+        return self.alteration(logits, drawn)
 
     def learn(self, student: nn.Module, seen: Sequence[tuple[Batch, Outputs]]) -> None:
         """The other moves."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from preceptor.types import (
     Batch,
+    Changed,
     Dense,
     Distribution,
     Mixture,
@@ -79,6 +80,8 @@ def gather_signal(signal: Signal) -> Signal:
 def _distribution(own: Distribution) -> Distribution:
     if isinstance(own, Dense | Projected):
         return _member(own)
+    if isinstance(own, Changed):
+        return replace(own, of=_member(own.of), names=gather_rows(own.names))
     if isinstance(own, Mixture):
         weights = gather_rows(own.weights.transpose(0, 1)).transpose(0, 1)
         return Mixture(tuple(map(_member, own.members)), weights)

@@ -128,12 +128,12 @@ def _require_whole(said: AnyTeacher, recipe: Recipe) -> None:
     if isinstance(said, AlteredTeacher):
         _require_whole(said.altered.teacher, recipe)
         if "logits" not in build.offers(said.altered.teacher).kinds or not isinstance(
-            recipe.data, Data
+            recipe.data, Data | TextData
         ):
             raise NeedsError(
                 f"an altered teacher ({kind_of(said.altered.teacher)}) with {recipe.data.kind}",
-                "logits of a classifier are altered, one row an example",
-                "Name a classifier as its teacher, or leave `altered` out.",
+                "logits are altered, of an example or of each token",
+                "Name a classifier or a language model as its teacher, or leave `altered` out.",
             )
     if isinstance(said, EnsembleTeacher):
         for index, member in enumerate(said.ensemble.members):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 from preceptor.errors import NeedsError
 from preceptor.models.tapped import TappedModel
@@ -23,7 +24,7 @@ from preceptor.teachers.ema import EMA
 from preceptor.teachers.ensemble import Ensemble
 from preceptor.teachers.live import Live
 from preceptor.train.training import fixed_models, moves
-from preceptor.types import Batch, Dense, Needs, Signal
+from preceptor.types import Batch, Changed, Dense, Head, Needs, Projected, Signal
 from tests.teachers.small import batch_of, cnn
 
 ALTERATIONS: dict[str, Alteration] = {
@@ -118,6 +119,39 @@ def test_random_answers_know_nothing_and_are_as_spread_as_the_true_ones() -> Non
 def test_two_classes_have_no_others_to_exchange() -> None:
     logits = rows(20, classes=2)
     assert torch.equal(answers(logits, shuffled_below_first), logits)
+
+
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_tokens_are_altered_by_their_row_and_place_however_they_are_batched(name: str) -> None:
+    """Rows stand in another order, padded to another length; a slice is as the whole."""
+    drawn = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(*s, generator=drawn) for s in ((2, 3, 4), (7, 4)))
+
+    class Telling(Teacher):
+        def offers(self) -> Needs:
+            return Needs(kinds=frozenset({"logits", "probabilities"}))
+
+        def signal(self, batch: Batch) -> Signal:
+            return Signal(Projected(batch.extra["hidden"], Head(weight)))
+
+    def told(rows: list[int], pad: int) -> Changed:
+        offset = torch.arange(3).expand(len(rows), 3)
+        extra = {
+            "row": torch.tensor(rows)[:, None].expand(-1, 3 + pad),
+            "offset": nn.functional.pad(offset, (0, pad), value=-1),
+            "hidden": nn.functional.pad(hidden[rows], (0, 0, 0, pad)),
+        }
+        batch = Batch(torch.zeros(len(rows), 3 + pad), ids=torch.tensor(rows), extra=extra)
+        found = Altered(Telling(), ALTERATIONS[name], seed=3).signal(batch).distribution
+        assert isinstance(found, Changed)
+        return found
+
+    first, other = told([0, 1], 0), told([1, 0], 2)
+    torch.testing.assert_close(first.log_probs(2.0)[1, 2], other.log_probs(2.0)[0, 2])
+    cut = first.at(torch.tensor([5, 0])).log_probs(2.0)
+    torch.testing.assert_close(cut, first.log_probs(2.0)[[1, 0], [2, 0]])
+    plain = Projected(hidden, Head(weight)).log_probs(2.0)
+    assert not torch.isclose(first.log_probs(2.0), plain).all()
 
 
 def test_it_moves_and_stands_still_with_the_teacher_behind_it() -> None:
