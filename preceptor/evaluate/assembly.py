@@ -40,6 +40,7 @@ from preceptor.evaluate.significance import (
     difference,
     exact,
     gap,
+    gap_of_columns,
     means,
     over_seeds,
     valued,
@@ -86,7 +87,7 @@ def build_report(result: RunResult, *, seed: int = 0) -> Report:
     clusters = np.array(result.clusters) if result.clusters else None
     seeds = len(result.student.seeds)
     crossed = Crossed(seeds, len(result.labels), generator, clusters=clusters)
-    scores = {arm.name: score(arm, result.teacher, result.labels) for arm in result.everybody}
+    scores = {arm.name: _scored(arm, result) for arm in result.everybody}
     student, control = result.student.name, result.student.versus
     report = Report(
         schema=SCHEMA,
@@ -124,6 +125,10 @@ def build_report(result: RunResult, *, seed: int = 0) -> Report:
     return dataclasses.replace(report, verdict=judge(report))
 
 
+def _scored(arm: ArmResult, result: RunResult) -> Scores:
+    return score(arm, result.teacher, result.labels, result.independent)
+
+
 def _contaminated(result: RunResult) -> tuple[str, ...]:
     said = result.contamination.sentence() if result.contamination is not None else ""
     return (said,) if said else ()
@@ -149,6 +154,8 @@ def _quantised(result: RunResult, scores: dict[str, Scores], crossed: Crossed) -
 def _role(arm: ArmResult, result: RunResult) -> Role:
     if arm is result.teacher:
         return "teacher"
+    if arm is result.independent:
+        return "independent"
     if arm.name in {each.versus for each in result.arms}:
         return "control"
     return "plain" if arm.name in PLAIN else "student"
@@ -168,9 +175,12 @@ def _arm(
         measures[name] = over_seeds(numbers, unit_of(name), _WHY.get(name, _NO_NUMBER))
     if result.teacher is not None and arm is not result.teacher:
         master, control = scores[result.teacher.name].answered, scores.get(arm.versus)
-        beside = control.answered if control is not None and control is not own else None
+        control = None if control is own else control
+        beside = control.answered if control is not None else None
         if own.answered is not None and master is not None:
             measures |= transfer(own.answered, master, beside, crossed)
+        if control is not None:
+            measures |= _more_specific(own, control, crossed)
     measures |= _on_training(arm, result, generator)
     measures |= cost_measures(arm, result, generator)
     return ArmReport(
@@ -182,6 +192,17 @@ def _arm(
         ),
         unlabelled=arm.unlabelled,
     )
+
+
+def _more_specific(own: Scores, control: Scores, crossed: Crossed) -> dict[str, Measured]:
+    """How much more of its teacher alone a student has than its control, which never met it."""
+    return {
+        f"{name}_gained": gap_of_columns(
+            own.by_item[name], control.by_item[name], crossed, unit_of(f"{name}_gained")
+        )
+        for name in ("specific", "token_specific")
+        if name in own.by_item and name in control.by_item
+    }
 
 
 def _of_items(scores: Scores, crossed: Crossed) -> dict[str, Measured]:

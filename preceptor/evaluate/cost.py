@@ -9,7 +9,7 @@ Dimension key: r rounds, d draws.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from preceptor.errors import DataError
 from preceptor.ops.allocations import Allocations
 from preceptor.ops.resampling import DRAWS, Interval, percentile
 from preceptor.types import Inputs
+
+_PATIENCE = 20.0
+"""Seconds that are spent on how fast models write."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,27 @@ class Timing:
     threads: int
     device: str
     tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How fast language models write, one row at a time.
+
+    Args:
+        first: seconds of reading the prompt and writing one token.
+        whole: of the same and `further` tokens more, in the same rounds.
+        prompt: tokens of the prompt.
+        further: how many tokens are written after the first.
+    """
+
+    first: Timing
+    whole: Timing
+    prompt: int
+    further: int
+
+
+Writer = Callable[[int], object]
+"""Writes so many tokens after its prompt."""
 
 
 def parameters(model: nn.Module) -> int:
@@ -159,6 +183,42 @@ def measure(
     )
 
 
+def measure_writing(
+    writers: Mapping[str, Writer],
+    prompt: Tensor,
+    *,
+    further: int,
+    generator: np.random.Generator,
+    threads: int = 1,
+) -> Writing:
+    """Time each writer after a prompt [1, t], in turns as `measure` does, a new order each round.
+
+    As many rounds as take about `_PATIENCE` seconds, from 5 to 20.
+    """
+    counts = {"first": 1, "whole": 1 + further}
+    asked = {
+        f"{part} {name}": _writes(writer, count)
+        for name, writer in writers.items()
+        for part, count in counts.items()
+    }
+
+    def timed(rounds: int) -> Timing:
+        draw = generator
+        return measure(asked, prompt, generator=draw, threads=threads, rounds=rounds, warmup=1)
+
+    once = sum(float(seconds.sum()) for seconds in timed(1).seconds.values())
+    found = timed(max(5, min(20, int(_PATIENCE / once))))
+    parts = {
+        part: replace(found, seconds={name: found.seconds[f"{part} {name}"] for name in writers})
+        for part in counts
+    }
+    return Writing(**parts, prompt=prompt.shape[1], further=further)
+
+
+def _writes(writer: Writer, count: int) -> Callable[[Any], object]:
+    return lambda _: writer(count)
+
+
 def quantile(timing: Timing, name: str, q: float, generator: np.random.Generator) -> Interval:
     """A quantile of a model's seconds with the percentile interval of resampled rounds."""
     times = _times(timing, name)
@@ -169,6 +229,13 @@ def throughput(timing: Timing, name: str, count: int, generator: np.random.Gener
     """How many of `count` a second, by the median round, with the interval of resampled rounds."""
     found = quantile(timing, name, 0.5, generator)
     return Interval(count / found.estimate, count / found.high, count / found.low)
+
+
+def token_seconds(writing: Writing) -> Timing:
+    """Seconds of each further token, round by round."""
+    first, whole = writing.first.seconds, writing.whole.seconds
+    each = {name: (whole[name] - first[name]) / writing.further for name in first}
+    return replace(writing.whole, seconds=each)
 
 
 def ratio(timing: Timing, of: str, to: str, generator: np.random.Generator) -> Interval:

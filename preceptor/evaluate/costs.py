@@ -6,7 +6,7 @@ Dimension key: s seeds, n items.
 import numpy as np
 
 from preceptor.evaluate import cost
-from preceptor.evaluate.cost import Timing
+from preceptor.evaluate.cost import Timing, Writing
 from preceptor.evaluate.measures import LESS_IS_BETTER
 from preceptor.evaluate.report import Measured, Undefined
 from preceptor.evaluate.results import ArmResult, RunResult
@@ -34,7 +34,25 @@ def cost_measures(
     for name, q in (("latency_p50", 0.5), ("latency_p95", 0.95)):
         measures[name] = _latency(arm.name, result.timing, q, generator)
     measures["throughput"] = _throughput(arm.name, result.many, generator)
-    return measures
+    return measures | _writing(arm.name, result.writing, generator)
+
+
+def _writing(
+    name: str, writing: Writing | None, generator: np.random.Generator
+) -> dict[str, Measured]:
+    """Until the first token, for each further one, and so many a second; of what writes alone."""
+    if writing is None:
+        return {}
+    found: dict[str, Measured] = {}
+    each = cost.token_seconds(writing)
+    for measure, timing in (("first_token", writing.first), ("token", each)):
+        for quantile, q in (("p50", 0.5), ("p95", 0.95)):
+            found[f"{measure}_{quantile}"] = _latency(name, timing, q, generator)
+    found["tokens_a_second"] = _UNTIMED
+    if name in each.seconds:
+        interval = cost.throughput(each, name, 1, generator)
+        found["tokens_a_second"] = valued(interval, _rounds(each), "tokens a second")
+    return found
 
 
 def timing_sentence(result: RunResult) -> str:
@@ -48,10 +66,20 @@ def timing_sentence(result: RunResult) -> str:
         f"in turns, {_rounds(timing)} rounds; ratios within a round."
     )
     many = result.many
-    if many is None or not many.seconds:
-        return said
-    tokens = f" ({many.tokens} tokens without padding)" if many.tokens else ""
-    return f"{said} Throughput: {_examples(many.batch)} at once{tokens}, {_rounds(many)} rounds."
+    if many is not None and many.seconds:
+        tokens = f" ({many.tokens} tokens without padding)" if many.tokens else ""
+        said += f" Throughput: {_examples(many.batch)} at once{tokens}, {_rounds(many)} rounds."
+    return f"{said} {_written(result.writing)}".rstrip()
+
+
+def _written(writing: Writing | None) -> str:
+    """How it was timed how fast models write."""
+    if writing is None:
+        return ""
+    return (
+        f"Writing: 1 row, a prompt of {writing.prompt} tokens and {writing.further} after the "
+        f"first, {_rounds(writing.first)} rounds."
+    )
 
 
 def ratios(

@@ -36,6 +36,20 @@ def same_answer(
     return first == second
 
 
+def specific(
+    own: Int[np.ndarray, "*s n"], teacher: Int[np.ndarray, "*#s n"], other: Int[np.ndarray, "*#s n"]
+) -> Float[np.ndarray, "*s n"]:
+    """1 where a student answers as its own teacher alone, -1 as an independent one alone, else 0.
+
+    The mean is A(t, s) - A(t', s): what the student shares with its teacher beyond what it shares
+    with another that is as good (Stanton et al., section 4).
+
+    >>> specific(np.array([1, 2, 3]), np.array([1, 2, 0]), np.array([1, 0, 3]))
+    array([ 0.,  1., -1.])
+    """
+    return same_answer(own, teacher).astype(float) - same_answer(own, other)
+
+
 def agreement_on_errors(
     student: Int[np.ndarray, " n"], teacher: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]
 ) -> float:

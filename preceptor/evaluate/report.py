@@ -17,7 +17,7 @@ from preceptor.evaluate.rankings import TeacherRanking
 
 SCHEMA = "preceptor.report/3"
 Kind = Literal["helped", "hurt", "no difference seen", "not enough seeds", "not known"]
-Role = Literal["teacher", "student", "control", "plain"]
+Role = Literal["teacher", "independent", "student", "control", "plain"]
 
 
 @dataclass(frozen=True)

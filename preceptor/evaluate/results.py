@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from preceptor.errors import DataError, NonFiniteError
 from preceptor.evaluate.contamination import Contamination
-from preceptor.evaluate.cost import ModelCost, Timing
+from preceptor.evaluate.cost import ModelCost, Timing, Writing
 from preceptor.evaluate.diagnosis import Finding
 from preceptor.evaluate.likeness import Likeness
 from preceptor.evaluate.report import Licence
@@ -106,6 +106,7 @@ class RunResult:
         classes: their names; none for what writes text.
         arms: students and what they are compared with.
         teacher: None where there is nobody to imitate (own exits, peers).
+        independent: a teacher like it, from another seed, that no student met; where asked for.
         recipe: the resolved recipe's text.
         timing: latencies by arm name and "teacher"; arms of one architecture may share an entry.
         versions: of the packages.
@@ -116,6 +117,7 @@ class RunResult:
         slices: by a column's name, each test item's value in it; what is shown slice by slice.
         clusters: which test items belong together, one name an item, and are drawn as one.
         many: seconds of many examples at once, like `timing`.
+        writing: how fast those of them that write do so.
         rounded: some of the arms with their weights rounded to 8 bits.
         contamination: test examples found among training examples.
         licences: terms of what the student was made from.
@@ -145,6 +147,8 @@ class RunResult:
     findings: tuple[Finding, ...] = ()
     begun: str = ""
     test: str = ""
+    independent: ArmResult | None = None
+    writing: Writing | None = None
 
     @property
     def student(self) -> ArmResult:
@@ -161,8 +165,9 @@ class RunResult:
 
     @property
     def everybody(self) -> tuple[ArmResult, ...]:
-        """The teacher, where there is one, and all arms."""
-        return (*((self.teacher,) if self.teacher else ()), *self.arms)
+        """The teacher and an independent one, where there are any, and all arms."""
+        teachers = (self.teacher, self.independent)
+        return (*(each for each in teachers if each is not None), *self.arms)
 
 
 def check(result: RunResult) -> None:
@@ -177,7 +182,7 @@ def check(result: RunResult) -> None:
     seeds = [one.seed for one in result.student.seeds]
     for arm in result.everybody:
         own = [one.seed for one in arm.seeds]
-        if own != seeds and not (arm is result.teacher and len(own) == 1):
+        if own != seeds and not (_teaches(arm, result) and len(own) == 1):
             raise DataError(
                 f"arm {arm.name!r} has seeds {own}, the student has {seeds}",
                 "arms are compared seed by seed",
@@ -208,6 +213,10 @@ def check(result: RunResult) -> None:
             f"there are {shape[1]} classes, counted from 0",
             "Score labelled items alone.",
         )
+
+
+def _teaches(arm: ArmResult, result: RunResult) -> bool:
+    return arm is result.teacher or arm is result.independent
 
 
 def _check_names(result: RunResult) -> None:

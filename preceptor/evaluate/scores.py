@@ -51,8 +51,13 @@ class Scores:
         return -column if primary in LESS_IS_BETTER else column
 
 
-def score(arm: ArmResult, teacher: ArmResult | None, labels: _Labels) -> Scores:
-    """Score an arm under every seed, and beside its teacher where there is one.
+def score(
+    arm: ArmResult,
+    teacher: ArmResult | None,
+    labels: _Labels,
+    independent: ArmResult | None = None,
+) -> Scores:
+    """Score an arm under every seed, beside its teacher and one that it never met, where there are.
 
     `by_item` and `by_seed` are named as in `report.MEASURES`; where a measure does not exist for a
     seed it is NaN.
@@ -60,10 +65,13 @@ def score(arm: ArmResult, teacher: ArmResult | None, labels: _Labels) -> Scores:
     seeds = [_one(one, labels) for one in arm.seeds]
     columns = [each.columns for each in seeds]
     if teacher is not None and teacher is not arm:
-        masters = [_one(one, labels) for one in teacher.seeds]
-        masters = masters * (len(seeds) // len(masters))
+        masters = _of_each_seed(teacher, labels, len(seeds))
         for i, (own, master) in enumerate(zip(seeds, masters, strict=True)):
             columns[i] = {**columns[i], **_beside(own, master)}
+        if independent is not None and independent is not arm:
+            others = _of_each_seed(independent, labels, len(seeds))
+            for i, each in enumerate(zip(seeds, masters, others, strict=True)):
+                columns[i] |= _beyond(*each, columns[i])
     by_seed = {"temperature": [each.temperature for each in seeds]}
     return Scores(
         name=arm.name,
@@ -103,6 +111,12 @@ class _One:
     confidence: Float[np.ndarray, " n"] | None = None
     temperature: float = float("nan")
     texts: tuple[str, ...] = ()
+
+
+def _of_each_seed(teacher: ArmResult, labels: _Labels, seeds: int) -> list[_One]:
+    """A teacher's models; the one of all seeds as often as there are seeds."""
+    found = [_one(one, labels) for one in teacher.seeds]
+    return found * (seeds // len(found))
 
 
 def _stacked(seeds: Sequence[_Columns]) -> dict[str, Float[np.ndarray, "s n"]]:
@@ -180,6 +194,20 @@ def _beside(own: _One, master: _One) -> _Columns:
         found |= rationales.rationale_scores(own.texts, master.texts)
     if "length" in own.columns and "length" in master.columns:
         found["length_drift"] = own.columns["length"] - master.columns["length"]
+    return found
+
+
+def _beyond(own: _One, master: _One, other: _One, columns: _Columns) -> _Columns:
+    """What is shared with the teacher beyond what is shared with an independent one."""
+    found: _Columns = {}
+    if own.answers is not None and master.answers is not None and other.answers is not None:
+        each = own.answers[0], master.answers[0], other.answers[0]
+        found["rival_agreement"] = fidelity.same_answer(each[0], each[2]).astype(float)
+        found["specific"] = fidelity.specific(*each)
+    elif {"agreement", "rival_agreement"} <= set(columns):
+        found["specific"] = columns["agreement"] - columns["rival_agreement"]
+    if {"token_agreement", "rival_token_agreement"} <= set(columns):
+        found["token_specific"] = columns["token_agreement"] - columns["rival_token_agreement"]
     return found
 
 

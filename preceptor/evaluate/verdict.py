@@ -162,6 +162,26 @@ def _fidelity(report: Report) -> Iterator[str]:
         same = f"The student answers as the teacher does on {estimate(agreement)} of the {of}"
         yield f"{same}{beside}."
     yield from _beyond_chance(report)
+    yield from _beyond_another(report)
+
+
+def _beyond_another(report: Report) -> Iterator[str]:
+    """What is shared with this teacher and not with any other that is as good."""
+    for name, of in (("specific", "items"), ("token_specific", "tokens")):
+        found = report.arm(report.student).measures.get(name)
+        if not isinstance(found, Value) or found.low is None or found.high is None:
+            continue
+        if found.low > 0:
+            yield (
+                f"It answers as its own teacher on {in_words(found)} more of the {of} than as an "
+                "independent one, trained the same way: so much it has from this teacher alone."
+            )
+        else:
+            yield (
+                f"It answers as its own teacher no more than as an independent one, trained the "
+                f"same way ({in_words(found)} of the {of}): that they agree is no sign that "
+                "anything of this teacher alone has passed."
+            )
 
 
 def _beyond_chance(report: Report) -> Iterator[str]:

@@ -13,6 +13,7 @@ from preceptor.recipe.data import AnyData
 from preceptor.recipe.data import Data as Data
 from preceptor.recipe.data import Splits as Splits
 from preceptor.recipe.data import TextData as TextData
+from preceptor.recipe.live_teacher import LiveTeacher
 from preceptor.recipe.mix import Mix
 from preceptor.recipe.models import AnyModel, CausalModel
 from preceptor.recipe.problems import invalid
@@ -23,21 +24,27 @@ from preceptor.recipe.starts import AnyStart, FromFolder, InsideStart
 from preceptor.recipe.teachers import (
     AnyPlan,
     AnyTeacher,
+    BornAgainTeacher,
     CachedTeacher,
+    EmaTeacher,
+    EnsembleTeacher,
     NobodyTeacher,
     PeersTeacher,
+    SnapshotsTeacher,
     unaltered,
 )
 from preceptor.recipe.terms import Licences
 
 Arm = Literal["control", "smoothing", "longer", "scratch"]
-Measure = Literal["accuracy", "calibration", "fidelity", "cost", "int8"]
+Measure = Literal[
+    "accuracy", "calibration", "fidelity", "cost", "int8", "independent", "rationales"
+]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 VariantName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 STUDENT = "distilled"
 """The arm that a recipe's own stages teach."""
 
-_TAKEN = (STUDENT, "teacher", *get_args(Arm))
+_TAKEN = (STUDENT, "teacher", "independent", *get_args(Arm))
 
 
 class Seeds(Section):
@@ -188,7 +195,10 @@ class Recipe(Section):
         control: the arms without a teacher.
         tune: what is chosen on validation; nothing where not given.
         evaluate: what is measured; int8 rounds the weights of student and control to 8 bits and
-            measures both again.
+            measures both again; independent trains a second teacher from another seed and asks how
+            much of the agreement is with the student's own; rationales asks whether written
+            answers hang on the steps before them.
+        independent: the second teacher, where the first is not trained here.
         licences: terms that no folder states.
         threads: of the CPU, in each process; 0 for torch's own choice. A small model is quickest
             with one, and the same number gives the same run on another machine.
@@ -209,6 +219,7 @@ class Recipe(Section):
     control: Control = Control()
     tune: Tune | None = None
     evaluate: tuple[Measure, ...] = ("accuracy", "calibration", "fidelity", "cost")
+    independent: LiveTeacher | None = None
     licences: Licences = Licences()
     threads: Index = 0
     trackers: tuple[Tracker, ...] = ()
@@ -275,6 +286,19 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _independent_of_whom(self) -> "Recipe":
+        asked = "independent" in self.evaluate
+        if self.independent is not None and not asked:
+            why = "nobody asks about it"
+            raise invalid("", why, "Add evaluate: [..., independent].", ("independent",))
+        said = unaltered(self.stages[-1].teacher or self.teacher)
+        if asked and self.independent is None and not _made_here(said):
+            why = "the teacher is not trained here, so it cannot be trained again from another seed"
+            do = "Name one that is as good: independent: {model: ..., load: FOLDER}."
+            raise invalid("independent", why, do, ("evaluate",))
+        return self
+
+    @model_validator(mode="after")
     def _pulled_to_somewhere(self) -> "Recipe":
         drawn = self.student.start == "random" and not self.student.model.brings_weights
         for index, stage in enumerate(self.stages):
@@ -316,6 +340,15 @@ class Recipe(Section):
     def ways(self) -> dict[str, "Recipe"]:
         """The student's own way first, then each variant's."""
         return {arm: self.way(arm) for arm in (STUDENT, *self.variants)}
+
+
+def _made_here(said: AnyTeacher) -> bool:
+    """Whether a teacher is another one under each seed, or can be trained once more."""
+    if isinstance(said, EnsembleTeacher):
+        return all(map(_made_here, said.ensemble.members))
+    if isinstance(said, BornAgainTeacher | EmaTeacher | SnapshotsTeacher):
+        return True
+    return isinstance(said, LiveTeacher) and said.train is not None
 
 
 def _length(stages: tuple[Stage, ...]) -> tuple[int, int]:

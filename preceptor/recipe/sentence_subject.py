@@ -215,6 +215,11 @@ class SentenceSubject(Subject):
         found = retrieval_scores(own, master)
         return {name: torch.from_numpy(numbers) for name, numbers in found.items()}
 
+    def alike(self, model: TappedModel, other: Teacher) -> Mapping[str, np.ndarray]:
+        """Whether both find the same sentence first."""
+        each = (self._embeddings(one, "test", None) for one in (model, other))
+        return {"agreement": retrieval_scores(*each)["agreement"]}
+
     def quality(self, answers: Answers) -> float:
         """The accuracy."""
         return float(answers["accuracy"].mean())

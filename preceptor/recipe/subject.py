@@ -167,6 +167,11 @@ class Subject(ABC):
         Of the part "train" the same few examples are asked about at every call.
         """
 
+    def alike(self, model: TappedModel, other: Teacher) -> Mapping[str, np.ndarray]:
+        """How alike the two answer each test item, where their answers alone do not tell."""
+        del model, other
+        return {}
+
     @abstractmethod
     def quality(self, answers: Answers) -> float:
         """How good answers to the validation part are; more is better."""

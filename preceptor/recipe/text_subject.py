@@ -217,7 +217,7 @@ class TextSubject(Subject):
         drawn = self.drawing.source(self.train, plan, seed)
         if isinstance(stage.rollouts, SequenceRollouts) and taught is not None:
             asked = stage.rollouts.sequence_kd
-            require_able(asked, self._read("train", teacher=True), self.said.verify, taught)
+            require_able(asked, self.part("train", teacher=True), self.said.verify, taught)
             if not taught.rehearsal:
                 return self._answered(asked, plan, seed, taught)
         elif stage.rollouts is not None and taught is not None:
@@ -292,7 +292,7 @@ class TextSubject(Subject):
 
     def check_teacher(self, teacher: Teacher) -> None:
         """It predicts held-out tokens better than one who knows nothing but how many there are."""
-        texts = self._read("validation", teacher=True)
+        texts = self.part("validation", teacher=True)
         rows = np.arange(min(_CHECKED, len(texts)))
         nll, chance = self.nats(teacher, rows), float(np.log(texts.vocabulary))
         if nll >= chance:
@@ -304,7 +304,7 @@ class TextSubject(Subject):
 
     def nats(self, model: TappedModel | Teacher, rows: Any) -> float:
         """Nats a token of some validation rows."""
-        texts = self._read("validation", isinstance(model, Teacher))
+        texts = self.part("validation", isinstance(model, Teacher))
         return float(predicted(model, texts, rows, None)["token_nll"].mean())
 
     def answers(
@@ -315,7 +315,7 @@ class TextSubject(Subject):
         beside: Callable[[], Teacher | None],
     ) -> Answers:
         """One number a row and measure."""
-        texts = self._read(part, isinstance(model, Teacher))
+        texts = self.part(part, isinstance(model, Teacher))
         if isinstance(model, TappedModel):
             model.to(device)
         rows = np.arange(len(texts) if part != "train" else self._most(len(texts)))
@@ -325,6 +325,12 @@ class TextSubject(Subject):
             said = self.said.verify
             found |= (chosen if said.by == "choice" else written)(model, texts, said)
         return {name: torch.from_numpy(numbers) for name, numbers in found.items()}
+
+    def alike(self, model: TappedModel, other: Teacher) -> Mapping[str, np.ndarray]:
+        """Token by token, where both read the same ones."""
+        rows = np.arange(len(self.test))
+        found = {} if self.voice.joining else predicted(model, self.test, rows, other)
+        return {name: column for name, column in found.items() if name == "token_agreement"}
 
     def _most(self, rows: int) -> int:
         """So many of the training part's first rows are asked about."""
@@ -380,13 +386,13 @@ class TextSubject(Subject):
 
     def example_of_teacher(self) -> Any:
         """The same row in the teacher's own tokens."""
-        return self._read("test", teacher=True).batch([0]).inputs
+        return self.part("test", teacher=True).batch([0]).inputs
 
     def runnable(self, model: TappedModel) -> nn.Module:
         """With the logits of every position, as whoever serves it computes them."""
         return WithLogits(model)
 
-    def _read(self, part: str, teacher: bool) -> TextSet:
+    def part(self, part: str, teacher: bool) -> TextSet:
         """A part as the student reads it, or as a teacher with a voice of its own does."""
         if not teacher or self.voice.reading is None:
             return getattr(self, part)

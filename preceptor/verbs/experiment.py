@@ -44,10 +44,14 @@ from preceptor.verbs.cells import (
     steps_of,
     student_folder,
 )
+from preceptor.verbs.independent import NAME as INDEPENDENT
 from preceptor.verbs.starts import Starts
 
 TEACHER_SEED = 0
 """A run has one teacher, the same for every seed."""
+
+_OTHER_SEED = 4001
+"""Of a teacher that the student never meets: no member of an ensemble begins there."""
 
 Watch = Callable[[Cell, Losses], None]
 
@@ -139,9 +143,30 @@ class Experiment:
         )
 
     def every_teacher(self) -> tuple[Cell, ...]:
-        """The teachers that are trained for any of the ways to teach."""
+        """The teachers that are trained for any of the ways to teach, or to compare with."""
         ways = map(self.taught_as, self.recipe.ways())
-        return tuple({cell.folder: cell for way in ways for cell in way.teachers()}.values())
+        cells = [cell for way in ways for cell in way.teachers()]
+        if self._said_independent is not None:
+            each = _live(self._said_independent, INDEPENDENT)
+            cells += [self.teacher_cell(one, name) for name, one in each if one.train is not None]
+        return tuple({cell.folder: cell for cell in cells}.values())
+
+    @cached_property
+    def _said_independent(self) -> AnyTeacher | None:
+        """As the last teacher is said; None where nobody asks, or each seed has its own."""
+        if "independent" not in self.recipe.evaluate:
+            return None
+        said = self.recipe.independent or unaltered(list(self.said_teachers().values())[-1])
+        return said if build.stands_still(said) else None
+
+    @cached_property
+    def independent(self) -> Teacher | None:
+        """A teacher like the run's last one that the student never met; trained where it must be.
+
+        None where nobody asks, or where the teachers of other seeds will do.
+        """
+        said = self._said_independent
+        return None if said is None else self.teacher(said, (), INDEPENDENT)
 
     def teacher_cell(self, said: LiveTeacher, name: str) -> Cell:
         """A teacher's training, on every label of the training part."""
@@ -362,7 +387,7 @@ def _with_rate(plan: Plan, lr: float | None) -> Plan:
 
 def _teacher_seed(name: str) -> int:
     """Members of an ensemble begin at different weights, by the numbers in their names."""
-    seed = TEACHER_SEED
+    seed = _OTHER_SEED if name.startswith(INDEPENDENT) else TEACHER_SEED
     for part in name.split("-"):
         seed = 64 * seed + int(part) + 1 if part.isdigit() else seed
     return seed

@@ -5,13 +5,13 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from preceptor.evaluate.cost import ModelCost, Timing, measure, model_cost, together
+from preceptor.evaluate.cost import ModelCost, model_cost, together
 from preceptor.evaluate.diagnosis import Finding
 from preceptor.evaluate.results import PLAIN, ArmResult, Losses, RunResult, SeedResult
 from preceptor.models.rounding import round_weights
@@ -26,14 +26,13 @@ from preceptor.recipe.subject import PARTS, Subject
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.ensemble import Ensemble
 from preceptor.teachers.live import Live
+from preceptor.verbs import independent, timings
 from preceptor.verbs.cells import Cell, Finished, finished, student_folder
 from preceptor.verbs.experiment import TEACHER_SEED, Experiment
 from preceptor.verbs.layers import beside_teacher
 from preceptor.verbs.progress import Progress
 from preceptor.verbs.prospects import uncovered
-
-_MANY, _ROUNDS = 16, 10
-"""Examples at once for throughput, and how often each model is given them."""
+from preceptor.verbs.timings import Together
 
 _PACKAGES = ("preceptor", "torch", "transformers", "accelerate", "numpy", "scikit-learn")
 
@@ -84,6 +83,13 @@ def run_result(
         models["teacher"] = runnable
     if "fidelity" in recipe.evaluate and getattr(runnable, "own", None) is None:
         found = beside_teacher(found, arms, fixed, subject)
+    other = _independent(experiment, teacher)
+    if experiment.independent is not None:
+        found = independent.beside(found, arms, experiment.independent, subject)
+    elif other is None and "independent" in recipe.evaluate:
+        warnings.append(
+            "no independent teacher: each seed has its own, and one seed has no other's; run two"
+        )
     return RunResult(
         name=recipe.name,
         labels=subject.labels,
@@ -93,9 +99,11 @@ def run_result(
         clusters=subject.clusters(),
         arms=tuple(found),
         teacher=teacher,
+        independent=other,
         recipe=recipe_text(recipe),
-        timing=_timing(models, example) if "cost" in recipe.evaluate else None,
-        many=_many(models, subject) if "cost" in recipe.evaluate else None,
+        timing=timings.of_one(models, example) if "cost" in recipe.evaluate else None,
+        many=timings.of_many(models, subject) if "cost" in recipe.evaluate else None,
+        writing=timings.of_writing(models, subject) if "cost" in recipe.evaluate else None,
         rounded=tuple(_rounded(subject, arms)) if "int8" in recipe.evaluate else (),
         contamination=subject.contamination(),
         licences=licences_of(recipe),
@@ -153,7 +161,7 @@ def _teacher(
         each = zip(members, folders, strict=True)
         cost = together([model_cost(one, own_example, folder) for one, folder in each])
         same = _alike(own_example, example)
-        return ArmResult("teacher", (one,), cost), _Together(members, None if same else own_example)
+        return ArmResult("teacher", (one,), cost), Together(members, None if same else own_example)
     before = _generation_before(arms)
     cells = arms[before] if before else arms["distilled"]
     done = [finished(cell) for cell in cells]
@@ -166,6 +174,22 @@ def _teacher(
     )
     model = models[before or "distilled"]
     return ArmResult("teacher", seeds, model_cost(model, example)), model
+
+
+def _independent(experiment: Experiment, teacher: ArmResult | None) -> ArmResult | None:
+    """A teacher that the student never met, as an arm; None where nobody asks for it."""
+    if teacher is None or "independent" not in experiment.recipe.evaluate:
+        return None
+    if (other := experiment.independent) is None:
+        return independent.of_other_seeds(teacher)
+    subject, device = experiment.subject, torch.device("cpu")
+    own = {part: subject.answers(other, part, device, lambda: experiment.fixed) for part in PARTS}
+    cells = [cell for cell in experiment.every_teacher() if cell.arm.startswith(independent.NAME)]
+    steps, seconds = sum(cell.steps for cell in cells), sum(finished(c).seconds for c in cells)
+    one = subject.seed_result(TEACHER_SEED, own, steps, seconds)
+    example = subject.example_of_teacher()
+    cost = together([model_cost(subject.runnable(m), example) for m in _modules(other)])
+    return ArmResult(independent.NAME, (one,), cost, versus="")
 
 
 def _generation_before(arms: Mapping[str, Sequence[Cell]]) -> str:
@@ -199,37 +223,6 @@ def _modules(teacher: Teacher) -> list[TappedModel]:
         return [model for member in teacher.members for model in _modules(member)]
     assert isinstance(teacher, Live), "what is fixed is a model or several"
     return [teacher.model]
-
-
-@final
-class _Together(nn.Module):
-    """Several models, one after the other; on one input of their own where there is one."""
-
-    def __init__(self, members: Sequence[nn.Module], own: Any) -> None:
-        super().__init__()
-        self.members, self.own = nn.ModuleList(members), own
-
-    def forward(self, inputs: Any) -> list[Any]:
-        # Those of the student may be another tokenizer's ids.
-        inputs = inputs if self.own is None else self.own
-        return [member(inputs) for member in self.members]
-
-
-def _timing(models: Mapping[str, Any], example: Any) -> Timing:
-    """One example at a time, one thread: what a server without batching would see."""
-    shown = {k: v.cpu() for k, v in models.items() if k in ("teacher", "distilled", "control")}
-    return measure(shown, example, generator=np.random.default_rng(0), threads=1)
-
-
-def _many(models: Mapping[str, Any], subject: Subject) -> Timing:
-    """Several examples at once; without a teacher that reads other tokens than the student."""
-    names = ("teacher", "distilled", "control")
-    shown = {
-        k: v.cpu() for k, v in models.items() if k in names and getattr(v, "own", None) is None
-    }
-    (inputs, *_) = subject.calibration(_MANY)
-    draw = np.random.default_rng(0)
-    return measure(shown, inputs, generator=draw, threads=1, rounds=_ROUNDS, warmup=1)
 
 
 def _rounded(subject: Subject, arms: Mapping[str, Sequence[Cell]]) -> Iterator[ArmResult]:
