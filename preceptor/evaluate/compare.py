@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from preceptor.errors import DataError
+from preceptor.evaluate import plots
 from preceptor.evaluate.items import Items
 from preceptor.evaluate.render import environment
 from preceptor.evaluate.report import Difference, Measured, Report, Undefined
@@ -190,4 +191,7 @@ def _pair(each: Difference) -> list[str]:
 
 def comparison_html(comparison: Comparison) -> str:
     """As a page that needs nothing else."""
-    return environment().get_template("compare.html").render(comparison=comparison)
+    place = comparison.heads.index("gain") - 2  # A row's values follow its label and verdict.
+    rows = [(row.label, row.values[place]) for row in comparison.rows]
+    page = environment().get_template("compare.html")
+    return page.render(comparison=comparison, gains=plots.gains_side_by_side(rows))

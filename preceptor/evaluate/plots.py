@@ -1,13 +1,14 @@
 """A report's plots, drawn as `drawing` does."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from preceptor.evaluate.drawing import ARM_MARKS, INK, MARKERS, draw, plain_numbers, short
 from preceptor.evaluate.rankings import TeacherRanking
-from preceptor.evaluate.report import MEASURES, Matrix, Report, Value
+from preceptor.evaluate.report import MEASURES, Matrix, Measured, Report, Value
 
 
 def palette(report: Report) -> dict[str, int]:
@@ -198,3 +199,30 @@ def ranking(found: TeacherRanking) -> Markup:
         axes.set_xlabel(f"{found.score}, {found.better} is better")
 
     return draw(paint, f"{found.score} of the candidates, {found.moment}", 1.2 + 0.3 * len(shown))
+
+
+def gains_side_by_side(rows: Sequence[tuple[str, Measured]]) -> Markup | None:
+    """Each run's gain over its own control with its interval, in the order given.
+
+    None where fewer than two have one, or where they are not in one unit.
+    """
+    shown = [(name, gain) for name, gain in rows if isinstance(gain, Value)]
+    units = {gain.unit for _, gain in shown}
+    if len(shown) < 2 or len(units) > 1:
+        return None
+    points = units == {"difference"}
+    scale = 100.0 if points else 1.0
+
+    def paint(axes: Any) -> None:
+        for i, (_, gain) in enumerate(shown):
+            low, high = (gain.estimate if x is None else x for x in (gain.low, gain.high))
+            axes.plot([scale * low, scale * high], [i, i], color=INK, lw=1.2)
+            axes.plot([scale * gain.estimate], [i], marker="o", ms=5, color=ARM_MARKS[1])
+        axes.axvline(0, color=INK, lw=0.8, ls=(0, (3, 3)))
+        axes.set_yticks(range(len(shown)), [short(name, 28) for name, _ in shown])
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(False, axis="y")
+        axes.set_xlabel(f"gain over the control, {'points' if points else units.pop()}")
+
+    return draw(paint, "gain of each run over its control", 1.0 + 0.22 * max(3, len(shown)))

@@ -1,5 +1,6 @@
 """`preceptor report`: finished runs side by side."""
 
+import os
 from pathlib import Path
 
 from preceptor.errors import RecipeError
@@ -23,17 +24,29 @@ def report(*runs: Path | str, out: Path | None = None) -> str:
     With `out`, a folder, the comparison is also written there as HTML, Markdown
     and JSON. Runs that were tested on the same items under the same seeds are paired.
     """
-    reports = {str(run): _read(Path(run)) for run in runs}
+    reports = {Path(run): _read(Path(run)) for run in runs}
     if len(reports) == 1 and out is None:
         run, only = next(iter(reports.items()))
-        write_text(Path(run) / "report.html", render_html(only))
+        write_text(run / "report.html", render_html(only))
         return render_text(only)
-    comparison = compare(reports, {str(run): _items(Path(run)) for run in runs})
+    labels = _labels(list(reports))
+    comparison = compare(
+        {labels[run]: found for run, found in reports.items()},
+        {labels[run]: _items(run) for run in reports},
+    )
     if out is not None:
         write_text(out / "comparison.html", comparison_html(comparison))
         write_text(out / "comparison.md", comparison_markdown(comparison))
         write_text(out / "comparison.json", comparison.to_json())
     return comparison_text(comparison)
+
+
+def _labels(runs: list[Path]) -> dict[Path, str]:
+    """Each run's folder, without what all of them have in front."""
+    if len(runs) == 1:
+        return {runs[0]: str(runs[0])}
+    shared = Path(os.path.commonpath([run.absolute().parent for run in runs]))
+    return {run: str(run.absolute().relative_to(shared)) for run in runs}
 
 
 def _items(run: Path) -> Items | None:

@@ -10,6 +10,10 @@ from preceptor.evaluate.compare import (
     comparison_markdown,
     comparison_text,
 )
+from preceptor.evaluate.plots import gains_side_by_side
+from preceptor.evaluate.report import Value
+from preceptor.files import write_text
+from preceptor.verbs.report import report as side_by_side
 
 
 def test_each_report_has_a_row_with_its_verdict_and_values(report):
@@ -47,3 +51,26 @@ def test_a_run_without_teacher_or_control_says_that_there_is_none(fake):
 def test_nothing_to_compare_gets_a_sentence():
     with pytest.raises(DataError, match="Name some runs"):
         compare({})
+
+
+def test_a_page_of_many_runs_pictures_their_gains_and_one_run_alone_has_no_picture(report):
+    many = compare({f"{i} <script>{'x' * i}": report for i in range(50)})
+    page = comparison_html(many)
+    assert page.count("<svg") == 1
+    assert "<script" not in page
+    assert "gain over the control, points" in page
+    assert "<svg" not in comparison_html(compare({"a": report}))
+
+
+def test_gains_in_different_units_share_no_picture():
+    rows = [("a", Value(0.1, 0.0, 0.2, 9, "difference")), ("b", Value(0.1, 0.0, 0.2, 9, "nats"))]
+    assert gains_side_by_side(rows) is None
+    assert gains_side_by_side(rows[:1] * 2) is not None
+
+
+def test_runs_are_labelled_by_what_tells_their_folders_apart(report, tmp_path):
+    for name in ("deep/a", "deep/b"):
+        write_text(tmp_path / name / "report.json", report.to_json())
+    text = side_by_side(tmp_path / "deep/a", tmp_path / "deep/b")
+    assert text.splitlines()[2].startswith("a ")
+    assert str(tmp_path) not in text
