@@ -19,7 +19,7 @@ from preceptor.recipe.teachers import (
     unaltered,
 )
 
-_SAME = ("score", "features", "prompts", "responses", "seed", "race")
+_SAME = ("score", "features", "prompts", "responses", "seed", "race", "grace", "narrow")
 """What a ranking's recipe says in the same words."""
 
 _BELOW = ("teacher", "rank")

@@ -4,6 +4,7 @@ here, how gradients are taken, by what score.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Le
@@ -23,8 +24,11 @@ from preceptor.recipe.language_teachers import ServedTeacher
 from preceptor.recipe.live_teacher import AnyPlan, LiveTeacher
 from preceptor.recipe.problems import invalid
 from preceptor.recipe.section import Section, parsed, which
+from preceptor.selection.grace import Grace
+from preceptor.selection.leverage import LeverageRatio
 from preceptor.selection.probe import Kind
 from preceptor.selection.racing import Race
+from preceptor.selection.score import Score
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*"
 
@@ -151,6 +155,34 @@ class FeatureFields(Section):
         return self
 
 
+class GraceFields(Section):
+    """How GRACE reads the gradients: `grace`, its parts, and `leverage_ratio`.
+
+    Args:
+        folds: into so many parts prompts are cut, each scored against the rest; `grace_released`
+            has ten splits of its own.
+        smoothing: nu, what is added to each eigenvalue, times their mean.
+        seed: of the folds.
+    """
+
+    folds: Annotated[int, Field(ge=2)] = 10
+    smoothing: Annotated[float, Field(ge=1e-8, allow_inf_nan=False)] = 1e-3
+    seed: Index = 0
+
+    def of(self, score: Score) -> Score:
+        """A score with these settings; one that has none as it is."""
+        if isinstance(score, LeverageRatio):
+            return replace(score, grace=self.of(score.grace))
+        return replace(score, **self.model_dump()) if isinstance(score, Grace) else score
+
+
+def require_narrower(narrow: int | None, features: FeatureFields) -> None:
+    """Raise `Invalid` where sketches were to be narrowed to more numbers than they have."""
+    if narrow is not None and narrow > features.dimension:
+        why = f"features.dimension is {features.dimension}, and narrowing leaves fewer"
+        raise invalid(str(narrow), why, "Give a smaller number, or leave it out.", ("narrow",))
+
+
 def require_within(cost: Mapping[str, float] | str | None, limit: float | None) -> None:
     """Raise `Invalid` where all that is told of costs lies above the limit.
 
@@ -201,6 +233,8 @@ class RankFields(Section):
         responses: to each prompt.
         seed: of the prompts that are chosen, of draws, and of what teachers write.
         race: drop clear losers early.
+        grace: how GRACE reads the gradients.
+        narrow: bring the sketches to so many numbers before they are scored.
     """
 
     of: Annotated[dict[CandidateName, AnyWriter], Field(min_length=1)]
@@ -215,6 +249,8 @@ class RankFields(Section):
     responses: Count = 4
     seed: Index = 0
     race: RaceFields | None = None
+    grace: GraceFields = GraceFields()
+    narrow: Count | None = None
 
     @model_validator(mode="after")
     def _somebody_is_within_the_limit(self) -> "RankFields":

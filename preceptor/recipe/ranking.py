@@ -20,11 +20,13 @@ from preceptor.recipe.ranked import (
     AnyWriter,
     CandidateName,
     FeatureFields,
+    GraceFields,
     RaceFields,
     ScoreName,
     ServedWrites,
     Writes,
     named,
+    require_narrower,
     require_within,
 )
 from preceptor.recipe.schema import Checkpoint, Student
@@ -158,6 +160,8 @@ class RankingRecipe(Section):
         responses: to each prompt at most.
         seed: of the prompts that are chosen, of draws, and of what teachers write.
         race: drop clear losers early; all answer every prompt where not given.
+        grace: how GRACE reads the gradients.
+        narrow: bring the sketches to so many numbers before they are scored; those kept stay wide.
         choose: what is chosen beside the best.
         threads: of the CPU; 0 for torch's own choice.
         checkpoint: how often the state of what is trained is written.
@@ -177,6 +181,8 @@ class RankingRecipe(Section):
     responses: Count = 4
     seed: Index = 0
     race: RaceFields | None = None
+    grace: GraceFields = GraceFields()
+    narrow: Count | None = None
     choose: ChoiceFields = ChoiceFields()
     threads: Index = 0
     checkpoint: Checkpoint = Checkpoint()
@@ -239,6 +245,24 @@ class RankingRecipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _prompts_have_room(self) -> "RankingRecipe":
+        require_narrower(self.narrow, self.features)
+        folds, place = self.grace.folds, ("grace", "folds")
+        if self.prompts < folds:
+            why = f"each fold needs a prompt, and prompts is {self.prompts}"
+            raise invalid(str(folds), why, f"At most {self.prompts}.", place)
+        if self.race is None:
+            return self
+        first, place = self.race.first, ("race", "first")
+        if first >= self.prompts:
+            why = f"all {self.prompts} prompts are asked at the first look, and nobody is dropped"
+            raise invalid(str(first), why, f"At most {self.prompts // 2}, or no race.", place)
+        if first < folds:
+            why = f"the score cuts prompts into {folds} folds, at the first look too"
+            raise invalid(str(first), why, f"At least {folds}.", place)
+        return self
+
+    @model_validator(mode="after")
     def _students_have_another_name(self) -> "RankingRecipe":
         if "student" in self.students:
             why = "this is the name of the one in `student`"
@@ -247,8 +271,9 @@ class RankingRecipe(Section):
 
     def scores(self) -> tuple[Score, tuple[Score, ...]]:
         """What candidates are ordered by, and the other scores."""
-        own = next(score for score in EVERY_SCORE if score.name == self.score)
-        told = EVERY_SCORE
+        every = tuple(self.grace.of(score) for score in EVERY_SCORE)
+        own = next(score for score in every if score.name == self.score)
+        told = every
         if not isinstance(self.data, TextData):
             told = tuple(score for score in told if score.name not in _OF_TEXT)
         return own, tuple(score for score in told if score is not own)

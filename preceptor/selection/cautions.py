@@ -132,7 +132,7 @@ def crowded(dimension: int, counts: Int64[np.ndarray, " p"], alike: float) -> st
         f"{counts.sum()} responses, similarity within a prompt {alike:.2f}) are near the singular "
         "regime, where the smoothing decides. Give "
         f"{int(np.ceil(prompts * dimension / (FILLED * rows)))} prompts, or narrow the sketches "
-        f"to {max(1, int(FILLED * rows))} numbers (features.dimension)."
+        f"to {max(1, int(FILLED * rows))} numbers (narrow)."
     )
 
 

@@ -18,29 +18,33 @@ class Choice:
         score: what it was chosen for.
         tied: others that were admitted and may be as good, best first.
         among: how many were admitted.
+        dropped: how many more a race had dropped before.
     """
 
     name: str
     score: float
     tied: tuple[str, ...]
     among: int
+    dropped: int = 0
 
     @property
     def sentence(self) -> str:
         """The choice in words."""
-        if self.among == 1:
+        if self.among + self.dropped == 1:
             return f"{self.name} is the only one admitted."
+        of = f"{self.among + self.dropped}"
+        of += f", of which a race dropped {self.dropped}" if self.dropped else ""
         if not self.tied:
-            return f"{self.name} is the best of {self.among}."
+            return f"{self.name} is the best of {of}."
         others = ", ".join(self.tied)
         return (
-            f"{self.name} has the best score of {self.among}, but cannot be told from {others} "
-            "on these prompts."
+            f"{self.name} has the best score of {of}, but cannot be told from {others} on these "
+            "prompts."
         )
 
 
-def best(ranking: Ranking, among: Iterable[str] | None = None) -> Choice:
-    """The best of all, or of some.
+def best(ranking: Ranking, among: Iterable[str] | None = None, dropped: int = 0) -> Choice:
+    """The best of all, or of some; `dropped` more had been, which a race left behind.
 
     Raises:
         DataError: nobody is admitted, or a name is not ranked.
@@ -55,7 +59,7 @@ def best(ranking: Ranking, among: Iterable[str] | None = None) -> Choice:
         )
     first, *_ = chosen = [each for each in ranking.candidates if each.name in admitted]
     tied = tuple(each.name for each in chosen if each.name in first.tied)
-    return Choice(first.name, first.score.estimate, tied, len(chosen))
+    return Choice(first.name, first.score.estimate, tied, len(chosen), dropped)
 
 
 def best_within(ranking: Ranking, cost: Mapping[str, float], limit: float) -> Choice:
@@ -92,7 +96,9 @@ def best_of_each(ranking: Ranking, family: Mapping[str, str]) -> dict[str, Choic
     }
 
 
-def best_temperature(ranking: Ranking, temperatures: Mapping[str, float]) -> tuple[float, Choice]:
+def best_temperature(
+    ranking: Ranking, temperatures: Mapping[str, float], dropped: int = 0
+) -> tuple[float, Choice]:
     """The sampling temperature of the best of some candidates: one teacher's, one a temperature.
 
     GRACE falls and rises again: cold text repeats itself, and hot text has large gradients.
@@ -100,11 +106,12 @@ def best_temperature(ranking: Ranking, temperatures: Mapping[str, float]) -> tup
     Args:
         ranking: of these and perhaps others.
         temperatures: by the candidate that was sampled at it.
+        dropped: how many further ones a race left behind.
 
     Raises:
         DataError: a name is not ranked.
     """
-    choice = best(ranking, temperatures)
+    choice = best(ranking, temperatures, dropped)
     return temperatures[choice.name], choice
 
 
@@ -139,17 +146,25 @@ class Moved:
         before: the best of the first.
         after: the best of the second.
         clearly: whether the former best is now told to be behind: reason to change the teacher.
+        tied: whom the best of the second cannot be told from.
     """
 
     spearman: float
     before: str
     after: str
     clearly: bool
+    tied: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
         """The change in words."""
         told = f"rank correlation with the order before {self.spearman:.2f}"
+        if self.before == self.after and self.tied:
+            others = ", ".join(self.tied)
+            return (
+                f"{self.after} has the best score as before, and cannot be told from {others} "
+                f"({told})."
+            )
         if self.before == self.after:
             return f"{self.after} is the best as before ({told})."
         if not self.clearly:
@@ -157,9 +172,10 @@ class Moved:
                 f"{self.after} has the best score, before it was {self.before}, which cannot be "
                 f"told from it ({told}): no reason to change the teacher."
             )
+        alike = f" (not told from {', '.join(self.tied)})" if self.tied else ""
         return (
-            f"{self.after} is the best, and {self.before}, the best before, is clearly behind "
-            f"({told}): change the teacher."
+            f"{self.after} has the best score{alike}, and {self.before}, the best before, is "
+            f"clearly behind ({told}): change the teacher."
         )
 
 
@@ -181,7 +197,7 @@ def moved(before: Ranking, after: Ranking) -> Moved:
     correlation = 1 - 6 * squares / max(1, count * (count**2 - 1))
     former, latter = before.best.name, after.best.name
     clearly = former != latter and former not in after.best.tied
-    return Moved(correlation, former, latter, clearly)
+    return Moved(correlation, former, latter, clearly, after.best.tied)
 
 
 def _expect_ranked(ranking: Ranking, names: Iterable[str]) -> None:

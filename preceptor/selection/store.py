@@ -67,6 +67,9 @@ class FeatureStore:
         extract: takes them.
         piece: prompts a shard; a kill loses at most the piece that is being extracted.
 
+    Attributes:
+        taken: prompts that were extracted since it was made.
+
     Raises:
         StorageError: the folder holds features of another student, data, projection or text.
     """
@@ -74,7 +77,7 @@ class FeatureStore:
     def __init__(
         self, folder: Path, probe: Probe, responses: str, extract: Extract, piece: int = 64
     ) -> None:
-        self.folder, self._extract, self._piece = folder, extract, piece
+        self.folder, self._extract, self._piece, self.taken = folder, extract, piece, 0
         with storage(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._manifest = _begun(folder, Manifest(probe, responses))
@@ -112,6 +115,7 @@ class FeatureStore:
         self._manifest = replace(self._manifest, shards=(*shards, shard))
         write_text(self.folder / MANIFEST, self._manifest.text())
         self._parts.append(part)
+        self.taken += len(asked)
 
 
 def _begun(folder: Path, fresh: Manifest) -> Manifest:

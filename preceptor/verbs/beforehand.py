@@ -145,10 +145,7 @@ class _Deciding:
 
     def _decision(self, found: Rank, stage: int) -> _Decision:
         ranking, chosen = found.ranking, found.chosen
-        sentences = [
-            f"{each.name} was dropped after {each.prompts} prompts, clearly behind {each.behind}."
-            for each in found.dropped
-        ]
+        sentences = found.raced
         cautions = found.cautions
         if found.later:
             ranking, chosen = found.later[-1].ranking, found.later[-1].chosen

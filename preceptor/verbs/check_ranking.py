@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from preceptor.data.rows import Rows
-from preceptor.errors import DataError
 from preceptor.recipe.candidates import FromFile, Texts, read_texts
 from preceptor.recipe.contest import training_of
 from preceptor.recipe.load import load_ranking
@@ -19,7 +18,7 @@ from preceptor.recipe.text_subject import TextSubject
 from preceptor.train.fit import Losses
 from preceptor.train.processes import use_threads
 from preceptor.verbs.cells import Cell
-from preceptor.verbs.contest import FEWEST, Contest
+from preceptor.verbs.contest import Contest, require_enough
 from preceptor.verbs.crowding import crowding, prompts_of
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.pupil import Pupil
@@ -41,16 +40,12 @@ def check_ranking(recipe: RankingRecipe | str | Path, *, deep: bool = False) -> 
     lines += [f"! {caution}" for caution in texts.cautions]
     there = prompts_of(said, texts)
     prompts = said.prompts if there is None else there
-    if prompts < FEWEST:
-        raise DataError(
-            f"prompts that all candidates answer: {prompts}",
-            f"the score cuts them into {FEWEST} folds",
-            f"Give at least {FEWEST} prompts, better some hundreds.",
-        )
+    require_enough(said, prompts)
     asked, kind = min(prompts, said.prompts), said.features.kind
     where = "texts" if texts.rows else "training examples"
     lines.append(f"compared by {said.score} on {asked} prompts of the {where} at most")
-    lines.append(f"features: {kind}, {said.features.dimension} numbers a gradient")
+    narrow = "" if said.narrow is None else f", brought to {said.narrow}"
+    lines.append(f"features: {kind}, {said.features.dimension} numbers a gradient{narrow}")
     lines += [f"! {sentence}" for sentence in crowding(said, texts, there)]
     trained = [name for name, live in said.models() if live.train is not None]
     lines += [f"trained before: {', '.join(trained)}"] if trained else []

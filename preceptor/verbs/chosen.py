@@ -1,6 +1,6 @@
 """What a ranking's recipe chooses from the order."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import final
 
@@ -27,6 +27,7 @@ class Chosen:
         within: of those whose cost is within the limit.
         families: of each family.
         temperatures: the best temperature of each teacher that has several.
+        heated: which of such a teacher's candidates that is, and whom it cannot be told from.
         ensemble: the top scorers.
         admitted: those whose cost is within the limit, in order; all where there is none.
     """
@@ -35,6 +36,7 @@ class Chosen:
     within: Choice | None = None
     families: dict[str, Choice] = field(default_factory=dict)
     temperatures: dict[str, float] = field(default_factory=dict)
+    heated: dict[str, Choice] = field(default_factory=dict)
     ensemble: tuple[str, ...] = ()
     admitted: tuple[str, ...] = ()
 
@@ -44,21 +46,25 @@ class Chosen:
         if self.within is not None:
             told.append(f"Within the limit: {self.within.sentence}")
         told += [f"Of {family}: {choice.sentence}" for family, choice in self.families.items()]
-        told += [
-            f"{name} writes best at temperature {t:g}." for name, t in self.temperatures.items()
-        ]
+        told += [f"Temperatures of {n}: {choice.sentence}" for n, choice in self.heated.items()]
         if self.ensemble:
             told.append(f"Together: {', '.join(self.ensemble)}.")
         return told
 
 
-def chosen(said: RankingRecipe, ranking: Ranking, cost: Mapping[str, float] | None) -> Chosen:
+def chosen(
+    said: RankingRecipe,
+    ranking: Ranking,
+    cost: Mapping[str, float] | None,
+    dropped: Collection[str] = (),
+) -> Chosen:
     """The choices that a recipe asks for.
 
     Args:
         said: the recipe.
         ranking: whom it is chosen from.
         cost: of each teacher, where there is a limit.
+        dropped: whom a race left behind.
 
     Raises:
         DataError: no candidate is within the limit.
@@ -73,12 +79,12 @@ def chosen(said: RankingRecipe, ranking: Ranking, cost: Mapping[str, float] | No
     if asked.families:
         family = {name: asked.families[whose[name]] for name in ranking.names}
         families = best_of_each(ranking, family)
-    temperatures: dict[str, float] = {}
+    temperatures, heated = dict[str, float](), dict[str, Choice]()
     for name, teacher in said.candidates.teachers.items():
         left = {at: t for at, t in named(name, teacher).items() if at in ranking.names}
         if len(teacher.temperatures) > 1 and left:
-            temperatures[name], choice = best_temperature(ranking, left)
-            if len(set(whose.values())) > 1:
-                families.setdefault(name, choice)
+            gone = sum(whose[each] == name for each in dropped)
+            temperatures[name], heated[name] = best_temperature(ranking, left, gone)
     together = ensemble(ranking, asked.ensemble) if asked.ensemble else ()
-    return Chosen(best(ranking), within, families, temperatures, together, admitted)
+    first = best(ranking, dropped=len(dropped))
+    return Chosen(first, within, families, temperatures, heated, together, admitted)

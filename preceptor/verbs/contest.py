@@ -45,8 +45,8 @@ from preceptor.verbs.cells import Cell
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.pupil import Pupil
 
-FEWEST = 10
-"""Prompts that the folds of GRACE need."""
+_FEWEST = 10
+"""Prompts that a ranking needs, whatever its folds."""
 
 _CUT = 0.05
 """More answers than this that did not come to an end are told."""
@@ -58,6 +58,27 @@ _SHOWN = 256
 """Images on which that is seen."""
 
 Numbers = Int64[np.ndarray, " p"]
+
+
+def require_enough(said: RankingRecipe, prompts: int) -> None:
+    """Raise where the prompts that all candidates answer are too few for the folds, or a race.
+
+    Raises:
+        DataError: they are.
+    """
+    fewest = max(_FEWEST, said.grace.folds)
+    if prompts < fewest:
+        raise DataError(
+            f"prompts that all candidates answer: {prompts}",
+            f"the score cuts them into {said.grace.folds} folds, and needs {fewest}",
+            f"Give at least {fewest} prompts, better some hundreds.",
+        )
+    if said.race is not None and said.race.first >= (asked := min(prompts, said.prompts)):
+        raise DataError(
+            f"a race that first looks after {said.race.first} prompts, of {asked} in all",
+            "all are asked before the first look, and nobody is dropped",
+            f"Say race.first of at most {asked // 2}, or leave race out.",
+        )
 
 
 @final
@@ -93,13 +114,7 @@ class Contest:
 
     def require_fit(self) -> None:
         """Raise, before anything is trained, where it can be known that nothing comes of it."""
-        count = len(self.every_prompt)
-        if count < FEWEST:
-            raise DataError(
-                f"prompts that all candidates answer: {count}",
-                f"the score cuts them into {FEWEST} folds",
-                f"Give at least {FEWEST} prompts, better some hundreds.",
-            )
+        require_enough(self.said, len(self.every_prompt))
         if isinstance(self.experiment.subject, TextSubject):
             for name, said in self.said.candidates.teachers.items():
                 rendering = self.experiment.subject.rendering

@@ -43,7 +43,7 @@ def _here(data: TextData) -> bool:
 
 
 def crowding(said: RankingRecipe, texts: Texts, prompts: int | None) -> list[str]:
-    """Sentences about candidates whose responses are too few for `features.dimension`.
+    """Sentences about candidates whose responses are too few for the sketches' numbers.
 
     Args:
         said: the recipe.
@@ -52,7 +52,7 @@ def crowding(said: RankingRecipe, texts: Texts, prompts: int | None) -> list[str
     """
     whose: dict[str, list[str]] = {}
     for name, counts, alike in _candidates(said, texts, prompts):
-        sentence = crowded(said.features.dimension, counts, alike)
+        sentence = crowded(said.narrow or said.features.dimension, counts, alike)
         if sentence is not None:
             more = int(counts.max()) > 1 and alike == 0
             note = " Responses that are alike count for less." if more else ""

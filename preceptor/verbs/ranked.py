@@ -15,6 +15,7 @@ from preceptor.recipe.ranking import RankingRecipe
 from preceptor.selection.architectures import rank_students
 from preceptor.selection.choices import Moved, moved
 from preceptor.selection.features import Features
+from preceptor.selection.leverage import LeverageRatio
 from preceptor.selection.racing import Dropped, race
 from preceptor.selection.ranking import Ranking
 from preceptor.selection.ranking import rank as ordered
@@ -60,6 +61,9 @@ class Rank:
         students: the student and others in order, by the best candidate's text; None of one.
         guessing: candidates whose answers are nearly a guess, which GRACE takes for good ones.
         later: the rankings of the student as it stood later.
+        looks: on how many prompts a race looked whom to drop; none where there was no race.
+        taken: prompts whose gradients were taken now, counted for each candidate and student; 0
+            where all were there.
         seconds: that it took, with what was trained.
     """
 
@@ -71,7 +75,20 @@ class Rank:
     students: Ranking | None = None
     guessing: tuple[str, ...] = ()
     later: tuple[Later, ...] = ()
+    looks: tuple[int, ...] = ()
+    taken: int = 0
     seconds: float = 0.0
+
+    @property
+    def raced(self) -> list[str]:
+        """What a race came to, in sentences."""
+        if self.looks and not self.dropped:
+            looks = " and ".join(map(str, self.looks))
+            return [f"The race looked after {looks} prompts and dropped nobody."]
+        return [
+            f"{each.name} was dropped after {each.prompts} prompts, clearly behind {each.behind}."
+            for each in self.dropped
+        ]
 
 
 def ranked_in(
@@ -145,20 +162,25 @@ def _found(
     said, prompts = contest.said, contest.prompts()
     cost = contest.parameters() if said.choose.cost == "parameters" else said.choose.cost
     assert not isinstance(cost, str)
-    ranking, dropped = _order(said, contest.stores(pupil), prompts)
+    held = [contest.stores(each) for each in (pupil, *moments, *others.values())]
+    ranking, dropped = _order(said, held[0], prompts)
     last, later = ranking, list[Later]()
-    for each in moments:
-        now, _ = _order(said, contest.stores(each), prompts)
+    for each, stores in zip(moments, held[1:], strict=False):
+        now, _ = _order(said, stores, prompts)
         later.append(Later(str(each.at), now, chosen(said, now, cost), moved(last, now)))
         last = now
     students = None
     if others:
-        whole = {"student": pupil, **others}
+        own = [held[0], *held[1 + len(moments) :]]
         best = ranking.best.name
-        taken = {n: contest.stores(each)[best](prompts) for n, each in whole.items()}
-        students = rank_students(taken, seed=said.seed)
+        asked = {
+            name: _narrow(said, stores[best](prompts))
+            for name, stores in zip(("student", *others), own, strict=True)
+        }
+        score = said.grace.of(LeverageRatio())
+        students = rank_students(asked, score, seed=said.seed)
     cautions = (*contest.cautions(), *ranking.cautions)
-    picked = chosen(said, ranking, cost)
+    picked = chosen(said, ranking, cost, [each.name for each in dropped])
     return Rank(
         folder=pupil.folder,
         ranking=ranking,
@@ -168,7 +190,13 @@ def _found(
         students=students,
         guessing=contest.guessing,
         later=tuple(later),
+        looks=() if said.race is None else said.race.race(said.seed).looks(len(prompts))[:-1],
+        taken=sum(store.taken for stores in held for store in stores.values()),
     )
+
+
+def _narrow(said: RankingRecipe, features: Features) -> Features:
+    return features if said.narrow is None else features.narrowed(said.narrow)
 
 
 def _order(
@@ -176,11 +204,11 @@ def _order(
 ) -> tuple[Ranking, tuple[Dropped, ...]]:
     score, beside = said.scores()
     if said.race is None:
-        features = {name: store(prompts) for name, store in stores.items()}
+        features = {name: _narrow(said, store(prompts)) for name, store in stores.items()}
         return ordered(features, score, beside=beside, seed=said.seed), ()
 
     def ask(name: str, asked: Numbers) -> Features:
-        return stores[name](np.sort(asked))
+        return _narrow(said, stores[name](np.sort(asked)))
 
     plan = said.race.race(said.seed)
     raced = race(list(stores), prompts, ask, score, plan=plan, beside=beside)

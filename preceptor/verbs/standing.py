@@ -15,17 +15,20 @@ def standing(found: Rank) -> str:
     ranking = found.ranking
     parts = [_order(ranking), "", *_beside(ranking)]
     parts += [wrapped(sentence) for sentence in found.chosen.sentences()]
-    parts += [
-        f"{each.name} was dropped after {each.prompts} prompts, clearly behind {each.behind}."
-        for each in found.dropped
-    ]
+    parts += [wrapped(sentence) for sentence in found.raced]
     if found.students is not None:
         parts += ["", f"Students, by what {ranking.best.name} wrote:", _order(found.students), ""]
     parts += [line for each in found.later for line in _later(each)]
     names = (*ranking.names, *(found.students.names if found.students else ()))
     cautions = (*found.cautions, *(found.students.cautions if found.students else ()))
     parts += [wrapped(f"! {caution}") for caution in together(cautions, names)]
-    return "\n".join(parts)
+    return "\n".join([*parts, _passes(found.taken)])
+
+
+def _passes(taken: int) -> str:
+    if not taken:
+        return "All gradients were there: no pass over the student."
+    return f"Gradients were taken of {taken:,} prompts, counted for each candidate and student."
 
 
 def _later(found: Later) -> list[str]:

@@ -95,7 +95,8 @@ def test_models_are_trained_by_a_recipe_of_their_own() -> None:
 
 def test_what_only_reads_features_does_not_change_which_run_a_folder_holds() -> None:
     first = ranking_of(small())
-    other = ranking_of(small(score="g_norm", prompts=99, race={"first": 20}, threads=1))
+    reading = {"grace": {"folds": 5, "smoothing": 0.01}, "narrow": 64}
+    other = ranking_of(small(score="g_norm", prompts=99, race={"first": 20}, threads=1, **reading))
     assert lasting(first) == lasting(other)
     assert lasting(first) != lasting(ranking_of(small(seed=1)))
 
@@ -122,6 +123,10 @@ def test_what_only_reads_features_does_not_change_which_run_a_folder_holds() -> 
             small(choose={"families": {"a": "x", "b": "x"}}, race={}),
             "a race drops whom this choice may admit",
         ),
+        (small(prompts=40, race={}), "race.first: 64: all 40 prompts are asked at the first look"),
+        (small(race={"first": 9}), "the score cuts prompts into 10 folds, at the first look too"),
+        (small(prompts=40, grace={"folds": 41}), "grace.folds: 41: each fold needs a prompt"),
+        (small(narrow=600), "narrow: 600: features.dimension is 512"),
         (
             small(candidates={"teachers": {"a": {**TEACHER, "temperatures": [1.0, 1.0]}}}),
             "one of them comes twice",

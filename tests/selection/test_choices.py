@@ -40,6 +40,10 @@ def test_the_best_names_whom_it_cannot_be_told_from(ranking: Ranking) -> None:
     assert choice.sentence.startswith(f"{first} has the best score of 4, but cannot be told from")
     assert best(ranking, ["d", "c"]).sentence == "c is the best of 2."
     assert best(ranking, ["d"]).sentence == "d is the only one admitted."
+    after = best(ranking, ["d", "c"], dropped=2).sentence
+    assert after == "c is the best of 4, of which a race dropped 2."
+    alone = best(ranking, ["d"], dropped=3).sentence
+    assert alone == "d is the best of 4, of which a race dropped 3."
 
 
 def test_the_best_within_a_limit_is_the_best_of_the_cheap(ranking: Ranking) -> None:
@@ -101,7 +105,9 @@ def test_a_student_that_moved_tells_whether_its_teacher_should_change(ranking: R
     assert moved(ranking, swapped).spearman == pytest.approx(0.8)
     assert not moved(ranking, swapped).clearly
     assert moved(ranking, swapped).sentence.endswith("): no reason to change the teacher.")
-    assert "is the best as before" in same.sentence
+    assert f"has the best score as before, and cannot be told from {second.name}" in same.sentence
+    alone = replace(ranking, candidates=(replace(first, tied=()), second, third, last))
+    assert f"{first.name} is the best as before" in moved(alone, alone).sentence
     turned = replace(ranking, candidates=tuple(reversed(ranking.candidates)))
     found = moved(ranking, turned)
     assert (found.spearman, found.after, found.clearly) == (-1, "d", True)

@@ -12,7 +12,9 @@ import pytest
 
 from preceptor.errors import DataError, NeedsError, PreceptorError, RecipeError
 from preceptor.recipe.load import load_ranking, ranking_of
-from preceptor.selection.features import Features
+from preceptor.selection.features import Features, joined
+from preceptor.selection.grace import Grace
+from preceptor.selection.leverage import LeverageRatio
 from preceptor.verbs.check_ranking import check_ranking
 from preceptor.verbs.rank import rank
 from preceptor.verbs.standing import standing
@@ -82,10 +84,27 @@ def test_texts_are_ranked_told_and_gone_on_with(
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
     again = rank(ranking_of(said), out=folder)
     assert again.ranking == found.ranking
+    assert (found.taken, again.taken) == (3 * 40, 0)
+    assert "Gradients were taken of 120 prompts" in shown
+    assert standing(again).endswith("All gradients were there: no pass over the student.")
     # Another score, fewer prompts, a race: all from the features that are there.
     other = {**said, "score": "g_norm", "prompts": 20, "race": {"first": 12}}
     less = rank(ranking_of(other), out=folder)
-    assert (less.ranking.score, less.ranking.prompts) == ("g_norm", 20)
+    assert (less.ranking.score, less.ranking.prompts, less.looks) == ("g_norm", 20, (12,))
+    assert any("race" in sentence or "dropped" in sentence for sentence in less.raced)
+    # Other folds, another smoothing, narrower sketches: the scores of what is on the disk.
+    held = {
+        name: joined([Features.load(path) for path in sorted(folder.glob(f"features/{name}/*.s*"))])
+        for name in found.ranking.names
+    }
+    reading = {"grace": {"folds": 4, "smoothing": 0.02, "seed": 3}, "narrow": 8}
+    read = rank(ranking_of(said | reading), out=folder)
+    own = Grace(folds=4, smoothing=0.02, seed=3)
+    for each in read.ranking.candidates:
+        assert each.score.estimate == own.value(held[each.name].narrowed(8))
+        ratio = LeverageRatio(own).value(held[each.name].narrowed(8))
+        assert each.beside["leverage_ratio"] == ratio
+    assert (less.taken, read.taken) == (0, 0)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         rank(ranking_of({**said, "seed": 1}), out=folder)
@@ -99,12 +118,12 @@ def test_check_says_of_the_dimension_what_the_ranking_says_later(tmp_path: Path)
     sentence = (
         "19 dimensions for 36 effective rows (40 prompts, 40 responses, similarity within a prompt "
         "0.00) are near the singular regime, where the smoothing decides. Give 43 prompts, or "
-        "narrow the sketches to 18 numbers (features.dimension)."
+        "narrow the sketches to 18 numbers (narrow)."
     )
     assert {f"{name}: {sentence}" for name in found.ranking.names} < set(found.cautions)
     assert f"! good, wild, same: {sentence}" in check_ranking(ranking_of(said)).splitlines()
-    less = ranking_of(said | {"features": {"dimension": 18}})
-    assert "dimensions for" not in check_ranking(less)
+    for less in ({"features": {"dimension": 18}}, {"narrow": 18}):
+        assert "dimensions for" not in check_ranking(ranking_of(said | less))
 
 
 def test_answers_that_are_skipped_are_told_and_their_prompts_left_out_for_all(
@@ -215,6 +234,11 @@ def test_six_models_solutions_of_gsm8k_are_ranked_from_their_two_files(tmp_path:
     assert length["gpt-4"] > length["6b-verified"]
 
 
+def _early(said: dict[str, Any], folder: Path) -> None:
+    del folder
+    said["race"] = {"first": 64}
+
+
 def _few(said: dict[str, Any], folder: Path) -> None:
     del said
     answers(folder / "answers.jsonl", prompts=9)
@@ -242,6 +266,7 @@ def _nowhere(said: dict[str, Any], folder: Path) -> None:
     ("change", "error", "words"),
     [
         (_few, DataError, "prompts that all candidates answer: 9"),
+        (_early, DataError, "a race that first looks after 64 prompts, of 40 in all"),
         (_lone, NeedsError, "good answers 40 prompts and lone 1, of them 0 both"),
         (_long, DataError, "large may answer with 21"),
         (_nowhere, DataError, "no such file"),

@@ -152,7 +152,7 @@ def test_check_says_what_will_be_compared_and_what_is_wrong(tmp_path: Path) -> N
     assert "compared by grace on 40 prompts of the texts at most" in shown
     # 40 prompts with two responses each, nine tenths of them in a fold.
     assert "! good, wild, same: 512 dimensions for 72 effective rows (40 prompts, 80 resp" in shown
-    assert "narrow the sketches to 36 numbers (features.dimension). Responses that are" in shown
+    assert "narrow the sketches to 36 numbers (narrow). Responses that are" in shown
     fitting = ranking_of(said | {"features": {"dimension": 36}})
     assert "dimensions for" not in check_ranking(fitting)
     random = check_ranking(ranking_of(said | {"student": {"model": llama(8)}}))
