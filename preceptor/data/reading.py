@@ -1,22 +1,19 @@
 """Read rows: files of records, plain text, data sets of the hub, anything that can be iterated."""
 
-import csv
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from glob import glob, has_magic
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, final
 
+from preceptor.data.formats import SUFFIXES, Documents, Placed, reader_of
 from preceptor.data.row_parsing import Columns, Fault, parsed
 from preceptor.data.rows import Broken, Row, Rows
 from preceptor.errors import DataError
 
-Documents = Literal["file", "line", "paragraph"]
 AnyRows = str | Path | Iterable[Any]
-Placed = Iterator[tuple[str, Any]]
 
 _NAMED = 5
 _HUB_PART = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?@[\w.+:%\[\]-]+")
@@ -102,7 +99,7 @@ class RowStream:
             yield from _hub(str(self.source), self.split, self.streaming)
             return
         for file in files:
-            yield from _reader(file, self.documents)(file)
+            yield from reader_of(file, self.documents)(file)
 
 
 def read_rows(
@@ -171,7 +168,7 @@ def files_of(source: str) -> list[Path] | None:
     if has_magic(source) and not path.exists():
         found = sorted(Path(p) for p in glob(source, recursive=True) if Path(p).is_file())
     elif path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and p.is_file())
+        found = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
     elif path.is_file():
         return [path]
     elif source.count("/") == 1 and not path.suffix and not source.startswith((".", "/", "~")):
@@ -185,144 +182,10 @@ def files_of(source: str) -> list[Path] | None:
     if not found:
         raise DataError(
             f"the data {source!r}",
-            f"no file there ends in {', '.join(_SUFFIXES)}",
+            f"no file there ends in {', '.join(SUFFIXES)}",
             "Check the spelling, or convert it to JSON lines.",
         )
     return found
-
-
-def _reader(file: Path, documents: Documents | None) -> Callable[[Path], Placed]:
-    if file.suffix in _RECORDS:
-        return _RECORDS[file.suffix]
-    if file.suffix not in _PLAIN:
-        raise DataError(
-            f"{file} ends in {file.suffix or 'nothing'}",
-            f"rows are read from {', '.join(_SUFFIXES)}",
-            "Rename it, or convert it to JSON lines.",
-        )
-    if documents is None:
-        raise DataError(
-            f"{file} is plain text",
-            "nothing says whether a document is the whole file, a line or a paragraph",
-            "Say it: documents: file, line or paragraph.",
-        )
-    return _DOCUMENTS[documents]
-
-
-def _json_lines(file: Path) -> Placed:
-    for number, line in enumerate(_lines(file), start=1):
-        if line.strip():
-            place = f"{file.name}:{number}"
-            yield place, _json(line, place)
-
-
-def _json_list(file: Path) -> Placed:
-    whole = _json(_text(file), file.name)
-    if isinstance(whole, Broken) or not isinstance(whole, list):
-        raise DataError(
-            f"{file} holds no JSON list",
-            whole.fault if isinstance(whole, Broken) else "rows are the items of one",
-            "Give a list, or name a file of JSON lines .jsonl.",
-        )
-    yield from ((f"{file.name}, item {i}", item) for i, item in enumerate(whole, start=1))
-
-
-def _json(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        return Broken(place, f"is not JSON ({error})")
-
-
-def _parquet(file: Path) -> Placed:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(file) as opened:
-            number = 0
-            for part in opened.iter_batches(batch_size=1024):
-                for record in part.to_pylist():
-                    number += 1
-                    yield f"{file.name}, row {number}", record
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{file} cannot be read",
-            f"it is no whole parquet file ({str(error).splitlines()[0]})",
-            "Download or write it again.",
-        ) from error
-
-
-def _csv(file: Path) -> Placed:
-    # A cell of a table may be longer than the module's own limit of 131,072 characters.
-    csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))
-    # Line by line, as the lines stand: what is in quotes keeps its own ends.
-    reader = csv.DictReader(_lines(file), strict=True)
-    try:
-        for number, record in enumerate(reader, start=1):
-            place = f"{file.name}, row {number}"
-            if None in record or None in record.values():
-                columns = len(reader.fieldnames or ())
-                yield place, Broken(place, f"has not as many cells as the {columns} columns")
-            else:
-                yield place, record
-    except csv.Error as error:
-        raise DataError(
-            f"{file.name}:{reader.line_num} cannot be read",
-            f"it is no table of comma-separated values ({error})",
-            "Write it again, with quotes around cells that hold commas, quotes or line ends.",
-        ) from error
-
-
-def _whole_file(file: Path) -> Placed:
-    yield file.name, {"text": _text(file)}
-
-
-def _each_line(file: Path) -> Placed:
-    for number, line in enumerate(_lines(file), start=1):
-        if line.strip():
-            yield f"{file.name}:{number}", {"text": line.rstrip("\r\n")}
-
-
-def _each_paragraph(file: Path) -> Placed:
-    held: list[str] = []
-    begin = 0
-    for number, line in enumerate([*_lines(file), ""], start=1):
-        if line.strip():
-            begin = begin if held else number
-            held.append(line)
-        elif held:
-            yield f"{file.name}:{begin}", {"text": "".join(held).rstrip("\r\n")}
-            held = []
-
-
-def _lines(file: Path) -> Iterator[str]:
-    try:
-        with file.open(encoding="utf-8-sig", newline="\n") as opened:
-            yield from opened
-    except UnicodeDecodeError as error:
-        raise _other_encoding(file) from error
-    except OSError as error:
-        raise DataError(
-            f"{file} cannot be read", str(error.strerror), "Mend the file or its permissions."
-        ) from error
-
-
-def _text(file: Path) -> str:
-    return "".join(_lines(file))
-
-
-def _other_encoding(file: Path) -> DataError:
-    place, why = file.name, "it is no UTF-8 text"
-    with file.open("rb") as opened:
-        for number, line in enumerate(opened, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                place = f"{file.name}:{number}"
-                why += f": {error.reason} {line[error.start]:#04x} at character {error.start + 1}"
-                break
-    return DataError(f"{place} cannot be read", why, "Convert the file to UTF-8.")
 
 
 def _hub(name: str, split: str, streaming: bool) -> Placed:
@@ -344,19 +207,3 @@ def _hub(name: str, split: str, streaming: bool) -> Placed:
             "Check the spelling and the network, or download it and name its file.",
         ) from error
     yield from ((f"{name}, {split} row {i}", record) for i, record in enumerate(loaded, start=1))
-
-
-_RECORDS: dict[str, Callable[[Path], Placed]] = {
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
-    ".json": _json_list,
-    ".parquet": _parquet,
-    ".csv": _csv,
-}
-_PLAIN = (".txt", ".md")
-_SUFFIXES = (*_RECORDS, *_PLAIN)
-_DOCUMENTS: dict[Documents, Callable[[Path], Placed]] = {
-    "file": _whole_file,
-    "line": _each_line,
-    "paragraph": _each_paragraph,
-}
