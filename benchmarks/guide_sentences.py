@@ -20,7 +20,7 @@ from preceptor.data.splitting import split_rows
 from preceptor.data.tokenizers import load_tokenizer
 from preceptor.evaluate.retrieval import retrieval_scores
 from preceptor.models.encoders import EMBEDDING, located
-from preceptor.models.load import load_model
+from preceptor.models.load import load, load_model, save_model
 from preceptor.models.tapped import TappedModel
 from preceptor.objectives.base import Objective
 from preceptor.objectives.embedding_distillation import EmbeddingDistillation
@@ -44,7 +44,9 @@ STUDENT: dict[str, Any] = {
     "intermediate_size": 512,
     "max_position_embeddings": 64,
 }
-"""A third as wide and half as deep as its teacher."""
+"""A third as wide and half as deep as its teacher; it ends in a map to the teacher's space."""
+
+_SPACE = 384
 
 STARTS: dict[str, Start | None] = {
     "random": None,
@@ -64,11 +66,12 @@ class SentenceCourse:
 
     Args:
         start: of `STARTS`.
-        taught: by the teacher's embeddings (cosine) beside a hundredth of the contrast between
-            neighbours and others, instead of by that contrast alone.
+        taught: by the teacher's embeddings (cosine), in its own space, beside a hundredth of the
+            contrast between neighbours and others, instead of by that contrast alone.
         rate: the peak learning rate of AdamW.
         seed: of the drawn weights, of the order of the pairs and of the calibration.
         steps: of 16 pairs.
+        calibration: how many training pairs a start sees.
     """
 
     start: str
@@ -76,6 +79,7 @@ class SentenceCourse:
     rate: float
     seed: int
     steps: int = _STEPS
+    calibration: int = 512
 
 
 @final
@@ -125,21 +129,31 @@ class Sentences:
         )
         return CachedEmbeddings(Store.open(self.folder), EMBEDDING)
 
+    def _begun(self, course: SentenceCourse) -> TappedModel:
+        """The student before its first step; whoever begins alike shares a folder."""
+        torch.manual_seed(course.seed)
+        student, start = load_model({"encoder": STUDENT, "dimension": _SPACE}), STARTS[course.start]
+        if start is None:
+            return student
+        name = f"{course.start.replace(', ', '-')}-{course.calibration}-{course.seed}"
+        folder = self.folder.with_name(f"sentences-{name}")
+        if not folder.exists():
+            train = self.parts["train"]
+            drawn = np.random.default_rng(course.seed).permutation(len(train))
+            parts = np.split(drawn[: course.calibration], course.calibration // 32)
+            begin(student, self.teacher, start, calibration=[train.batch(p).inputs for p in parts])
+            save_model(student, folder)
+        return load(folder).train()
+
     def run(self, course: SentenceCourse) -> dict[str, Any]:
         """One student from its start to its numbers, one a test pair; lower is better."""
-        torch.manual_seed(course.seed)
-        student, start = load_model({"encoder": STUDENT}), STARTS[course.start]
-        train = self.parts["train"]
-        if start is not None:
-            drawn = np.random.default_rng(course.seed).choice(len(train), 128, replace=False)
-            seen = [train.batch(part).inputs for part in np.split(drawn, 4)]
-            begin(student, self.teacher, start, calibration=seen)
+        train, student = self.parts["train"], self._begun(course)
         first = float(misses(student, self.parts["validation"]).mean())
         contrast = NTXent(temperature=0.05)
         objective: Objective[Any] = contrast
         if course.taught:
             objective = EmbeddingDistillation(form="cosine") + 0.01 * contrast
-        source = SentenceSource(train, batch=_BATCH, width=STUDENT["hidden_size"], seed=course.seed)
+        source = SentenceSource(train, batch=_BATCH, width=_SPACE, seed=course.seed)
         begins = time.process_time()
         for _ in fit(student, self.cached, objective, source, _plan(course)):
             pass
