@@ -21,11 +21,12 @@ from preceptor.verbs.beforehand import decided
 from preceptor.verbs.cards import write_cards
 from preceptor.verbs.cells import Cell, finished, student_folder
 from preceptor.verbs.check import require_fit
-from preceptor.verbs.experiment import Experiment, tuned
+from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.folders import open_run
 from preceptor.verbs.progress import Progress
 from preceptor.verbs.rehearsal import rehearse
 from preceptor.verbs.results import fixed_teacher, run_result
+from preceptor.verbs.tuning import tuned
 
 
 @final

@@ -19,11 +19,9 @@ from preceptor.recipe.schema import STUDENT, Recipe, Stage
 from preceptor.recipe.starts import InsideStart
 from preceptor.recipe.subject import Subject, Taught
 from preceptor.recipe.teachers import (
-    AlteredTeacher,
     AnyTeacher,
     BornAgainTeacher,
     CachedTeacher,
-    EnsembleTeacher,
     LiveTeacher,
     NobodyTeacher,
     PeersTeacher,
@@ -46,12 +44,7 @@ from preceptor.verbs.cells import (
 )
 from preceptor.verbs.independent import NAME as INDEPENDENT
 from preceptor.verbs.starts import Starts
-
-TEACHER_SEED = 0
-"""A run has one teacher, the same for every seed."""
-
-_OTHER_SEED = 4001
-"""Of a teacher that the student never meets: no member of an ensemble begins there."""
+from preceptor.verbs.teacher_cells import TEACHER_SEED, live_inside, teacher_seed
 
 Watch = Callable[[Cell, Losses], None]
 
@@ -138,7 +131,7 @@ class Experiment:
         return tuple(
             self.teacher_cell(live, name)
             for whole, said in self.said_teachers().items()
-            for name, live in _live(said, whole)
+            for name, live in live_inside(said, whole)
             if live.train is not None
         )
 
@@ -147,7 +140,7 @@ class Experiment:
         ways = map(self.taught_as, self.recipe.ways())
         cells = [cell for way in ways for cell in way.teachers()]
         if self._said_independent is not None:
-            each = _live(self._said_independent, INDEPENDENT)
+            each = live_inside(self._said_independent, INDEPENDENT)
             cells += [self.teacher_cell(one, name) for name, one in each if one.train is not None]
         return tuple({cell.folder: cell for cell in cells}.values())
 
@@ -172,7 +165,7 @@ class Experiment:
         """A teacher's training, on every label of the training part."""
         plan = said.train
         assert plan is not None
-        seed = _teacher_seed(name)
+        seed = teacher_seed(name)
         stretch = Stretch(
             self.subject.untaught("control", self.recipe.control.smoothing),
             plan,
@@ -360,49 +353,8 @@ class Experiment:
         return self.folder / "arms" / arm / f"seed-{seed}"
 
 
-def tuned(experiment: Experiment, arm: str) -> float | None:
-    """The learning rate with the best validation quality at the first seed, for one arm.
-
-    Every arm tries the same rates once; None where the recipe tunes nothing.
-    """
-    tune = experiment.recipe.tune
-    if tune is None:
-        return None
-    seed = experiment.recipe.seed.first
-    found: dict[float, float] = {}
-    for lr in tune.lr:
-        cell = (
-            experiment.plain(arm, seed, lr)
-            if arm in experiment.recipe.control.arms
-            else experiment.taught_as(arm).distilled(seed, lr)[-1]
-        )
-        answers = experiment.run(cell).answers[0]["validation"]
-        found[lr] = experiment.subject.quality(answers)
-    return max(found, key=lambda lr: found[lr])
-
-
 def _with_rate(plan: Plan, lr: float | None) -> Plan:
     return plan if lr is None else replace(plan, optimizer=replace(plan.optimizer, lr=lr))
-
-
-def _teacher_seed(name: str) -> int:
-    """Members of an ensemble begin at different weights, by the numbers in their names."""
-    seed = _OTHER_SEED if name.startswith(INDEPENDENT) else TEACHER_SEED
-    for part in name.split("-"):
-        seed = 64 * seed + int(part) + 1 if part.isdigit() else seed
-    return seed
-
-
-def _live(said: AnyTeacher, name: str) -> list[tuple[str, LiveTeacher]]:
-    """The live teachers inside a teacher, under the names that `build.teacher` gives them."""
-    if isinstance(said, LiveTeacher):
-        return [(name, said)]
-    if isinstance(said, CachedTeacher | AlteredTeacher):
-        return _live(unaltered(said), name)
-    if isinstance(said, EnsembleTeacher):
-        members = enumerate(said.ensemble.members)
-        return [pair for index, member in members for pair in _live(member, f"{name}-{index}")]
-    return []
 
 
 def _nobody(students: Sequence[TappedModel]) -> Teacher:

@@ -24,9 +24,10 @@ from preceptor.types import Inputs
 from preceptor.verbs.beforehand import decided
 from preceptor.verbs.cards import CARD, write_cards
 from preceptor.verbs.cells import student_folder
-from preceptor.verbs.experiment import Experiment, tuned
+from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.folders import require_finished
 from preceptor.verbs.progress import Progress
+from preceptor.verbs.tuning import tuned
 
 Format = Literal["onnx", "folder"]
 FILE = "model.onnx"
