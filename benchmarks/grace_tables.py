@@ -10,7 +10,7 @@ import numpy as np
 from grace_analysis import Outcomes, mean_correlation, mean_regret
 from grace_cells import Cell, Key
 from grace_setting import Setting, Teacher
-from paired import Claim
+from paired import Claim, reported
 
 from preceptor.selection.cautions import TERSE
 
@@ -144,12 +144,12 @@ def claims_of(found: Outcomes, architecture: str) -> list[Claim]:
     beside = {name: found.regret(name) for name in SELECTORS[1:]}
     own, least = found.regret("grace"), min(beside.values())
     return [
-        Claim(f"{architecture}: Spearman of GRACE, target {TARGET}", *rho, bound=None, holds=True),
-        Claim(
-            f"{architecture}: regret of GRACE less the best baseline's, points, target 0",
-            *([100 * (own - least)] * 3),
-            bound=None,
-            holds=True,
+        reported(f"{architecture}: Spearman of GRACE", rho, TARGET, bool(rho[0] >= TARGET)),
+        reported(
+            f"{architecture}: regret of GRACE less the best baseline's, points",
+            [100 * (own - least)] * 3,
+            target=0.0,
+            reached=bool(own <= least),
         ),
     ]
 

@@ -13,7 +13,7 @@ from guide_language import STARTS, Course
 from guide_overhead import claim
 from guide_plot import draw
 from guide_settings import Settings
-from paired import Claim, conclude, table
+from paired import Claim, conclude, reported, table
 
 from preceptor.evaluate.tables import markdown_table
 from preceptor.ops.resampling import Interval
@@ -218,7 +218,7 @@ def rates(experiment: Experiment, said: Settings, drawn: Drawn) -> None:
 
 def claimed(name: str, found: Interval | str) -> list[Claim]:
     """A figure that is reported and not enforced; nothing where there is none."""
-    return [] if isinstance(found, str) else [Claim(name, *found, bound=None, holds=True)]
+    return [] if isinstance(found, str) else [reported(name, found)]
 
 
 def report(

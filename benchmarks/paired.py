@@ -59,14 +59,20 @@ class Rounds:
 
 @dataclass(frozen=True)
 class Claim:
-    """One line of a script's answer; `bound` is None where nothing is promised."""
+    """One line of a script's answer; what is None is left out of it, but for `bound`.
+
+    `bound` is None where nothing is promised in a number, `holds` where nothing is promised at all.
+    A `target` was aimed at: whether it was `reached` is told, and fails nothing.
+    """
 
     claim: str
     value: float
     low: float
     high: float
     bound: float | None
-    holds: bool
+    holds: bool | None
+    target: float | None = None
+    reached: bool | None = None
 
 
 def paired(
@@ -123,6 +129,17 @@ def at_most(claim: str, found: Interval, bound: float) -> Claim:
     return Claim(claim, *found, bound=bound, holds=found.value <= bound)
 
 
+def reported(
+    claim: str,
+    found: Sequence[float],
+    target: float | None = None,
+    reached: bool | None = None,
+) -> Claim:
+    """A value with its interval that is told and not promised; with a target, whether it is met."""
+    value, low, high = found
+    return Claim(claim, value, low, high, None, None, target, reached)
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns of words; all but the first are aligned to the right."""
     cells = [list(heads), *([str(cell) for cell in row] for row in rows)]
@@ -140,8 +157,9 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def conclude(claims: Sequence[Claim]) -> NoReturn:
     """Print one JSON line a claim and leave, with 1 where a bound does not hold."""
     for claim in claims:
-        print(json.dumps({k: _short(v) for k, v in asdict(claim).items()}))
-    sys.exit(0 if all(claim.holds for claim in claims) else 1)
+        told = {k: v for k, v in asdict(claim).items() if v is not None or k == "bound"}
+        print(json.dumps({k: _short(v) for k, v in told.items()}))
+    sys.exit(1 if any(claim.holds is False for claim in claims) else 0)
 
 
 def _short(value: object) -> object:
