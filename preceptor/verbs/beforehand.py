@@ -251,10 +251,12 @@ def ranked_lines(recipe: Recipe) -> list[str]:
     if fields is None:
         return []
     names = [at for name, said in fields.of.items() for at in named(name, said)]
+    limit = "" if fields.limit is None else f" that cost at most {fields.limit:g}"
+    limit += " parameters" if fields.cost == "parameters" else ""
     say = (
         f"teacher: {'the best ' + str(fields.ensemble) if fields.ensemble > 1 else 'the best'} of "
-        f"{', '.join(names)} by {fields.score}, found before the run for the student of seed "
-        f"{recipe.seed.first}"
+        f"{', '.join(names)}{limit} by {fields.score}, found before the run for the student of "
+        f"seed {recipe.seed.first}"
     )
     lines = [say]
     if trained := [n for n, s in fields.of.items() if isinstance(s, Writes) and s.train]:

@@ -24,27 +24,34 @@ class Chosen:
 
     Args:
         best: of all.
+        able: of those whose answers are no guess; None where all or none are.
         within: of those whose cost is within the limit.
         families: of each family.
         temperatures: the best temperature of each teacher that has several.
         heated: which of such a teacher's candidates that is, and whom it cannot be told from.
         ensemble: the top scorers.
         admitted: those whose cost is within the limit, in order; all where there is none.
+        beyond: those whose cost is above it.
     """
 
     best: Choice
+    able: Choice | None = None
     within: Choice | None = None
     families: dict[str, Choice] = field(default_factory=dict)
     temperatures: dict[str, float] = field(default_factory=dict)
     heated: dict[str, Choice] = field(default_factory=dict)
     ensemble: tuple[str, ...] = ()
     admitted: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
 
     def sentences(self) -> list[str]:
         """In words."""
         told = [f"Best: {self.best.sentence}"]
+        if self.able is not None:
+            told.append(f"Without those that nearly guess: {self.able.sentence}")
         if self.within is not None:
-            told.append(f"Within the limit: {self.within.sentence}")
+            beyond = f" Beyond it: {', '.join(self.beyond)}." if self.beyond else ""
+            told.append(f"Within the limit: {self.within.sentence}{beyond}")
         told += [f"Of {family}: {choice.sentence}" for family, choice in self.families.items()]
         told += [f"Temperatures of {n}: {choice.sentence}" for n, choice in self.heated.items()]
         if self.ensemble:
@@ -57,6 +64,7 @@ def chosen(
     ranking: Ranking,
     cost: Mapping[str, float] | None,
     dropped: Collection[str] = (),
+    guessing: Collection[str] = (),
 ) -> Chosen:
     """The choices that a recipe asks for.
 
@@ -65,6 +73,7 @@ def chosen(
         ranking: whom it is chosen from.
         cost: of each teacher, where there is a limit.
         dropped: whom a race left behind.
+        guessing: whose answers are nearly a guess.
 
     Raises:
         DataError: no candidate is within the limit.
@@ -86,5 +95,15 @@ def chosen(
             gone = sum(whose[each] == name for each in dropped)
             temperatures[name], heated[name] = best_temperature(ranking, left, gone)
     together = ensemble(ranking, asked.ensemble) if asked.ensemble else ()
-    first = best(ranking, dropped=len(dropped))
-    return Chosen(first, within, families, temperatures, heated, together, admitted)
+    able = [name for name in ranking.names if name not in guessing]
+    return Chosen(
+        best=best(ranking, dropped=len(dropped)),
+        able=best(ranking, able) if 0 < len(able) < len(ranking.names) else None,
+        within=within,
+        families=families,
+        temperatures=temperatures,
+        heated=heated,
+        ensemble=together,
+        admitted=admitted,
+        beyond=tuple(name for name in ranking.names if name not in admitted),
+    )

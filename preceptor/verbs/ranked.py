@@ -167,7 +167,8 @@ def _found(
     last, later = ranking, list[Later]()
     for each, stores in zip(moments, held[1:], strict=False):
         now, _ = _order(said, stores, prompts)
-        later.append(Later(str(each.at), now, chosen(said, now, cost), moved(last, now)))
+        picked = chosen(said, now, cost, guessing=contest.guessing)
+        later.append(Later(str(each.at), now, picked, moved(last, now)))
         last = now
     students = None
     if others:
@@ -180,7 +181,8 @@ def _found(
         score = said.grace.of(LeverageRatio())
         students = rank_students(asked, score, seed=said.seed)
     cautions = (*contest.cautions(), *ranking.cautions)
-    picked = chosen(said, ranking, cost, [each.name for each in dropped])
+    gone = [each.name for each in dropped]
+    picked = chosen(said, ranking, cost, gone, contest.guessing)
     return Rank(
         folder=pupil.folder,
         ranking=ranking,

@@ -136,12 +136,16 @@ def test_image_teachers_that_guess_are_passed_over(tmp_path: Path) -> None:
     assert ranking.candidates[0].name == "early"
     assert ranking.chosen == ("late",)
     assert "early is passed over: its answers are nearly a guess." in ranking.sentences
+    without = "Without those that nearly guess: late is the only one admitted."
+    assert without in ranking.sentences
 
 
 def test_the_best_within_a_limit_of_parameters_teaches(tmp_path: Path) -> None:
     said = ranked(tmp_path, cost="parameters", limit=3000.0)
     (ranking,) = found_in(said, tmp_path / "run").rankings
     assert ranking.chosen == ("small",)
+    assert any(" Beyond it: large@" in sentence for sentence in ranking.sentences)
+    assert "that cost at most 3000 parameters by grace" in check(recipe_of(said))
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         distill(recipe_of(ranked(tmp_path)), out=tmp_path / "run")
 
