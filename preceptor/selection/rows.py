@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,6 +18,9 @@ from preceptor.selection.probe import Kind
 
 RANK_CAP = 100
 """No rank counts for more (`Features.rank_sums`)."""
+
+_BATCH = 256
+"""Tokens of padding that one batch more is worth."""
 
 
 @final
@@ -133,16 +137,25 @@ def classified(
 def bucketed(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """Examples of like length together: no batch has more than `tokens` with its padding.
 
-    Longest first, so that a batch that does not fit into memory is met at once.
+    Sorted by length they are cut where padding and batches together cost least. Longest first, so
+    that a batch that does not fit into memory is met at once.
 
-    >>> bucketed([3, 9, 4, 2], 10)
+    >>> bucketed([300, 900, 400, 100], 1000)
     [[1], [2, 0], [3]]
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    sizes = np.array([lengths[i] for i in order], dtype=np.int64)
+    cost = np.append(0, np.full(len(order), np.iinfo(np.int64).max))
+    begins = np.zeros(len(order) + 1, dtype=np.int64)  # Of the batch that ends there.
+    for first, size in enumerate(sizes.tolist()):
+        most = max(1, tokens // size)
+        ends = np.arange(first + 1, min(len(order), first + most) + 1)
+        told = cost[first] + size * (ends - first) + _BATCH
+        ends, told = ends[told < cost[ends]], told[told < cost[ends]]
+        cost[ends], begins[ends] = told, first
     batches: list[list[int]] = []
-    for index in order:
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
+    end = len(order)
+    while end:
+        batches.append(order[begins[end] : end])
+        end = int(begins[end])
+    return batches[::-1]

@@ -1,5 +1,7 @@
 """Features of a set of texts or images, whatever batches they were taken in."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -134,12 +136,29 @@ def test_details_tell_sketches_apart_that_cannot_be_compared() -> None:
     assert all(a != b for i, a in enumerate(details) for b in details[:i])
 
 
-def test_batches_keep_to_their_tokens_and_hold_texts_of_like_length() -> None:
-    lengths = np.random.default_rng(0).integers(1, 40, size=60).tolist()
-    found = bucketed(lengths, 100)
-    assert sorted(index for part in found for index in part) == list(range(60))
-    for part in found:
-        assert len(part) * max(lengths[i] for i in part) <= 100
-    padded = sum(len(part) * max(lengths[i] for i in part) for part in found)
-    assert padded < 1.1 * sum(lengths)
+def test_batches_keep_to_their_tokens_and_little_is_padding() -> None:
+    # Responses to GSM8K have about 210 tokens, with their prompts.
+    lengths = np.random.default_rng(0).normal(210, 65, size=64).clip(24, 512).astype(int).tolist()
+    found = bucketed(lengths, 8192)
+    assert sorted(index for part in found for index in part) == list(range(64))
+    padded = [len(part) * max(lengths[i] for i in part) for part in found]
+    assert max(padded) <= 8192
+    assert sum(padded) < 1.1 * sum(lengths)
+    assert len(found) <= 7
     assert bucketed([300, 2], 100) == [[0], [1]]
+    assert bucketed([], 100) == []
+
+
+def test_batches_are_cut_where_padding_and_batches_cost_least() -> None:
+    draw = np.random.default_rng(1)
+    for _ in range(20):
+        lengths, tokens = sorted(draw.integers(1, 900, size=7).tolist())[::-1], 2000
+        costs: list[int] = []
+        for cuts in product((False, True), repeat=6):
+            parts = [[lengths[0]]]
+            for length, is_cut in zip(lengths[1:], cuts, strict=True):
+                parts.append([length]) if is_cut else parts[-1].append(length)
+            if all(len(part) * part[0] <= tokens for part in parts):
+                costs.append(sum(len(part) * part[0] + 256 for part in parts))
+        found = bucketed(lengths, tokens)
+        assert sum(len(part) * lengths[part[0]] + 256 for part in found) == min(costs)
