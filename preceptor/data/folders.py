@@ -1,5 +1,6 @@
 """Folders of images: one subfolder a class, with or without `train` and `test` above them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -89,7 +90,7 @@ def _with_unlabelled(train: RawSet, folder: Path) -> RawSet:
     images = tuple(Encoded(str(path), path) for path in _files(folder, nested=True))
     assert not isinstance(train.images, torch.Tensor)
     labels = torch.cat([train.labels, torch.full((len(images),), -1)])
-    return RawSet(train.images + images, labels, train.class_names, train.name)
+    return replace(train, images=train.images + images, labels=labels)
 
 
 def _folders(root: Path) -> list[Path]:

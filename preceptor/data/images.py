@@ -4,8 +4,8 @@ Dimension key: n images, b examples, c channels, h height, w width.
 """
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import final
 
@@ -31,6 +31,7 @@ class ImageSet:
         name: what to call the set in a message.
         ids: a name for each image that batches carry; differs between the sets of one
             `ImageData`, so that a cache keyed on it never mistakes one set for another.
+        columns: what else is told of each image, by name.
     """
 
     pixels: UInt8[Tensor, "n c h w"] | EncodedImages
@@ -38,6 +39,7 @@ class ImageSet:
     class_names: tuple[str, ...]
     name: str
     ids: Int[Tensor, " n"]
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.pixels) == 0:
@@ -96,8 +98,9 @@ class ImageSet:
         """Some of the images; they keep their ids, and the set its name unless another is given."""
         chosen = self.pixels
         chosen = chosen.chosen(rows) if isinstance(chosen, EncodedImages) else chosen[rows]
+        told = {key: tuple(each[k] for k in rows.tolist()) for key, each in self.columns.items()}
         return ImageSet(
-            chosen, self.labels[rows], self.class_names, name or self.name, self.ids[rows]
+            chosen, self.labels[rows], self.class_names, name or self.name, self.ids[rows], told
         )
 
     def fingerprint(self) -> str:

@@ -12,6 +12,7 @@ import torch
 from preceptor.data.arrays import raw_arrays, read_npz
 from preceptor.data.bundled import BUNDLED, read_bundled
 from preceptor.data.folders import read_folder
+from preceptor.data.groups import grouped, require_columns
 from preceptor.data.images import ImageData
 from preceptor.data.raw import Holding, RawData, RawSet, Shaping, assembled
 from preceptor.data.reasoning import REASONING, read_reasoning
@@ -40,6 +41,8 @@ def load_images(
     class_names: Sequence[str] = (),
     image: str = "image",
     label: str = "label",
+    columns: Sequence[str] = (),
+    groups: str | None = None,
     memory: int = 4 * 2**30,
 ) -> ImageData:
     """Images for training, for choices and for the final measurement.
@@ -70,30 +73,39 @@ def load_images(
         seed: decides what is held out; belongs to the data, not to a run.
         class_names: the order of the labels, where the alphabetical one is not a teacher's.
         image, label: the columns of a table.
+        columns: what else is kept of each image, by a table's columns or those of `groups`.
+        groups: for a folder of images, a file of records with a column `image` of their paths.
         memory: files whose pixels take more bytes than this are decoded each time they are read.
 
     Raises:
         DataError: the source is missing, broken, or contradicts itself.
     """
     _check_options(size, channels, validation_share, test_share)
-    raw = _read(source, image, label)
+
+    def read(source: AnySource) -> RawData:
+        found = _read(source, image, label, columns)
+        if groups is None:
+            return found
+        return grouped(found, Path(str(source)).expanduser(), groups, columns)
+
+    raw = read(source)
     if validation is not None:
-        raw = _with(raw, "validation", _read(validation, image, label))
+        raw = _with(raw, "validation", read(validation))
     if test is not None:
-        raw = _with(raw, "test", _read(test, image, label))
+        raw = _with(raw, "test", read(test))
     return assembled(
-        raw,
+        require_columns(raw, columns),
         Shaping((size, size) if isinstance(size, int) else size, channels, memory),
         Holding(validation_share, test_share, limit, seed),
         tuple(class_names),
     )
 
 
-def _read(source: AnySource, image: str, label: str) -> RawData:
+def _read(source: AnySource, image: str, label: str, columns: Sequence[str]) -> RawData:
     if not isinstance(source, str | Path):
         paths = [each for each in source if isinstance(each, str | Path)]
         if len(paths) == len(source):
-            return _read_files([Path(path).expanduser() for path in paths], image, label)
+            return _read_files([Path(path).expanduser() for path in paths], image, label, columns)
         if len(source) == 2:
             return RawData(raw_arrays(source[0], source[1], "train"), None, None, "arrays")
         raise DataError(
@@ -111,16 +123,17 @@ def _read(source: AnySource, image: str, label: str) -> RawData:
         return read_reasoning(str(source))
     path = Path(source).expanduser()
     if has_magic(str(path)) and not path.exists():
-        return _read_files(sorted(Path(found) for found in glob(str(path))), image, label, path)
+        files = sorted(Path(found) for found in glob(str(path)))
+        return _read_files(files, image, label, columns, path)
     if path.is_dir():
         tables = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
-        return read_parquet(tables, image, label) if tables else read_folder(path)
+        return read_parquet(tables, image, label, columns) if tables else read_folder(path)
     if path.suffix == ".npz" and path.is_file():
         return read_npz(path)
     if path.exists() or path.suffix == ".parquet":
-        return _read_files([path], image, label)
+        return _read_files([path], image, label, columns)
     if isinstance(source, str) and _like_hub_name(source):
-        return read_hub(source, image, label)
+        return read_hub(source, image, label, columns)
     raise _nothing_there(source)
 
 
@@ -141,7 +154,11 @@ def _nothing_there(source: str | Path) -> DataError:
 
 
 def _read_files(
-    paths: Sequence[Path], image: str, label: str, pattern: Path | None = None
+    paths: Sequence[Path],
+    image: str,
+    label: str,
+    columns: Sequence[str],
+    pattern: Path | None = None,
 ) -> RawData:
     missing = [path for path in paths if not path.is_file()]
     others = [path for path in paths if path.suffix != ".parquet"]
@@ -157,7 +174,7 @@ def _read_files(
             "images are read from folders, .parquet files and one .npz file",
             "Name the folder of the images, or convert them.",
         )
-    return read_parquet(paths, image, label)
+    return read_parquet(paths, image, label, columns)
 
 
 def _like_hub_name(source: str) -> bool:

@@ -4,7 +4,8 @@ Dimension key: n images, c channels, h height, w width.
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -29,12 +30,14 @@ class RawSet:
         labels: class indices, -1 for none.
         class_names: in the order of the labels; empty where labels are bare numbers.
         name: what to call the set in a message.
+        columns: what else is told of each image, by name.
     """
 
     images: tuple[Encoded, ...] | UInt8[Tensor, "n c h w"]
     labels: Int[Tensor, " n"]
     class_names: tuple[str, ...]
     name: str
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +109,10 @@ def assembled(
     files = sum(len(s.images) for s in sets if not isinstance(s.images, Tensor))
     in_memory = files * math.prod(shape) <= shaping.memory
     made = (
-        image_set(_pixels(s, shape, shaping, in_memory), s.labels, names, name)
+        replace(
+            image_set(_pixels(s, shape, shaping, in_memory), s.labels, names, name),
+            columns=s.columns,
+        )
         for s, name in zip(sets, ("train", "validation", "test"), strict=True)
     )
     return image_data(*made, origin=raw.origin)
@@ -119,6 +125,8 @@ def _held_out(raw: RawSet, share: float, keys: tuple[int, ...]) -> tuple[RawSet,
 
 
 def _rows(raw: RawSet, rows: Tensor) -> RawSet:
+    kept = {name: tuple(each[row] for row in rows.tolist()) for name, each in raw.columns.items()}
+    raw = replace(raw, columns=kept)
     if isinstance(raw.images, Tensor):
         return replace(raw, images=raw.images[rows], labels=raw.labels[rows])
     images = tuple(raw.images[row] for row in rows.tolist())

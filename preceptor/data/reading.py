@@ -80,7 +80,7 @@ class RowStream:
 
     def parsed(self) -> Iterator[Row | Broken]:
         """Every row of the source, usable or not."""
-        for number, (place, record) in enumerate(self._records()):
+        for number, (place, record) in enumerate(self.records()):
             if isinstance(record, Row | Broken):
                 yield record
                 continue
@@ -90,7 +90,8 @@ class RowStream:
                 row = Broken(place, str(fault))
             yield row
 
-    def _records(self) -> Placed:
+    def records(self) -> Placed:
+        """Every record as it stands in the source, with its place."""
         if not isinstance(self.source, str | Path):
             yield from ((f"row {i}", record) for i, record in enumerate(self.source))
             return

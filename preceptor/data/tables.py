@@ -16,12 +16,14 @@ from preceptor.errors import DataError, nearest
 _SPLITS = {"train": "train", "test": "test", "val": "validation", "dev": "validation"}
 
 
-def read_parquet(paths: Sequence[Path], image: str, label: str) -> RawData:
+def read_parquet(
+    paths: Sequence[Path], image: str, label: str, columns: Sequence[str] = ()
+) -> RawData:
     """The images of parquet files; a name that begins with train, val or test says which set.
 
     Files that are all of one set are taken for training. The column of images holds encoded
     files, as bytes or as the hub's struct of bytes and path; that of labels whole numbers or class
-    names. Names in the hub's metadata are kept.
+    names. Names in the hub's metadata are kept, and so are further `columns`.
     """
     files: dict[str, list[Path]] = {}
     for path in sorted(paths):
@@ -35,14 +37,14 @@ def read_parquet(paths: Sequence[Path], image: str, label: str) -> RawData:
             "Let their names begin with train, validation or test.",
         )
     sets = {
-        split: _raw(_joined(each), image, label, split, str(each[0]), each[0].parent)
+        split: _raw(_joined(each), image, label, split, str(each[0]), each[0].parent, told=columns)
         for split, each in files.items()
     }
     origin = str(paths[0]) if len(paths) == 1 else str(sorted(paths)[0].parent)
     return RawData(sets["train"], sets.get("validation"), sets.get("test"), origin)
 
 
-def read_hub(name: str, image: str, label: str) -> RawData:
+def read_hub(name: str, image: str, label: str, columns: Sequence[str] = ()) -> RawData:
     """A data set of the Hugging Face hub: `owner/name`, or `owner/name:configuration`.
 
     Raises:
@@ -62,10 +64,12 @@ def read_hub(name: str, image: str, label: str) -> RawData:
             "Check the spelling and the network, or download it and name its folder.",
         ) from error
     assert isinstance(loaded, datasets.DatasetDict)
-    return from_datasets(loaded, name, image, label)
+    return from_datasets(loaded, name, image, label, columns)
 
 
-def from_datasets(loaded: Any, name: str, image: str, label: str) -> RawData:
+def from_datasets(
+    loaded: Any, name: str, image: str, label: str, columns: Sequence[str] = ()
+) -> RawData:
     """The sets of a `datasets.DatasetDict`."""
     sets: dict[str, RawSet] = {}
     for split, each in loaded.items():
@@ -78,7 +82,7 @@ def from_datasets(loaded: Any, name: str, image: str, label: str) -> RawData:
             )
         table = each.with_format("arrow")[:]
         names = tuple(getattr(each.features.get(label), "names", None) or ())
-        sets[kind] = _raw(table, image, label, kind, f"{name} {split}", Path(), names)
+        sets[kind] = _raw(table, image, label, kind, f"{name} {split}", Path(), names, columns)
     if "train" not in sets:
         raise DataError(
             f"the data {name!r} has no split `train`",
@@ -111,6 +115,7 @@ def _raw(
     where: str,
     folder: Path,
     class_names: tuple[str, ...] = (),
+    told: Sequence[str] = (),
 ) -> RawSet:
     for option, column in (("image", image), ("label", label)):
         if column not in table.column_names:
@@ -124,7 +129,15 @@ def _raw(
         for row, content in enumerate(_contents(table[image], where, folder))
     )
     labels, names = _labels(table[label], where)
-    return RawSet(images, labels, class_names or names or _names(table, label), split)
+    for column in told:
+        if column not in table.column_names:
+            raise DataError(
+                f"{where} has no column {column!r}",
+                f"it has {', '.join(table.column_names)}",
+                f"Name one of them (nearest: {nearest(column, table.column_names)}).",
+            )
+    columns = {column: tuple(map(str, table[column].to_pylist())) for column in told}
+    return RawSet(images, labels, class_names or names or _names(table, label), split, columns)
 
 
 def _contents(column: pa.ChunkedArray, where: str, folder: Path) -> list[bytes | Path]:

@@ -20,6 +20,7 @@ from preceptor.evaluate.by_layer import layer_map, layer_pairs
 from preceptor.evaluate.costs import cost_measures, ratios, timing_sentence
 from preceptor.evaluate.curves import loss_curves
 from preceptor.evaluate.diagnosed import diagnosed
+from preceptor.evaluate.graded import graded_measures
 from preceptor.evaluate.measures import LESS_IS_BETTER, unit_of
 from preceptor.evaluate.quantised import quantised
 from preceptor.evaluate.report import (
@@ -51,6 +52,7 @@ from preceptor.ops.hypotheses import holm
 from preceptor.ops.proportions import wilson
 from preceptor.ops.resampling import Crossed
 
+_FEWEST_GROUPS = 10
 _NO_NUMBER = "it is not a number"
 _NO_VALIDATION = "no validation items were given"
 _WHY = {
@@ -115,11 +117,12 @@ def build_report(result: RunResult, *, seed: int = 0) -> Report:
         versions=dict(result.versions),
         hardware=dict(result.hardware),
         phases={name: exact(seconds, "seconds") for name, seconds in result.phases.items()},
-        warnings=(*result.warnings, *_contaminated(result)),
+        warnings=(*result.warnings, *_contaminated(result), *_few_groups(result)),
         contamination=result.contamination,
         licences=result.licences,
         quantised=_quantised(result, scores, crossed),
         begun=result.begun,
+        clusters=len(set(result.clusters)),
     )
     report = dataclasses.replace(report, findings=diagnosed(result, report))
     return dataclasses.replace(report, verdict=judge(report))
@@ -132,6 +135,18 @@ def _scored(arm: ArmResult, result: RunResult) -> Scores:
 def _contaminated(result: RunResult) -> tuple[str, ...]:
     said = result.contamination.sentence() if result.contamination is not None else ""
     return (said,) if said else ()
+
+
+def _few_groups(result: RunResult) -> tuple[str, ...]:
+    """A warning where test items belong to too few groups to be drawn from."""
+    count = len(set(result.clusters))
+    if not 0 < count < _FEWEST_GROUPS:
+        return ()
+    told = "group" if count == 1 else "groups"
+    return (
+        f"the test items belong to {count} {told}: so few do not tell how others would differ, and "
+        "every interval is narrower than it should be",
+    )
 
 
 def _quantised(result: RunResult, scores: dict[str, Scores], crossed: Crossed) -> Quantised | None:
@@ -182,6 +197,7 @@ def _arm(
         if control is not None:
             measures |= _more_specific(own, control, crossed)
     measures |= _on_training(arm, result, generator)
+    measures |= _on_graded_pairs(arm, result, generator)
     measures |= cost_measures(arm, result, generator)
     return ArmReport(
         name=arm.name,
@@ -225,6 +241,17 @@ def _on_training(
     crossed = Crossed(len(result.student.seeds), items, generator)
     found = _of_items(scores, crossed)
     return {f"train_{name}": found[name] for name in _ON_TRAINING if name in found}
+
+
+def _on_graded_pairs(
+    arm: ArmResult, result: RunResult, generator: np.random.Generator
+) -> dict[str, Measured]:
+    if result.grades is None:
+        return {}
+    control = next((each for each in result.arms if each.name == arm.versus), None)
+    crossed = Crossed(len(result.student.seeds), len(result.grades), generator)
+    beside = None if arm is result.teacher else control
+    return graded_measures(arm, beside, result.teacher, result.grades, crossed)
 
 
 def _primary(scores: Scores, result: RunResult) -> Float[np.ndarray, "s n"]:

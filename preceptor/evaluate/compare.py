@@ -105,7 +105,8 @@ def _paired(
         of, versus = own.arms[reports[label].student], base.arms[reports[first].student]
         generator = np.random.default_rng(_SEED)
         seeds, count = of.shape
-        crossed = Crossed(seeds, count, generator)
+        groups = np.array(own.clusters) if own.clusters else None
+        crossed = Crossed(seeds, count, generator, clusters=groups)
         sides = (label, _kept(of, own.primary)), (first, _kept(versus, own.primary))
         found.append(difference(*sides, None, crossed, generator, own.primary))
     adjusted = holm(np.array([each.p.estimate for each in found]))

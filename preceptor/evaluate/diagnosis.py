@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy.optimize import linear_sum_assignment
 
 from preceptor.ops.calibration import fit_temperature, log_probabilities
-from preceptor.ops.resampling import t_interval
+from preceptor.ops.resampling import Interval, t_interval
 
 FEWEST = 20
 """Items below which nothing is said."""
@@ -31,8 +31,14 @@ ALIKE = 0.9
 APART = 0.05
 """How far agreement may fall from taught to held-out examples."""
 
+COVERED = 0.5
+"""The share of a teacher's probability below which its student would hardly ever write as it."""
+
+FAR = 10
+"""Times a student's parameters from which a teacher may be too far ahead."""
+
 _SHOWN = 3
-Kind = Literal["lead", "label order", "confidence", "capacity", "data", "cover"]
+Kind = Literal["lead", "label order", "confidence", "capacity", "data", "cover", "support"]
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,8 @@ def label_order(
     return Finding(
         "label order",
         f"The teacher is right on {plain.mean():.1%} of the items, and on {better.mean():.1%} with "
-        f"its classes renamed: {', '.join(names)}{more}.",
+        f"its classes renamed (more by {100 * gained.low:.1f} to {100 * gained.high:.1f} points): "
+        f"{', '.join(names)}{more}.",
         "It was trained with the classes in another order: reorder its last layer, or the labels.",
         against=True,
     )
@@ -135,8 +142,92 @@ def confidence(logits: Float[np.ndarray, "n v"], labels: Int[np.ndarray, " n"]) 
     )
 
 
+def token_lead(
+    teacher: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"], called: str
+) -> Finding | None:
+    """Whether a language model predicts some rows better than `called`: nats a token of each."""
+    if len(teacher) < FEWEST:
+        return None
+    seen = t_interval(other - teacher)
+    words = (
+        f"On {len(teacher)} rows the teacher needs {teacher.mean():.3f} nats a token, {called} "
+        f"{other.mean():.3f}: a lead of {seen.estimate:+.3f} ({seen.low:+.3f} to {seen.high:+.3f})."
+    )
+    return leading(seen.low, seen.high, words)
+
+
+def token_confidence(
+    over: Float[np.ndarray, " n"], right: float, temperature: float | None = None
+) -> Finding | None:
+    """Whether a teacher is surer of the next token than it may be; None where that is not seen.
+
+    Args:
+        over: how far its confidence lies above its accuracy, row by row.
+        right: how often its likeliest token stands there.
+        temperature: at which it is calibrated; None where nobody fitted one.
+    """
+    if len(over) < FEWEST:
+        return None
+    seen = t_interval(over)
+    if seen.low <= OVER:
+        return None
+    words = (
+        f"The teacher is over-confident: it gives its likeliest token {right + seen.estimate:.1%} "
+        f"and is right on {right:.1%} (more by {100 * seen.low:.1f} to {100 * seen.high:.1f} "
+        "points)."
+    )
+    if temperature is None:
+        return Finding("confidence", words, "Distil at a temperature above 1.")
+    advice = f"On these rows it is calibrated at a temperature of {temperature:.2g}: distil at it."
+    return Finding("confidence", words, advice)
+
+
+def support(mass: Float[np.ndarray, " n"], overlap: float, places: int) -> Finding | None:
+    """Whether a student that writes would come upon what its teacher would say.
+
+    What it is taught on its own text it learns only there: where its likeliest tokens hold little
+    of the teacher's probability, such a stage has nothing to begin with (Rishabh Agarwal et al.,
+    "On-Policy Distillation of Language Models", ICLR 2024, start from a student that was trained).
+
+    Args:
+        mass: the teacher's probability of the student's likeliest tokens, row by row.
+        overlap: the share of the teacher's likeliest tokens among the student's.
+        places: how many tokens are looked at.
+    """
+    if len(mass) < FEWEST:
+        return None
+    seen = t_interval(mass)
+    words = (
+        f"Of the teacher's probability {seen.estimate:.1%} ({max(0.0, seen.low):.1%} to "
+        f"{min(1.0, seen.high):.1%}) lies on the student's {places} likeliest tokens; of the "
+        f"teacher's {places} likeliest {overlap:.1%} are among them."
+    )
+    if seen.high >= COVERED:
+        return Finding("support", words)
+    advice = (
+        "The student would hardly write what its teacher would: begin with the data or with text "
+        "that the teacher wrote, and let it write itself in a later stage."
+    )
+    return Finding("support", words, advice)
+
+
+def far_ahead(ratio: float) -> Finding | None:
+    """Whether a teacher is so much larger that a student may not follow; None where it is not."""
+    if ratio < FAR:
+        return None
+    return Finding(
+        "capacity",
+        f"The teacher has {ratio:.0f} times the student's parameters.",
+        "From about ten times on a smaller teacher, or an assistant between, often teaches better "
+        "(Mirzadeh et al., AAAI 2020): try one as a variant.",
+    )
+
+
 def room(
-    taught: Bool[np.ndarray, " k"], held: Bool[np.ndarray, " n"], ratio: float
+    taught: Shaped[np.ndarray, " k"],
+    held: Shaped[np.ndarray, " n"],
+    ratio: float,
+    of: str = "of what",
 ) -> Finding | None:
     """Why a student answers otherwise than its teacher: no room for it, or too few examples.
 
@@ -144,16 +235,18 @@ def room(
     taught has an optimisation problem; one that does there and not elsewhere has too little data.
 
     Args:
-        taught: where the student answers as its teacher does, of examples that it was taught on.
+        taught: where the student answers as its teacher does, of examples that it was taught on;
+            how often, where an example has many answers.
         held: the same of examples that it never saw.
         ratio: the teacher's parameters over the student's.
+        of: what is counted: "of what", or of its tokens.
     """
     if min(len(taught), len(held)) < FEWEST:
         return None
     on, off = t_interval(taught.astype(float)), t_interval(held.astype(float))
     words = (
-        f"The student answers as its teacher does on {on.estimate:.1%} of what it was taught on "
-        f"and on {off.estimate:.1%} of what it never saw."
+        f"The student answers as its teacher does on {_between(on)} {of} it was taught on and on "
+        f"{_between(off)} {of} it never saw."
     )
     if on.high < ALIKE:
         bridge = (
@@ -169,6 +262,11 @@ def room(
         advice = "It has room for its teacher and too few examples: add some, labels or not."
         return Finding("data", words, advice)
     return None
+
+
+def _between(share: Interval) -> str:
+    low, high = max(0.0, share.low), min(1.0, share.high)
+    return f"{share.estimate:.1%} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def cover(

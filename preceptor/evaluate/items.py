@@ -25,12 +25,14 @@ class Items:
         primary: the measure.
         seeds: in the order of the rows.
         arms: by arm; more is better.
+        clusters: which items belong together and are drawn whole; none where each stands alone.
     """
 
     test: str
     primary: str
     seeds: tuple[int, ...]
     arms: Mapping[str, Float[np.ndarray, "s n"]]
+    clusters: tuple[str, ...] = ()
 
     def pairs_with(self, other: "Items") -> str:
         """Why these and other items cannot be paired; empty where they can."""
@@ -47,7 +49,7 @@ def items_of(result: RunResult) -> Items:
     """What a run's arms scored on its test items."""
     seeds = tuple(one.seed for one in result.student.seeds)
     arms = {arm.name: np.stack([_good(one, result) for one in arm.seeds]) for arm in result.arms}
-    return Items(result.test, result.primary, seeds, arms)
+    return Items(result.test, result.primary, seeds, arms, result.clusters)
 
 
 def _good(one: SeedResult, result: RunResult) -> Float[np.ndarray, " n"]:

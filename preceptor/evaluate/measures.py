@@ -10,10 +10,15 @@ GROUPS: dict[str, dict[str, str]] = {
         "macro_f1": "macro F1",
         "bits_per_byte": "bits per byte",
         "token_nll": "negative log-likelihood a token",
+        "token_accuracy": "next token right",
         "length": "tokens written",
         "ended": "answers that ended by themselves",
         "mrr": "mean reciprocal rank of the right answer",
         "recall_at_5": "right answer among the first five",
+        "recall_at_10": "right answer among the first ten",
+        "graded_spearman": "similarity of graded pairs (Spearman)",
+        "graded_pearson": "similarity of graded pairs (Pearson)",
+        "graded_gained": "similarity of graded pairs, beyond the control's (Spearman)",
     },
     "Calibration": {
         "nll": "negative log-likelihood",
@@ -21,6 +26,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "ece": "calibration error (15 bins of equal mass)",
         "ece_scaled": "calibration error after temperature scaling",
         "temperature": "temperature fitted on validation",
+        "token_overconfidence": "confidence above accuracy, token by token",
         "entropy": "entropy of the answers",
     },
     "Fidelity: the same answers as the teacher": {
@@ -60,6 +66,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "entropy_drift": "entropy above the teacher's",
         "length_drift": "tokens written beyond the teacher's",
         "similarity_correlation": "rank correlation of similarities with the teacher's",
+        "graded_teacher": "similarity of graded pairs, correlated with the teacher's (Spearman)",
     },
     "What passed from the teacher": {
         "retention": "right where the teacher is right",
@@ -108,6 +115,7 @@ _UNITS = {
         [
             "accuracy",
             "accuracy_by_length",
+            "token_accuracy",
             "top5",
             "macro_f1",
             "ece",
@@ -115,6 +123,7 @@ _UNITS = {
             "ended",
             "mrr",
             "recall_at_5",
+            "recall_at_10",
             "agreement",
             "token_agreement",
             "rival_agreement",
@@ -149,11 +158,19 @@ _UNITS = {
         ["kappa", "error_consistency", "error_consistency_bound", "train_kappa"], "kappa"
     ),
     **dict.fromkeys(
-        ["confidence_correlation", "similarity_correlation", "kendall_top5"],
+        [
+            "confidence_correlation",
+            "similarity_correlation",
+            "kendall_top5",
+            "graded_spearman",
+            "graded_pearson",
+            "graded_teacher",
+        ],
         "correlation",
     ),
-    **dict.fromkeys(["specific", "token_specific"], "difference"),
+    **dict.fromkeys(["specific", "token_specific", "token_overconfidence"], "difference"),
     **dict.fromkeys(["specific_gained", "token_specific_gained"], "difference of differences"),
+    "graded_gained": "correlation more",
     "brier": "score",
     "temperature": "temperature",
     "bits_per_byte": "bits",
@@ -169,7 +186,7 @@ _RANGES = {
     "fraction": (0.0, 1.0),
     **dict.fromkeys(["kappa", "correlation", "difference", "points"], (-1.0, 1.0)),
     **dict.fromkeys(["nats", "bits", "tokens", "seconds", "steps", "temperature"], (0.0, math.inf)),
-    "difference of differences": (-2.0, 2.0),
+    **dict.fromkeys(["difference of differences", "correlation more"], (-2.0, 2.0)),
     "score": (0.0, 2.0),
 }
 

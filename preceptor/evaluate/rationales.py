@@ -52,7 +52,7 @@ def shortened(text: str, mark: str, share: float) -> str:
 
 
 def early_answers(
-    early: Sequence[Sequence[str]], finals: Sequence[str], right: Sequence[bool]
+    early: Sequence[Sequence[str | None]], finals: Sequence[str], right: Sequence[bool]
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """How far an answer hangs on the steps before it, from answers given after each of `CUTS`.
 
@@ -62,7 +62,7 @@ def early_answers(
     where nothing is answered without them.
 
     Args:
-        early: final answers after each of the `CUTS`, one a row.
+        early: final answers after each of the `CUTS`, one a row; None where there is none.
         finals: those after all steps.
         right: whether the answer without any step is right.
     """

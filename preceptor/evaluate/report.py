@@ -182,7 +182,8 @@ class Report:
 
     `primary` names the measure that the verdict is about; see `LESS_IS_BETTER`. `rankings` tell
     how the teacher was found, where it was not named; `begun` how the student began, where that was
-    inside its teacher; `findings` what speaks for or against the teacher.
+    inside its teacher; `findings` what speaks for or against the teacher; `clusters` counts the
+    groups in which test items were drawn, 0 where each was drawn alone.
     """
 
     schema: str
@@ -217,6 +218,7 @@ class Report:
     quantised: Quantised | None = None
     findings: tuple[Finding, ...] = ()
     begun: str = ""
+    clusters: int = 0
 
     def arm(self, name: str) -> ArmReport:
         """The arm of that name."""

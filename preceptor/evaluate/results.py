@@ -1,6 +1,6 @@
 """What a finished run hands over to be judged: plain arrays and numbers, nothing that is trained.
 
-Dimension key: n test items, m validation items, v classes, k logged steps.
+Dimension key: n test items, m validation items, v classes, k logged steps, g graded pairs.
 """
 
 from collections.abc import Mapping
@@ -61,6 +61,7 @@ class SeedResult:
         finals: for what writes text: the final answer to each test item, as it is compared.
         texts: and all that was written to each.
         layers: its layers beside its teacher's.
+        graded: for encoders: how alike it finds the sentences of each graded pair, as cosines.
     """
 
     seed: int
@@ -74,6 +75,7 @@ class SeedResult:
     finals: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     layers: Likeness | None = None
+    graded: Float[np.ndarray, " g"] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class RunResult:
         licences: terms of what the student was made from.
         findings: what was found of the teacher before.
         begun: how the student began, where that was inside its teacher.
+        grades: of pairs of sentences, how alike people find them.
         test: a hash of the test items: runs with the same ones may be paired item by item.
     """
 
@@ -149,6 +152,7 @@ class RunResult:
     test: str = ""
     independent: ArmResult | None = None
     writing: Writing | None = None
+    grades: Float[np.ndarray, " g"] | None = None
 
     @property
     def student(self) -> ArmResult:

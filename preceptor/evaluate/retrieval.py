@@ -22,7 +22,7 @@ _Others = tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "n e"]]
 def retrieval_scores(
     own: Embeddings, beside: _Others | None = None
 ) -> Mapping[str, Float[np.ndarray, " n"]]:
-    """One number a pair: accuracy, mrr, recall_at_5; beside a teacher two more.
+    """One number a pair: accuracy, mrr, recall_at_5 and _10; beside a teacher two more.
 
     The first sentence asks; the second sentences of all pairs are candidates, ordered by cosine.
     accuracy is 1 where the pair's own comes first, mrr one over its place. A candidate that is as
@@ -36,6 +36,7 @@ def retrieval_scores(
         "accuracy": (place == 1).astype(float),
         "mrr": 1.0 / place,
         "recall_at_5": (place <= 5).astype(float),
+        "recall_at_10": (place <= 10).astype(float),
     }
     if beside is not None:
         other = cosines(*beside)
@@ -54,6 +55,11 @@ def cosines(
         for side in (first.astype(np.float64), second.astype(np.float64))
     ]
     return units[0] @ units[1].T
+
+
+def pair_cosines(embeddings: Embeddings) -> Float[np.ndarray, " n"]:
+    """Of each first sentence with its own second one."""
+    return np.array([cosines(a[None], b[None])[0, 0] for a, b in zip(*embeddings, strict=True)])
 
 
 def _spearman(

@@ -144,7 +144,7 @@ def difference(
         both = gain.estimate, float(columns[1].mean())
         share = _share(drawn, both, gained.shape[1], primary)
     seeds, items = gained.shape
-    p = _p(of[1], versus[1], generator)
+    p = _p(of[1], versus[1], crossed, generator)
     return Difference(
         of=of[0],
         versus=versus[0],
@@ -185,7 +185,9 @@ def _share(
     )
 
 
-def _p(first: _Good, second: _Good, generator: np.random.Generator) -> float:
+def _p(first: _Good, second: _Good, crossed: Crossed, generator: np.random.Generator) -> float:
+    if len(first) == 1 and crossed.clustered:
+        return hypotheses.sign_flip(crossed.summed((first.astype(float) - second)[0]), generator)
     if len(first) == 1 and first.dtype != bool:
         return hypotheses.sign_flip((first - second)[0], generator)
     if len(first) == 1:

@@ -20,8 +20,8 @@ def render_text(report: Report) -> str:
         primary, gain, share, agreement, _, parameters, latency = values
         shown = primary, gain, share, agreement
         lines.append([name, *(estimate(value) for value in (*shown, parameters, latency))])
-        if any(map(limits, shown)):
-            lines.append(["", *(limits(value) for value in shown), "", ""])
+        if any(map(limits, values)):
+            lines.append(["", *(limits(value) for value in (*shown, parameters, latency))])
     parts = [report.verdict.headline, *(f"- {each}" for each in report.verdict.sentences)]
     for ranking in report.rankings:
         parts += [ranking.headline, *(f"! {caution}" for caution in ranking.cautions)]

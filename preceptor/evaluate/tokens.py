@@ -6,6 +6,7 @@ over rows is the mean over all tokens (the bits of all bytes).
 Dimension key: n rows, t positions of a slice, v classes.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -44,7 +45,8 @@ def token_scores(
     byte_counts: Int[np.ndarray, " n"],
     beside: Shows | None = None,
 ) -> Mapping[str, Float[np.ndarray, " n"]]:
-    """token_nll (nats), bits_per_byte; beside a teacher how alike the two are.
+    """token_nll (nats), bits_per_byte, token_accuracy and token_overconfidence, which is how far
+    the largest probability lies above it; beside a teacher how alike the two are.
 
     That is token_agreement, kl_teacher_model, kl_model_teacher, js, acceptance, entropy_drift.
 
@@ -66,6 +68,10 @@ def token_scores(
             sums.add("tokens", row[part], torch.ones(len(part)))
             chosen = q.gather(-1, labels[part].unsqueeze(-1)).squeeze(-1)
             sums.add("token_nll", row[part], -chosen)
+            sure, first = q.max(dim=-1)
+            hit = (first == labels[part]).double()
+            sums.add("token_accuracy", row[part], hit)
+            sums.add("token_overconfidence", row[part], sure.double().exp() - hit)
             if other is None or isinstance(other, TopK | Sampled):
                 continue
             p = _log_probs(other, part)
@@ -75,6 +81,69 @@ def token_scores(
     found = {name: values / tokens for name, values in sums.of.items()}
     found["bits_per_byte"] = sums.of["token_nll"] / math.log(2) / byte_counts.mean()
     return found
+
+
+@torch.no_grad()
+def first_choices(shows: Shows, batches: Iterable[Batch]) -> tuple[Int[np.ndarray, " p"], str]:
+    """The likeliest token at each of the p scored positions, and a hash of those that stand there.
+
+    Two models whose hashes are the same were asked of the same tokens, one after the other.
+    """
+    chosen: list[np.ndarray] = []
+    asked = hashlib.sha256()
+    for batch in batches:
+        index = batch.mask("all").flatten().nonzero().squeeze(1)
+        asked.update(batch.labels.flatten()[index].cpu().numpy().tobytes())
+        shown = shows(batch)
+        for part in index.split(max(1, SLICE // _classes(shown))):
+            chosen.append(_log_probs(shown, part).argmax(dim=-1).cpu().numpy())
+    return np.concatenate(chosen), asked.hexdigest()[:16]
+
+
+@torch.no_grad()
+def support(
+    shows: Shows, teacher: Shows, batches: Iterable[Batch], rows: int, places: int
+) -> Mapping[str, Float[np.ndarray, " n"]]:
+    """How much of a teacher a student would ever write: see `diagnosis.support`.
+
+    mass is the teacher's probability of the student's `places` likeliest tokens, overlap the share
+    of its own `places` likeliest among them.
+    """
+    sums = _Sums(rows)
+    for batch in batches:
+        index = batch.mask("all").flatten().nonzero().squeeze(1)
+        shown, other, row = shows(batch), teacher(batch), batch.extra["row"].flatten()
+        for part in index.split(max(1, SLICE // _classes(shown))):
+            q, p = _log_probs(shown, part), _log_probs(other, part)
+            count = min(places, q.shape[-1])
+            first, theirs = q.topk(count).indices, p.topk(count).indices
+            sums.add("tokens", row[part], torch.ones(len(part)))
+            sums.add("mass", row[part], p.gather(-1, first).exp().sum(dim=-1))
+            shared = (first.unsqueeze(-1) == theirs.unsqueeze(-2)).any(dim=-1)
+            sums.add("overlap", row[part], shared.double().mean(dim=-1))
+    tokens = sums.of.pop("tokens").mean()
+    return {name: values / tokens for name, values in sums.of.items()}
+
+
+@torch.no_grad()
+def some_log_probs(
+    shows: Shows, batches: Iterable[Batch], most: int = 512
+) -> tuple[Float[np.ndarray, "t v"], Int[np.ndarray, " t"]]:
+    """Log-probabilities and labels of the first scored tokens, `most` or as many as memory is for.
+
+    What a temperature is fitted on.
+    """
+    found: list[Tensor] = []
+    labels: list[Tensor] = []
+    for batch in batches:
+        index = batch.mask("all").flatten().nonzero().squeeze(1)
+        shown = shows(batch)
+        index = index[: min(most, 4 * SLICE // _classes(shown)) - sum(map(len, labels))]
+        if not len(index):
+            break
+        found.append(_log_probs(shown, index).cpu())
+        labels.append(batch.labels.flatten()[index].cpu())
+    return torch.cat(found).double().numpy(), torch.cat(labels).numpy()
 
 
 def _compare(sums: _Sums, row: Tensor, q: Tensor, p: Tensor) -> None:

@@ -28,7 +28,7 @@ def judge(report: Report) -> Verdict:
     kind = _kind(main, len(report.seeds))
     parts = (
         _share(main, kind),
-        _significance(main, len(report.seeds)),
+        _significance(main, report),
         _against(report),
         _without_teacher(report, kind),
         _unlabelled(report, kind),
@@ -90,10 +90,15 @@ def _share(main: Difference, kind: Kind) -> Iterator[str]:
         yield f"It closed {in_words(main.share)} of the gap between control and teacher."
 
 
-def _significance(main: Difference, seeds: int) -> Iterator[str]:
+def _significance(main: Difference, report: Report) -> Iterator[str]:
+    seeds = len(report.seeds)
     if seeds == 1:
-        test = "McNemar's exact test over" if main.gain.unit == "difference" else "Sign flips over"
-        yield f"{test} the test items {'gives' if test[0] == 'M' else 'give'} {_chance(main)}."
+        if report.clusters:
+            yield f"Sign flips over the groups of test items give {_chance(main)}."
+        elif main.gain.unit == "difference":
+            yield f"McNemar's exact test over the test items gives {_chance(main)}."
+        else:
+            yield f"Sign flips over the test items give {_chance(main)}."
         return
     least = 2 / 2**seeds
     limit = ""
@@ -157,9 +162,9 @@ def _fidelity(report: Report) -> Iterator[str]:
             continue
         beside = ""
         if report.control:
-            own = estimate(report.arm(report.control).measures[name])
+            own = in_words(report.arm(report.control).measures[name])
             beside = f"; the control, which learned without it, on {own}"
-        same = f"The student answers as the teacher does on {estimate(agreement)} of the {of}"
+        same = f"The student answers as the teacher does on {in_words(agreement)} of the {of}"
         yield f"{same}{beside}."
     yield from _beyond_chance(report)
     yield from _beyond_another(report)
@@ -178,9 +183,9 @@ def _beyond_another(report: Report) -> Iterator[str]:
             )
         else:
             yield (
-                f"It answers as its own teacher no more than as an independent one, trained the "
-                f"same way ({in_words(found)} of the {of}): that they agree is no sign that "
-                "anything of this teacher alone has passed."
+                "It is not seen to answer as its own teacher oftener than as an independent one, "
+                f"trained the same way: the difference is {in_words(found)} of the {of}. That they "
+                "agree is no sign that anything of this teacher alone has passed."
             )
 
 
@@ -191,8 +196,8 @@ def _beyond_chance(report: Report) -> Iterator[str]:
         return
     beside = ""
     if report.control and isinstance(own := report.arm(report.control).measures["kappa"], Value):
-        beside = f", the control's {estimate(own)}"
-    yield f"Beyond chance that is {estimate(kappa)} of 1 (Cohen's kappa){beside}."
+        beside = f"; the control's is {in_words(own)}"
+    yield f"Beyond chance that is {in_words(kappa)} of 1 (Cohen's kappa){beside}."
 
 
 def _members(report: Report) -> Iterator[str]:

@@ -82,7 +82,7 @@ def _number(number: float, unit: str, scale: float) -> str:
             return f"{number:.1f}"
         case "tokens more":
             return f"{number:+.1f}".replace("-", "−")
-        case "nats more":
+        case "nats more" | "correlation more":
             return f"{number:+.3f}".replace("-", "−")
         case "steps":
             return f"{number:.0f}"

@@ -91,6 +91,12 @@ class Crossed:
         ]
         self._seeds = _counts(generator, draws, seeds)
 
+    def summed(self, values: Shaped[Any, " n"]) -> Float[np.ndarray, " c"]:
+        """What each cluster's items add up to; the items themselves where each stands alone."""
+        if self._cluster is None:
+            return np.asarray(values, dtype=np.float64)
+        return np.bincount(self._cluster, weights=np.asarray(values, dtype=np.float64))
+
     def means(self, values: Shaped[Any, "k s n"]) -> Float[np.ndarray, "d k"]:
         """Drawn means of k measures, of all seeds or of one that is shared by them."""
         values = np.asarray(values, dtype=np.float64)

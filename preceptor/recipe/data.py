@@ -36,6 +36,12 @@ class Data(Section):
             test: ...} with one of these each.
         image: a table's column of images.
         label: a table's column of labels.
+        slices: a table's columns, or those of `groups`: the report shows each of their values
+            apart.
+        clusters: such a column by which test images belong together (a patient, a scene): they
+            are drawn together, and intervals are as wide as they must be.
+        groups: for a folder of images, a file of records with a column `image` of paths inside it
+            and the columns that slices and clusters name.
         class_names: the order of the classes, where the alphabetical one is not the teacher's.
         labelled: how many training labels the student may read.
         unlabelled: how many further training images it may see without their labels.
@@ -54,6 +60,9 @@ class Data(Section):
     source: str | Splits
     image: str = "image"
     label: str = "label"
+    slices: tuple[str, ...] = ()
+    clusters: str | None = None
+    groups: str | None = None
     class_names: tuple[str, ...] = ()
     labelled: Count | Literal["all"] = "all"
     unlabelled: Count | Literal["rest", "none"] = "none"
@@ -198,6 +207,9 @@ class SentenceData(Section):
             test: ...} with one of these each.
         columns: which column holds text.
         documents: what one document of plain text is; no document is split between parts.
+        graded: a file of pairs that people graded (.csv, .jsonl, .json, .parquet with the columns
+            sentence1, sentence2, score): how well similarities follow the grades. None of its
+            sentences is trained on.
         max_length: the most tokens of a sentence; pairs with longer ones are left out, and counted.
         tokenizer: a folder, a name on the hub or package:NAME/FOLDER; where not given, that of the
             models, which must agree.
@@ -211,6 +223,7 @@ class SentenceData(Section):
     source: str | Splits = "prose"
     columns: Columns = Columns()
     documents: Literal["file", "line", "paragraph"] | None = None
+    graded: str | None = None
     max_length: Count = 128
     tokenizer: str | None = None
     validation: OpenFraction = 0.1

@@ -73,6 +73,14 @@ class ImageSubject(Subject):
         shape = " x ".join(map(str, data.shape))
         return f"{sizes}, {data.num_classes} classes, images {shape}"
 
+    def slices(self) -> dict[str, tuple[str, ...]]:
+        """By the columns that the recipe names."""
+        return {name: self.data.test.columns[name] for name in self.said.slices}
+
+    def clusters(self) -> tuple[str, ...]:
+        """By the column that says which images belong together."""
+        return self.data.test.columns[self.said.clusters] if self.said.clusters else ()
+
     def contamination(self) -> Contamination:
         """By their pixels, the training images with a label and those without."""
         return of_images(_pixels(self.data.train), _pixels(self.data.test))

@@ -43,6 +43,8 @@ def image_data(said: AnyData) -> ImageData:
         image=said.image,
         label=said.label,
         class_names=said.class_names,
+        columns=tuple(dict.fromkeys((*said.slices, *((said.clusters,) if said.clusters else ())))),
+        groups=said.groups,
     )
 
 

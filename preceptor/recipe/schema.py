@@ -299,6 +299,17 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _rationales_are_written(self) -> "Recipe":
+        if "rationales" not in self.evaluate:
+            return self
+        said = self.data.verify if isinstance(self.data, TextData) else None
+        if said is None or said.by == "choice" or said.after is None:
+            why = "nothing says where a worked answer's steps end and its answer begins"
+            do = 'Add data: {verify: {after: "####"}}, with the mark that your answers follow.'
+            raise invalid("rationales", why, do, ("evaluate",))
+        return self
+
+    @model_validator(mode="after")
     def _pulled_to_somewhere(self) -> "Recipe":
         drawn = self.student.start == "random" and not self.student.model.brings_weights
         for index, stage in enumerate(self.stages):

@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from preceptor.data.graded import read_graded
 from preceptor.data.prose import python_topics
 from preceptor.data.reading import read_rows
 from preceptor.data.rows import Rows
-from preceptor.data.sentences import SentenceSet, SentenceSource, distinct, neighbours
+from preceptor.data.sentences import Pair, SentenceSet, SentenceSource, distinct, neighbours
 from preceptor.data.splitting import split_rows
 from preceptor.data.tokenizers import id_count, load_tokenizer
 from preceptor.errors import DataError, ModelError, RecipeError, TeacherFailure
 from preceptor.evaluate.contamination import Contamination, Passage, of_text
 from preceptor.evaluate.results import Losses, SeedResult
-from preceptor.evaluate.retrieval import Embeddings, retrieval_scores
+from preceptor.evaluate.retrieval import Embeddings, pair_cosines, retrieval_scores
 from preceptor.models.encoders import EMBEDDING, located
 from preceptor.models.load import load_model, save_model
 from preceptor.models.tapped import TappedModel
@@ -40,6 +41,12 @@ from preceptor.train.processes import main_process_first
 from preceptor.types import Inputs
 
 EVALUATION_BATCH = 64
+
+_GRADED = "graded"
+"""The part of graded pairs, and what their similarities are called among answers."""
+
+_FEWEST_PASSAGES = 20
+"""Fewer are too few to be drawn from: intervals hold for these passages alone."""
 
 _ENOUGH = 64
 """With fewer pairs, chance could explain what a fair teacher finds."""
@@ -64,11 +71,16 @@ class SentenceSubject(Subject):
         parts = dict(zip(("train", "validation", "test"), _parts(said), strict=True))
         limits = {"train": said.limit, "test": said.test_limit}
         self.parts: dict[str, SentenceSet] = {}
-        seen: set[str] = set()
+        graded = () if said.graded is None else read_graded(said.graded)
+        seen = {sentence for pair in graded for sentence in (pair.first, pair.second)}
         # What is held out first: a sentence that stands in two documents is never trained on.
         for name in reversed(parts):
             found = tuple(distinct(neighbours(parts[name]), seen))[: limits.get(name)]
             self.parts[name] = SentenceSet(found, self.tokenizer, said.max_length, name=name)
+        if graded:
+            pairs = [Pair(each.first, each.second, each.place) for each in graded]
+            self.parts[_GRADED] = SentenceSet(pairs, self.tokenizer, said.max_length, name=_GRADED)
+        self._score = {each.place: each.score for each in graded}
         self.num_examples = 2 * len(self.parts["train"])
         self.num_classes = self.model(recipe.student.model, 0).spec["classes"]
         self._beside: dict[str, tuple[Teacher, Embeddings]] = {}
@@ -104,10 +116,26 @@ class SentenceSubject(Subject):
     def contamination(self) -> Contamination:
         """By their words: no sentence of the test part is trained on as it is."""
         train, test = (
-            [Passage(p.place, s, s) for p in self.parts[name].pairs for s in (p.first, p.second)]
-            for name in ("train", "test")
+            [
+                Passage(pair.place, sentence, sentence)
+                for name in names
+                for pair in (self.parts[name].pairs if name in self.parts else ())
+                for sentence in (pair.first, pair.second)
+            ]
+            for names in (("train",), ("test", _GRADED))
         )
         return of_text(train, test)
+
+    def clusters(self) -> tuple[str, ...]:
+        """By the passage that a pair is from, where there are enough of them to be drawn."""
+        places = tuple(pair.place for pair in self.parts["test"].pairs)
+        return places if _FEWEST_PASSAGES <= len(set(places)) < len(places) else ()
+
+    def grades(self) -> np.ndarray | None:
+        """Of the pairs that are short enough."""
+        if _GRADED not in self.parts:
+            return None
+        return np.array([self._score[pair.place] for pair in self.parts[_GRADED].pairs])
 
     def model(self, said: AnyModel, seed: int) -> TappedModel:
         """An encoder with a vector for every token."""
@@ -213,6 +241,8 @@ class SentenceSubject(Subject):
         own, other = self._embeddings(model, part, device, self._most(part)), beside()
         master = None if other is None or other is model else self._of_teacher(other, part)
         found = retrieval_scores(own, master)
+        if part == "test" and _GRADED in self.parts:
+            found = {**found, _GRADED: pair_cosines(self._embeddings(model, _GRADED, device))}
         return {name: torch.from_numpy(numbers) for name, numbers in found.items()}
 
     def alike(self, model: TappedModel, other: Teacher) -> Mapping[str, np.ndarray]:
@@ -234,8 +264,11 @@ class SentenceSubject(Subject):
     ) -> SeedResult:
         """Measures of the test pairs."""
         items = {name: numbers.numpy() for name, numbers in answers["test"].items()}
+        graded = items.pop(_GRADED, None)
         train = of_training(answers.get("train"))
-        return SeedResult(seed, None, steps, seconds, losses=losses, items=items, train=train)
+        return SeedResult(
+            seed, None, steps, seconds, losses=losses, items=items, train=train, graded=graded
+        )
 
     def example(self) -> Any:
         """One test sentence."""

@@ -167,6 +167,10 @@ class Subject(ABC):
         Of the part "train" the same few examples are asked about at every call.
         """
 
+    def grades(self) -> np.ndarray | None:
+        """Of graded pairs of sentences, how alike people find them; None where there are none."""
+        return None
+
     def alike(self, model: TappedModel, other: Teacher) -> Mapping[str, np.ndarray]:
         """How alike the two answer each test item, where their answers alone do not tell."""
         del model, other

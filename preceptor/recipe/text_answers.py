@@ -33,12 +33,15 @@ def predicted(
     model: TappedModel | Teacher, texts: TextSet, rows: np.ndarray, beside: Teacher | None
 ) -> Numbers:
     """How well a model predicts some rows, and how near it is to another one there."""
-    batches = (
-        texts.batch(rows[start : start + EVALUATION_BATCH])
-        for start in range(0, len(rows), EVALUATION_BATCH)
-    )
+    batches = batches_of(texts, rows)
     other = None if beside is None else lambda batch: beside.signal(batch).distribution
-    return token_scores(_shows(model), batches, len(rows), texts.bytes(rows), other)
+    return token_scores(shows_of(model), batches, len(rows), texts.bytes(rows), other)
+
+
+def batches_of(texts: TextSet, rows: np.ndarray) -> Iterator[Batch]:
+    """Some rows, a few at a time."""
+    for start in range(0, len(rows), EVALUATION_BATCH):
+        yield texts.batch(rows[start : start + EVALUATION_BATCH])
 
 
 def written(model: TappedModel | Teacher, texts: TextSet, verify: Verify) -> Numbers:
@@ -53,26 +56,41 @@ def written(model: TappedModel | Teacher, texts: TextSet, verify: Verify) -> Num
     if not isinstance(writer, TappedModel):
         return {}
     right = verifier(verify.by, verify.after, verify.pattern)
-    length, hit, ended = (np.zeros(len(texts)) for _ in range(3))
-    said = [""] * len(texts)
+    said, length, ended = greedily(writer, texts, verify.most, verify.batch)
+    hit = np.array([right(text, reference(texts, row)) for row, text in enumerate(said)])
+    return {"accuracy": hit.astype(float), "length": length, "ended": ended, **joined(said)}
+
+
+def greedily(
+    writer: TappedModel, texts: TextSet, most: int, batch: int, begun: Sequence[str] = ()
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """What a model writes to every prompt, how many tokens, and whether it came to an end.
+
+    With `begun`, one text a row, it goes on from there, and what it began with is told too.
+    """
+    tokenizer = texts.rendering.tokenizer
+    said, length, ended = [""] * len(texts), np.zeros(len(texts)), np.zeros(len(texts))
+    first = [np.array(tokenizer.encode(text, add_special_tokens=False), int) for text in begun]
     # Of one length together, so that little is padded.
     order = np.argsort(texts.lengths, kind="stable")
-    for start in range(0, len(order), verify.batch):
-        rows = order[start : start + verify.batch]
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        prompts = texts.prompts(rows)
+        if first:
+            prompts = [np.append(p, first[row]) for p, row in zip(prompts, rows, strict=True)]
         found = generate(
             writer,
-            texts.prompts(rows),
-            Sampling(max_new=verify.most, temperature=0.0),
+            prompts,
+            Sampling(max_new=most, temperature=0.0),
             seeds=rows.tolist(),
             ends=ends_of(texts.rendering),
             pad=texts.rendering.pad,
         )
         for row, ids, end in zip(rows, found.ids, found.ended, strict=True):
-            text = texts.rendering.tokenizer.decode(ids, skip_special_tokens=True)
-            said[row] = text
-            hit[row] = right(text, _answer(texts, int(row)))
+            before = begun[row] if begun else ""
+            said[row] = before + tokenizer.decode(ids, skip_special_tokens=True)
             length[row], ended[row] = len(ids), end
-    return {"accuracy": hit, "length": length, "ended": ended, **joined(said)}
+    return said, length, ended
 
 
 def chosen(model: TappedModel | Teacher, texts: TextSet, verify: Verify) -> Numbers:
@@ -85,7 +103,7 @@ def chosen(model: TappedModel | Teacher, texts: TextSet, verify: Verify) -> Numb
         DataError: a row has no answer, or there are more than 20 different ones.
     """
     rows = np.arange(len(texts))
-    answers = [_answer(texts, int(row)).strip() for row in rows]
+    answers = [reference(texts, int(row)).strip() for row in rows]
     choices = sorted(dict.fromkeys(answers))
     if len(choices) > _MOST_CHOICES:
         raise DataError(
@@ -106,7 +124,7 @@ def chosen(model: TappedModel | Teacher, texts: TextSet, verify: Verify) -> Numb
             yield compose(prompts, responses * len(part), "data", ids=ids, pad=pad)
 
     sizes = np.array([len(choice.encode()) for choice in choices])
-    scores = token_scores(_shows(model), batches(), len(rows) * count, np.tile(sizes, len(rows)))
+    scores = token_scores(shows_of(model), batches(), len(rows) * count, np.tile(sizes, len(rows)))
     unlikely = scores["token_nll"].reshape(len(rows), count)
     label = np.array([choices.index(answer) for answer in answers])
     best = unlikely.argmin(axis=1)
@@ -138,19 +156,25 @@ def parted(answers: Mapping[str, Tensor]) -> tuple[str, ...]:
     return tuple(whole[a:b].decode() for a, b in zip(starts, ends, strict=True))
 
 
-def _answer(texts: TextSet, row: int) -> str:
+def reference(texts: TextSet, row: int) -> str:
+    """The answer that a row's own is held against.
+
+    Raises:
+        DataError: it has none.
+    """
     said = texts.row(row)
-    reference = said.answer if said.answer is not None else said.completion
-    if reference is None:
+    found = said.answer if said.answer is not None else said.completion
+    if found is None:
         raise DataError(
             f"{said.place} has no answer",
             "what a model writes is compared with one",
             "Name the column (columns: {answer: ...}), or leave `verify` out.",
         )
-    return reference
+    return found
 
 
-def _shows(model: TappedModel | Teacher) -> Callable[[Batch], Distribution]:
+def shows_of(model: TappedModel | Teacher) -> Callable[[Batch], Distribution]:
+    """What a model, or a teacher, answers to batches of text."""
     if isinstance(model, Teacher):
         return lambda batch: model.signal(batch).distribution
 

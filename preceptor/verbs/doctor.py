@@ -7,14 +7,29 @@ import torch
 from torch import Tensor
 
 from preceptor.data.text import TextSet
+from preceptor.evaluate.diagnosis import (
+    Finding,
+    far_ahead,
+    support,
+    token_confidence,
+    token_lead,
+)
+from preceptor.evaluate.tokens import some_log_probs
+from preceptor.evaluate.tokens import support as covered
 from preceptor.models.causal import language_head
 from preceptor.models.tapped import TappedModel
+from preceptor.ops.calibration import fit_temperature
 from preceptor.ops.projection import projected, slice_length
+from preceptor.recipe.text_answers import Numbers, batches_of, predicted, shows_of
 from preceptor.recipe.text_subject import TextSubject
 from preceptor.teachers.base import Teacher
 from preceptor.types import Batch, Projected, Signal, Whole
 
 _ROWS = 4
+_HELD = 64
+"""Held-out rows on which the two are compared."""
+_PLACES = 10
+"""Likeliest tokens of each that are compared."""
 _LOOKED_AT = 200
 """Rows whose endings are looked at."""
 
@@ -144,23 +159,52 @@ def _classes(signal: Signal) -> int | None:
 
 
 def _better(subject: TextSubject, student: TappedModel, teacher: Teacher) -> list[str]:
-    rows = np.arange(min(64, len(subject.validation)))
+    rows = np.arange(min(_HELD, len(subject.validation)))
     if "probabilities" not in teacher.offers().kinds:
         return []  # A server tells its largest probabilities alone.
-    ours = subject.nats(student, rows)
-    theirs = subject.nats(teacher, rows)
-    line = (
-        f"on {len(rows)} held-out rows the teacher needs {theirs:.3f} nats a token, the student "
-        f"before training {ours:.3f}"
-    )
+    ours = predicted(student, subject.validation, rows, None)
+    theirs = predicted(teacher, subject.part("validation", teacher=True), rows, None)
     if subject.voice.joining is not None:
-        return [f"{line}, each in its own tokens"]
-    warning = (
-        "! the teacher predicts this data no better than the student does: "
-        if (theirs >= ours)
-        else ""
-    )
-    return [warning + line]
+        each = [found["token_nll"].mean() for found in (theirs, ours)]
+        return [
+            f"on {len(rows)} held-out rows the teacher needs {each[0]:.3f} nats a token, the "
+            f"student before training {each[1]:.3f}, each in its own tokens"
+        ]
+    gained = theirs["token_nll"], ours["token_nll"], "the student as it begins"
+    found = [
+        token_lead(*gained),
+        _sure(subject, teacher, rows, theirs),
+        far_ahead(_times(student, teacher)),
+    ]
+    if subject.voice.reading is None:
+        found.append(_supported(subject, student, teacher, rows))
+    return [f"{'! ' if each.advice else ''}{each}" for each in found if each is not None]
+
+
+def _sure(subject: TextSubject, teacher: Teacher, rows: Any, found: Numbers) -> Finding | None:
+    """Whether the teacher is surer than it may be, and at which temperature it is not."""
+    texts = subject.part("validation", teacher=True)
+    temperature = fit_temperature(*some_log_probs(shows_of(teacher), batches_of(texts, rows)))
+    right = float(found["token_accuracy"].mean())
+    return token_confidence(found["token_overconfidence"], right, temperature)
+
+
+def _supported(
+    subject: TextSubject, student: TappedModel, teacher: Teacher, rows: Any
+) -> Finding | None:
+    """Whether a student that writes would come upon what its teacher would say."""
+    sides = shows_of(student), shows_of(teacher)
+    found = covered(*sides, batches_of(subject.validation, rows), len(rows), _PLACES)
+    return support(found["mass"], float(found["overlap"].mean()), _PLACES)
+
+
+def _times(student: TappedModel, teacher: Teacher) -> float:
+    """The teacher's parameters over the student's; 0 where it is no model here."""
+    own = sum(parameter.numel() for parameter in student.parameters())
+    model = getattr(teacher, "model", None)
+    if not isinstance(model, TappedModel):
+        return 0.0
+    return sum(parameter.numel() for parameter in model.parameters()) / max(1, own)
 
 
 def _mib(count: float) -> str:

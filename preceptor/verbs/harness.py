@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Float
@@ -22,7 +22,16 @@ from preceptor.evaluate.words import in_words
 from preceptor.files import write_text
 from preceptor.models.harness import Harnessed, run_task
 from preceptor.models.load import load
+from preceptor.models.tapped import TappedModel
 from preceptor.ops.resampling import Crossed
+from preceptor.recipe.live_teacher import LiveTeacher
+from preceptor.recipe.load import load_recipe
+from preceptor.recipe.teachers import unaltered
+from preceptor.recipe.text_subject import TextSubject
+from preceptor.teachers.live import Live
+from preceptor.train.fit import Losses
+from preceptor.verbs.cells import Cell
+from preceptor.verbs.experiment import Experiment
 
 _ARMS = ("distilled", "control")
 
@@ -60,6 +69,8 @@ def evaluate_task(folder: Path, task: Path, *, show: bool = False) -> TaskResult
     found = {
         arm: [_scored(place, task) for place in places] for arm, places in _models(folder).items()
     }
+    if (teacher := _loaded_teacher(folder)) is not None:
+        found["teacher"] = [run_task(*teacher, task.resolve())]
     first = next(iter(found.values()))[0]
     items = {
         metric: {arm: np.stack([one.items[metric] for one in each]) for arm, each in found.items()}
@@ -84,6 +95,29 @@ def _models(folder: Path) -> dict[str, list[Path]]:
     arms = {arm: sorted(folder.glob(f"arms/{arm}/seed-*/student"), key=_seed) for arm in _ARMS}
     arms["teacher"] = sorted(folder.glob("teachers/teacher/student"))
     return {arm: places for arm, places in arms.items() if places} or {"model": [folder]}
+
+
+def _loaded_teacher(folder: Path) -> tuple[TappedModel, Any] | None:
+    """A run's teacher with its tokenizer, where it was loaded; None where not, or several.
+
+    The run's data are read again: they say which tokens the teacher was given.
+    """
+    if not (folder / "recipe.yaml").is_file():
+        return None
+    recipe = load_recipe(folder / "recipe.yaml")
+    said = unaltered(recipe.teacher)
+    if not isinstance(said, LiveTeacher) or said.train is not None:
+        return None
+    experiment = Experiment(recipe, folder, _unwatched)
+    subject, fixed = experiment.subject, experiment.fixed
+    if not isinstance(subject, TextSubject) or not isinstance(fixed, Live):
+        return None
+    return fixed.model, subject.voice.of_model(said.model, subject.tokenizer)[0]
+
+
+def _unwatched(cell: Cell, losses: Losses) -> None:
+    """Nothing is trained."""
+    del cell, losses
 
 
 def _seed(place: Path) -> int:

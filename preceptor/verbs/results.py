@@ -26,7 +26,7 @@ from preceptor.recipe.subject import PARTS, Subject
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.ensemble import Ensemble
 from preceptor.teachers.live import Live
-from preceptor.verbs import independent, timings
+from preceptor.verbs import independent, rationales, timings
 from preceptor.verbs.cells import Cell, Finished, finished, student_folder
 from preceptor.verbs.experiment import TEACHER_SEED, Experiment
 from preceptor.verbs.layers import beside_teacher
@@ -83,6 +83,8 @@ def run_result(
         models["teacher"] = runnable
     if "fidelity" in recipe.evaluate and getattr(runnable, "own", None) is None:
         found = beside_teacher(found, arms, fixed, subject)
+    if "rationales" in recipe.evaluate:
+        found, teacher = rationales.tested(found, arms, teacher, fixed, subject)
     other = _independent(experiment, teacher)
     if experiment.independent is not None:
         found = independent.beside(found, arms, experiment.independent, subject)
@@ -103,6 +105,7 @@ def run_result(
         recipe=recipe_text(recipe),
         timing=timings.of_one(models, example) if "cost" in recipe.evaluate else None,
         many=timings.of_many(models, subject) if "cost" in recipe.evaluate else None,
+        grades=subject.grades(),
         writing=timings.of_writing(models, subject) if "cost" in recipe.evaluate else None,
         rounded=tuple(_rounded(subject, arms)) if "int8" in recipe.evaluate else (),
         contamination=subject.contamination(),

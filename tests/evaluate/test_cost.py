@@ -1,10 +1,21 @@
+import time
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from preceptor.errors import DataError
-from preceptor.evaluate.cost import Timing, measure, model_cost, quantile, ratio, throughput
+from preceptor.evaluate.cost import (
+    Timing,
+    measure,
+    measure_writing,
+    model_cost,
+    quantile,
+    ratio,
+    throughput,
+    token_seconds,
+)
 
 
 def rng():
@@ -88,3 +99,23 @@ def test_a_slow_moment_of_the_machine_does_not_move_the_ratio():
 def test_who_was_not_timed_gets_a_sentence():
     with pytest.raises(DataError, match="in turns"):
         ratio(Timing({}, 1, 1, "cpu"), "big", "small", rng())
+
+
+def test_what_is_written_is_timed_from_its_first_token_on() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def writer(name: str, wait: float):
+        def write(count: int) -> None:
+            asked.append((name, count))
+            time.sleep(wait * (2 + count))
+
+        return write
+
+    writers = {"small": writer("small", 1e-4), "big": writer("big", 5e-4)}
+    found = measure_writing(writers, torch.zeros(1, 7), further=4, generator=rng())
+    assert (found.prompt, found.further, found.first.batch) == (7, 4, 1)
+    assert {count for _, count in asked} == {1, 5}
+    assert 5 <= len(found.first.seconds["big"]) <= 20
+    each = token_seconds(found).seconds
+    expected = (found.whole.seconds["big"] - found.first.seconds["big"]) / 4
+    np.testing.assert_array_equal(each["big"], expected)

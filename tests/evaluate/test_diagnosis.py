@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from preceptor.evaluate.diagnosis import confidence, cover, label_order, lead, room
+from preceptor.evaluate.diagnosis import (
+    confidence,
+    cover,
+    far_ahead,
+    label_order,
+    lead,
+    room,
+    support,
+    token_confidence,
+    token_lead,
+)
+from preceptor.ops.resampling import t_interval
 
 CLASSES = ("ant", "bee", "cow", "dog")
 
@@ -107,3 +118,37 @@ def test_classes_that_nobody_shows_the_student_are_named() -> None:
     assert "50.0% of the test items" in found.seen
     assert "'bee', 'dog'" in found.seen
     assert cover(LABELS, LABELS, CLASSES) is None
+
+
+def test_what_is_said_of_tokens_has_its_interval_over_rows() -> None:
+    draw = np.random.default_rng(0)
+    theirs, ours = 1.5 + 0.1 * draw.normal(size=60), 2.5 + 0.1 * draw.normal(size=60)
+    found = token_lead(theirs, ours, "the student")
+    assert found is not None
+    limits = t_interval(ours - theirs)
+    assert f"({limits.low:+.3f} to {limits.high:+.3f})" in found.seen
+    assert not found.advice
+    worse = token_lead(ours, theirs, "the student")
+    assert worse is not None
+    assert worse.against
+    over = 0.1 + 0.02 * draw.normal(size=60)
+    sure = token_confidence(over, 0.6, 1.7)
+    assert sure is not None
+    assert "temperature of 1.7" in sure.advice
+    assert f"{0.6 + over.mean():.1%} and is right on 60.0%" in sure.seen
+    assert token_confidence(over - 0.1, 0.6, 1.7) is None
+    assert token_lead(theirs[:5], ours[:5], "the student") is None
+
+
+def test_a_student_that_would_hardly_write_as_its_teacher_is_told_to_begin_with_text() -> None:
+    draw = np.random.default_rng(0)
+    little = support(np.clip(0.2 + 0.05 * draw.normal(size=40), 0, 1), 0.1, 10)
+    assert little is not None
+    assert "begin with the data" in little.advice
+    much = support(np.clip(0.9 + 0.2 * draw.normal(size=40), 0, 1), 0.8, 10)
+    assert much is not None
+    assert not much.advice
+    assert far_ahead(9.0) is None
+    ahead = far_ahead(30.0)
+    assert ahead is not None
+    assert "an assistant between" in ahead.advice

@@ -17,6 +17,7 @@ from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report, Value
 from preceptor.evaluate.results import TrainPart
 from preceptor.ops.calibration import ece
+from preceptor.ops.hypotheses import sign_flip
 from preceptor.ops.proportions import tango
 
 
@@ -152,6 +153,21 @@ def test_slices_by_a_column_add_up_to_the_whole_and_clusters_widen(result):
     narrow, wide = (judged(each).arm("teacher") for each in (alike, grouped))
     width = [arm.measures["nll"].high - arm.measures["nll"].low for arm in (narrow, wide)]
     assert width[1] == pytest.approx(width[0] * np.sqrt(3), rel=0.25)
+
+
+def test_one_seeds_test_flips_whole_groups_and_few_groups_are_warned_of(fake):
+    one = fake(seeds=1, items=120)
+    grouped = dataclasses.replace(one, clusters=tuple(str(i // 10) for i in range(120)))
+    report = judged(grouped)
+    sides = [arm.seeds[0].logits.argmax(axis=-1) == one.labels for arm in one.arms[:2]]
+    sums = (sides[0].astype(float) - sides[1]).reshape(12, 10).sum(axis=1)
+    p = report.difference("distilled", "control").p.estimate
+    assert p == sign_flip(sums, np.random.default_rng(0))
+    assert report.clusters == 12
+    assert "Sign flips over the groups" in " ".join(report.verdict.sentences)
+    assert "in 12 groups" in render_html(report)
+    few = judged(dataclasses.replace(one, clusters=tuple("ab"[i % 2] for i in range(120))))
+    assert "belong to 2 groups" in " ".join(few.warnings)
 
 
 def test_names_for_other_items_than_there_are_get_a_sentence(result):

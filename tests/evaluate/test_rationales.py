@@ -1,6 +1,14 @@
 import numpy as np
 
-from preceptor.evaluate.rationales import follows_steps, rationale_scores, step_f1, steps
+from preceptor.evaluate.rationales import (
+    CUTS,
+    early_answers,
+    follows_steps,
+    rationale_scores,
+    shortened,
+    step_f1,
+    steps,
+)
 
 TEACHER = ["3 + 4 = 7, 7 * 2 = 14 #### 14", "10 - 4 = 6 #### 6"]
 
@@ -33,3 +41,26 @@ def test_an_answer_follows_from_the_last_step_or_it_does_not():
     assert found is not None
     assert found.tolist() == [1.0, 1.0, 0.0, 0.0]
     assert follows_steps(["red"], ["red"]) is None
+
+
+def test_a_text_is_cut_after_whole_steps_and_its_answer_is_asked_for():
+    lines = "15*3=45\n7+45=52\n52-2=50\n#### 50"
+    assert [shortened(lines, "####", share) for share in (*CUTS, 1.0)] == [
+        "####",
+        "####",
+        "15*3=45\n####",
+        "15*3=45\n7+45=52\n####",
+        lines.removesuffix(" 50"),
+    ]
+    prose = "He has 1,000. Then, after 2 more, 1,002. The answer is 1,002"
+    assert shortened(prose, "The answer is", 0.5) == "He has 1,000. Then, The answer is"
+    assert shortened("a, b", "####", 1.0) == "a, b####"  # One that never came to its answer.
+
+
+def test_the_area_over_early_answers_by_hand():
+    early = [["5", "0"], ["5", "0"], ["5", "9"], ["5", "7"]]
+    found = early_answers(early, ["5", "7"], [True, False])
+    assert found["steps_needed"].tolist() == [0.0, 0.75]
+    assert found["same_without_steps"].tolist() == [1.0, 0.0]
+    assert found["same_after_half"].tolist() == [1.0, 0.0]
+    assert found["right_without_steps"].tolist() == [1.0, 0.0]

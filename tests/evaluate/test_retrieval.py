@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from preceptor.evaluate.retrieval import cosines, retrieval_scores
+from preceptor.evaluate.retrieval import cosines, pair_cosines, retrieval_scores
 
 
 def drawn(seed: int, pairs: int = 9, width: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -49,3 +49,8 @@ def test_a_teacher_agrees_with_itself_however_it_is_scaled() -> None:
     found = retrieval_scores(own, (3 * own[0], 0.1 * own[1]))
     assert found["agreement"].all()
     np.testing.assert_allclose(found["similarity_correlation"], 1)
+
+
+def test_a_pair_has_the_cosine_of_its_own_two() -> None:
+    pair = drawn(3)
+    np.testing.assert_allclose(pair_cosines(pair), np.diagonal(cosines(*pair)))

@@ -8,7 +8,7 @@ import torch
 from scipy.special import log_softmax, rel_entr, softmax
 from scipy.stats import entropy
 
-from preceptor.evaluate.tokens import token_scores
+from preceptor.evaluate.tokens import first_choices, some_log_probs, support, token_scores
 from preceptor.types import Batch, Dense, Distribution, Head, Projected
 
 ROWS, TOKENS, CLASSES = 3, 5, 7
@@ -41,6 +41,21 @@ def test_means_over_rows_are_means_over_all_tokens_and_bytes() -> None:
     assert found["token_nll"].mean() == pytest.approx(nll.mean(), rel=1e-6)
     bits = nll.sum() / math.log(2) / sizes.sum()
     assert found["bits_per_byte"].mean() == pytest.approx(bits, rel=1e-6)
+
+
+def test_first_choices_agree_as_often_as_the_scores_say() -> None:
+    batch, mask = _batch()
+    own, other = _logits(1), _logits(2)
+    sizes = np.array([9, 4, 2])
+    found = token_scores(lambda _: Dense(own), [batch], ROWS, sizes, beside=lambda _: Dense(other))
+    first, asked = first_choices(lambda _: Dense(own), [batch])
+    second, same = first_choices(lambda _: Dense(other), [batch])
+    assert first.tolist() == own.argmax(dim=-1)[mask].tolist()
+    assert (first == second).mean() == pytest.approx(found["token_agreement"].mean())
+    assert asked == same
+    others = torch.where(mask, (batch.labels + 1) % CLASSES, -1)
+    shifted = Batch(batch.inputs, labels=others, mask=mask, extra=batch.extra)
+    assert first_choices(lambda _: Dense(own), [shifted])[1] != asked
 
 
 def test_divergences_from_the_teacher_are_scipys() -> None:
@@ -81,4 +96,31 @@ def test_a_teacher_of_another_vocabulary_is_not_compared() -> None:
     found = token_scores(
         lambda _: Dense(_logits(1)), [batch], ROWS, np.ones(3, int), beside=lambda _: Dense(other)
     )
-    assert set(found) == {"token_nll", "bits_per_byte"}
+    alone = {"token_nll", "bits_per_byte", "token_accuracy", "token_overconfidence"}
+    assert set(found) == alone
+
+
+def test_a_token_is_right_where_the_likeliest_stands_there_and_confidence_may_lie_above() -> None:
+    batch, mask = _batch()
+    logits = _logits(1)
+    found = token_scores(lambda _: Dense(logits), [batch], ROWS, np.array([9, 4, 2]))
+    p = softmax(logits.double().numpy(), axis=-1)[mask.numpy()]
+    right = p.argmax(axis=-1) == batch.labels[mask].numpy()
+    assert found["token_accuracy"].mean() == pytest.approx(right.mean())
+    over = p.max(axis=-1).mean() - right.mean()
+    assert found["token_overconfidence"].mean() == pytest.approx(over, rel=1e-5)
+
+
+def test_a_teachers_mass_on_the_students_likeliest_tokens_by_hand() -> None:
+    batch, mask = _batch()
+    own, other = _logits(1), _logits(2)
+    found = support(lambda _: Dense(own), lambda _: Dense(other), [batch], ROWS, 2)
+    q, p = (softmax(each.double().numpy(), axis=-1)[mask.numpy()] for each in (own, other))
+    first, theirs = (np.argsort(-each, axis=-1)[:, :2] for each in (q, p))
+    mass = np.take_along_axis(p, first, axis=-1).sum(axis=-1)
+    shared = [len(set(a) & set(b)) / 2 for a, b in zip(first, theirs, strict=True)]
+    assert found["mass"].mean() == pytest.approx(mass.mean(), rel=1e-5)
+    assert found["overlap"].mean() == pytest.approx(np.mean(shared))
+    logp, labels = some_log_probs(lambda _: Dense(own), [batch, batch], most=7)
+    np.testing.assert_allclose(logp, np.log(q)[:7], rtol=1e-4)
+    assert labels.tolist() == batch.labels[mask].tolist()[:7]

@@ -17,7 +17,7 @@ from tests.verbs.text import sums, written_recipe
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Rows, and a run that holds a trained teacher with its tokenizer."""
     folder = tmp_path_factory.mktemp("doctor")
-    source = sums(folder / "sums.jsonl")
+    source = sums(folder / "sums.jsonl", rows=250)
     ran(written_recipe(source, control={"arms": []}), folder / "run")
     return source, folder / "run/teachers/teacher/student"
 
@@ -36,7 +36,8 @@ def test_slices_equal_dense_logits_and_a_cache_equals_the_live_teacher_on_the_pa
     keep = {"top_k": 40}
     cached = {"cached": {"teacher": live, "folder": str(tmp_path / "tokens"), "keep": keep}}
     words = _deep(source, cached, folder)
-    for said in ("by slices of", "bytes a token", "covers 100.0% of the teacher's mass"):
+    each = "by slices of", "bytes a token", "covers 100.0% of the teacher's mass", "a lead of +"
+    for said in (*each, "lies on the student's 10 likeliest tokens"):
         assert said in words
     assert "at 3 an hour" in words
     assert not (tmp_path / "tokens").exists()
@@ -55,7 +56,7 @@ def test_a_teacher_no_better_than_the_student_is_a_warning(
     recipe["data"]["tokenizer"] = str(folder)
     recipe["student"] = {"model": {"folder": str(folder)}}
     words = check(recipe_of(recipe), deep=True)
-    assert "! the teacher predicts this data no better than the student does" in words
+    assert "Do not distil from it" in words.partition("a lead of -")[2]
 
 
 def test_rows_that_were_dropped_are_counted_and_the_first_is_named(

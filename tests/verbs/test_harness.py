@@ -14,6 +14,8 @@ from tests.models.test_harness import TASK
 from tests.verbs.small import written
 from tests.verbs.text import sums, written_recipe
 
+_TEACHER = "teachers/teacher/student"
+
 
 def test_a_runs_students_controls_and_teacher_are_scored_and_paired(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -45,6 +47,12 @@ def test_a_runs_students_controls_and_teacher_are_scored_and_paired(
     held = json.loads((run.folder / "harness-sums.json").read_text())
     assert np.array_equal(held["items"]["acc"]["control"], control)
     assert "gained over the control" in capsys.readouterr().out
+    loaded = {"model": recipe["teacher"]["model"], "load": str(run.folder / _TEACHER)}
+    other = distill(
+        written({**recipe, "teacher": loaded}, tmp_path / "loaded.yaml"), out=tmp_path / "other"
+    )
+    again = evaluate_task(other.folder, tmp_path / "task.yaml")
+    assert again.items["acc"]["teacher"].tolist() == found.items["acc"]["teacher"].tolist()
     alone = evaluate_task(run.student, tmp_path / "task.yaml")
     assert alone.items["acc"]["model"].tolist() == [student[0].tolist()]
 

@@ -62,15 +62,22 @@ def recipe(text: Path, teacher: Path, **said: Any) -> dict[str, Any]:
 def test_a_run_ends_with_a_verdict_and_a_student_that_others_load(
     text: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "run"
-    run = distill(recipe_of(recipe(text, teacher)), out=folder)
+    folder, pairs = tmp_path / "run", tmp_path / "pairs.csv"
+    first = text.read_text().partition(".")[0] + "."
+    graded = [f"{first},a is b,{k % 4}" for k in range(3)] + ["c d,c e,5"]
+    pairs.write_text("sentence1,sentence2,score\n" + "\n".join(graded) + "\n")
+    said = recipe(text, teacher)
+    run = distill(recipe_of({**said, "data": {**said["data"], "graded": str(pairs)}}), out=folder)
     report = run.report
     assert report.primary == "accuracy"
     assert report.items == 12
     student = report.arm("distilled").measures
-    for name in ("accuracy", "mrr", "agreement", "similarity_correlation"):
+    told = ("accuracy", "mrr", "agreement", "similarity_correlation", "graded_spearman")
+    for name in (*told, "graded_teacher", "graded_gained"):
         assert isinstance(student[name], Value), name
     assert "similarity_correlation" not in report.arm("teacher").measures
+    assert isinstance(report.arm("teacher").measures["graded_spearman"], Value)
+    assert "among" not in " ".join(report.warnings)  # A graded sentence is not trained on.
     assert report.difference("distilled", "control") is not None
     assert "as the teacher does" in " ".join(report.verdict.sentences)
     model = load(run.student)
