@@ -12,7 +12,7 @@ from guide_gap import advantage, interaction, reduction
 from guide_language import STARTS, Course
 from guide_overhead import claim
 from guide_plot import draw
-from guide_settings import Settings
+from guide_settings import BEST, Settings
 from paired import Claim, conclude, reported, table
 
 from preceptor.evaluate.tables import markdown_table
@@ -163,11 +163,12 @@ def bases(experiment: Experiment, said: Settings, drawn: Drawn) -> list[Claim]:
     return [c for arm in by_loss for c in claimed(f"base: {words(arm)}", found.reduction(arm))]
 
 
-def places(experiment: Experiment, said: Settings) -> list[tuple[Course, Comparison]]:
-    """GUIDE's four arms wherever they are finished."""
-    grid = [said.four(width=width, steps=steps) for steps in said.budgets for width in said.widths]
-    others = [said.four(vocabulary=v) for v in said.vocabularies[1:]]
-    listed = [*grid, said.four(steps=said.long), *others, said.four(tied=True)]
+def places(experiment: Experiment, said: Settings, start: str) -> list[tuple[Course, Comparison]]:
+    """A start's four arms wherever they are finished."""
+    sizes = [{"width": width, "steps": steps} for steps in said.budgets for width in said.widths]
+    vocabularies = [{"vocabulary": each} for each in said.vocabularies[1:]]
+    fields = [*sizes, {"steps": said.long}, *vocabularies, {"tied": True}]
+    listed = [said.four(start, **each) for each in fields]
     found: list[tuple[Course, Comparison]] = []
     for four in listed:
         try:
@@ -177,12 +178,14 @@ def places(experiment: Experiment, said: Settings) -> list[tuple[Course, Compari
     return found
 
 
-def grid(experiment: Experiment, said: Settings, drawn: Drawn) -> list[tuple[Course, Comparison]]:
-    """Where GUIDE's gain grows or fades."""
+def grid(
+    experiment: Experiment, said: Settings, start: str, drawn: Drawn
+) -> list[tuple[Course, Comparison]]:
+    """Where a start's gain grows or fades."""
     rows: list[tuple[object, ...]] = []
-    found = places(experiment, said)
+    found = places(experiment, said, start)
     for place, each in found:
-        _, taught, guide, both = each.arms
+        _, taught, begun, both = each.arms
         count = experiment.under(place, each.seeds[0])["parameters"]
         tables = place.vocabulary * place.width * (1 if place.tied else 2)
         rows.append(
@@ -193,13 +196,13 @@ def grid(experiment: Experiment, said: Settings, drawn: Drawn) -> list[tuple[Cou
                 len(each.seeds),
                 f"{count:,}",
                 f"{tables / count:.0%}",
-                *(shown(each.reduction(arm), percent=True) for arm in (guide, taught, both)),
-                shown(each.interaction("guide")),
+                *(shown(each.reduction(arm), percent=True) for arm in (begun, taught, both)),
+                shown(each.interaction(start)),
             )
         )
     heads = ("width", "vocabulary", "steps", "seeds", "parameters", "in tables")
-    print("\nGUIDE by size, budget, vocabulary: R in %, and I in nats")
-    print(drawn((*heads, "GUIDE", "KD", "both", "I"), rows))
+    print(f"\n{start} by size, budget, vocabulary: R in %, and I in nats")
+    print(drawn((*heads, start, "KD", "both", "I"), rows))
     return found
 
 
@@ -236,7 +239,8 @@ def report(
         language = every["language"]
         claims += bases(language, said, drawn)
         rates(language, said, drawn)
-        found = grid(language, said, drawn)
+        grid(language, said, BEST, drawn)
+        found = grid(language, said, "guide", drawn)
         if found:
             draw(found, plot)
     costs = (each for each in cells.every() if each["cell"]["kind"] == "Overhead")

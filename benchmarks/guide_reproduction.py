@@ -132,7 +132,7 @@ def order(said: Settings, quick: bool) -> Iterator[tuple[str, Any, int]]:
         for course in said.beside():
             yield "language", course, seed
     for seed in few:
-        for course in said.four(steps=said.long):
+        for course in said.longest():
             yield "language", course, seed
     for seed in rest:
         for course in (*said.grid(), *said.beside()):

@@ -8,10 +8,8 @@ from guide_images import ImageCourse
 from guide_language import STARTS, Course
 from guide_sentences import SentenceCourse
 
-FOUR = (("random", False), ("random", True), ("guide", False), ("guide", True))
-"""Start, and whether taught: GUIDE, KD, neither, both."""
-
-BEST = (("project, repair", False), ("project, repair", True))
+BEST = "project, repair"
+"""The start that gained most where all were tried first, on validation."""
 
 CUT = (
     ("random", False),
@@ -57,7 +55,7 @@ class Settings:
 
     def language(self) -> list[Course]:
         """The arms of the language model."""
-        return [self.course(*arm) for arm in (*FOUR, *BEST)]
+        return [*self.four("guide"), *self.four(BEST)[2:]]
 
     def images(self, student: str, steps: int) -> list[ImageCourse]:
         """The arms of one convolutional network."""
@@ -73,23 +71,27 @@ class Settings:
         each = [self.course(start, False) for start in STARTS]
         return [*each, *(replace(self.course("guide", False), pull=pull) for pull in self.pulls)]
 
-    def four(self, **fields: object) -> list[Course]:
-        """GUIDE's four arms in another place."""
-        return [replace(self.course(*arm), **fields) for arm in FOUR]
+    def four(self, start: str, **fields: object) -> list[Course]:
+        """Neither, KD alone, the start alone, both, anywhere."""
+        each = [(name, taught) for name in ("random", start) for taught in (False, True)]
+        return [replace(self.course(*arm), **fields) for arm in each]
 
     def grid(self) -> Iterator[Course]:
         """GUIDE's four arms at every size and budget."""
         for steps in self.budgets:
             for width in self.widths:
-                yield from self.four(width=width, steps=steps)
+                yield from self.four("guide", width=width, steps=steps)
 
     def beside(self) -> Iterator[Course]:
         """GUIDE's four arms with other vocabularies and a tied head; the best start's two arms."""
         for vocabulary in self.vocabularies[1:]:
-            yield from self.four(vocabulary=vocabulary)
-        yield from self.four(tied=True)
-        for arm in BEST:
-            for width in self.widths:
-                yield replace(self.course(*arm), width=width)
-            for steps in self.budgets:
-                yield replace(self.course(*arm), steps=steps)
+            yield from self.four("guide", vocabulary=vocabulary)
+        yield from self.four("guide", tied=True)
+        for width in self.widths:
+            yield from self.four(BEST, width=width)[2:]
+        for steps in self.budgets:
+            yield from self.four(BEST, steps=steps)[2:]
+
+    def longest(self) -> list[Course]:
+        """GUIDE and the best start over the longest budget."""
+        return [*self.four("guide", steps=self.long), *self.four(BEST, steps=self.long)[2:]]
