@@ -122,7 +122,7 @@ class Mixture:
     `weights` are [k, *n] and sum to one over k.
     """
 
-    members: "tuple[Dense | Projected, ...]"
+    members: "tuple[Dense | Projected | Changed, ...]"
     weights: Float[Tensor, "k *n"]
 
     def log_probs(self, temperature: float) -> Float[Tensor, "*n v"]:

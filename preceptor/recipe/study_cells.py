@@ -13,11 +13,20 @@ from typing import Any, Literal, final
 
 from preceptor.errors import RecipeError
 from preceptor.recipe import build
+from preceptor.recipe.data import SentenceData, TextData
 from preceptor.recipe.load import plain, recipe_of
 from preceptor.recipe.overrides import with_values
 from preceptor.recipe.schema import Recipe
 from preceptor.recipe.study import TRUE, Changes, StudyRecipe, option_words
-from preceptor.recipe.teachers import kind_of, unaltered
+from preceptor.recipe.teachers import (
+    AlteredTeacher,
+    AnyTeacher,
+    CachedTeacher,
+    EnsembleTeacher,
+    LiveTeacher,
+    kind_of,
+    unaltered,
+)
 
 Role = Literal["teacher", "control", "taught"]
 
@@ -58,7 +67,7 @@ class Trial:
         option: what was chosen among, in words; empty where nothing is.
         seed: of all its cells.
         taught, control, teacher_cell: cells.
-        rival: the same teacher trained from another seed; None where there is one seed.
+        rival: the same teacher trained from another seed; None where there is none.
     """
 
     task: str
@@ -88,7 +97,7 @@ def study_plan(said: StudyRecipe) -> StudyPlan:
 
     Raises:
         RecipeError: a place in the grid makes no valid recipe; the place is named. Or its teacher
-            is no model, or its data no images with classes.
+            is no model, or its data have no answers that are right or wrong.
     """
     cells: dict[str, StudyCell] = {}
     trials: list[Trial] = []
@@ -149,20 +158,59 @@ def _recipe(said: StudyRecipe, changes: Changes, words: str) -> Recipe:
         found = recipe_of(data, "the recipe", said.name)
     except RecipeError as error:
         raise RecipeError(f"at {words}: {error.seen}", error.why, error.do) from None
-    whose = unaltered(found.teacher)
+    _require_comparable(found, words)
+    return found
+
+
+def _require_comparable(recipe: Recipe, words: str) -> None:
+    """Raise where teacher and students cannot be asked for answers that are right or wrong."""
+    whose, data = unaltered(recipe.teacher), recipe.data
     if not build.stands_still(whose):
         raise RecipeError(
             f"the teacher {kind_of(whose)} at {words}",
             "gains are set beside the teacher's own accuracy, and it has none",
             "Name a model, or an ensemble of models.",
         )
-    if found.data.kind != "images":
+    if _cached(recipe.teacher):
         raise RecipeError(
-            f"data of kind {found.data.kind} at {words}",
-            "a study compares answers among classes",
-            "Name images, a table or a task with classes.",
+            f"a cached teacher at {words}",
+            "a study's cells are trained side by side, each seed by a teacher of its own, and one "
+            "folder would hold the signals of all",
+            "Name the teacher itself, without `cached`.",
         )
-    return found
+    if isinstance(data, SentenceData):
+        raise RecipeError(
+            f"data of kind sentences at {words}",
+            "answers are compared, right or wrong, and embeddings are none",
+            "Name images, tables, tasks with classes, or text with `verify`.",
+        )
+    if isinstance(data, TextData) and data.verify is None:
+        raise RecipeError(
+            f"text without data.verify at {words}",
+            "nothing says which answers are right",
+            "Add data.verify: {by: exact}, numeric, regex or choice.",
+        )
+    several = isinstance(whose, EnsembleTeacher)
+    if isinstance(data, TextData) and several and data.verify and data.verify.by != "choice":
+        raise RecipeError(
+            f"an ensemble that is to write answers, at {words}",
+            "several models write no one text",
+            "Verify by choice, or name one model as the teacher.",
+        )
+
+
+def _cached(said: AnyTeacher) -> bool:
+    """Whether there is a cache in a teacher."""
+    if isinstance(said, AlteredTeacher):
+        return _cached(said.altered.teacher)
+    return isinstance(said, CachedTeacher)
+
+
+def _is_trained(said: AnyTeacher) -> bool:
+    """Whether any model of a teacher is trained by the study, so that seeds differ."""
+    if isinstance(said, EnsembleTeacher):
+        return any(map(_is_trained, said.ensemble.members))
+    return isinstance(said, LiveTeacher) and said.train is not None
 
 
 def _trials(
@@ -184,15 +232,18 @@ def _trials(
         control = _control_cell(recipe, told, seed, teacher, f"control of {words}")
         for cell in (taught, control):
             cells.setdefault(cell.name, cell)
-        others = [*teachers.values()]
+        others = list(dict.fromkeys(teachers.values()))
         rival = others[(index + 1) % len(others)] if len(others) > 1 else None
         found.append(Trial(*place, signal, option, seed, taught.name, control.name, teacher, rival))
     return found
 
 
 def _teacher_cell(recipe: Recipe, told: dict[str, Any], seed: int, words: str) -> StudyCell:
-    alone = recipe.model_copy(update={"teacher": unaltered(recipe.teacher)})
-    said = {"data": told["data"], "teacher": plain(unaltered(recipe.teacher))}
+    """One a seed where it is trained; a teacher that brings its weights is the same for all."""
+    whose = unaltered(recipe.teacher)
+    alone = recipe.model_copy(update={"teacher": whose})
+    said = {"data": told["data"], "teacher": plain(whose)}
+    seed = seed if _is_trained(whose) else recipe.seed.first
     return StudyCell(
         _hashed("teacher", said, seed), "teacher", seed, _of_seed(alone, seed), None, words
     )

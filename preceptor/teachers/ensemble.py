@@ -15,6 +15,7 @@ from preceptor.teachers.base import Teacher
 from preceptor.teachers.weighting import agreement, confidence
 from preceptor.types import (
     Batch,
+    Changed,
     Dense,
     Kind,
     Mixture,
@@ -165,7 +166,7 @@ class Ensemble(Teacher):
 
 def mixture(parts: Sequence[Whole], weights: Float[Tensor, "k *n"]) -> Mixture:
     """The weighted mean of distributions; mixtures among them are opened up."""
-    members: list[Dense | Projected] = []
+    members: list[Dense | Projected | Changed] = []
     shares: list[Tensor] = []
     for part, weight in zip(parts, weights, strict=True):
         if isinstance(part, Mixture):
@@ -180,6 +181,7 @@ def mixture(parts: Sequence[Whole], weights: Float[Tensor, "k *n"]) -> Mixture:
 def _shape(part: Whole) -> tuple[int, ...]:
     """[*n, v] of a distribution."""
     one = part.members[0] if isinstance(part, Mixture) else part
+    one = one.of if isinstance(one, Changed) else one
     if isinstance(one, Projected):
         return (*one.hidden.shape[:-1], len(one.head.weight))
     return tuple(one.logits.shape)

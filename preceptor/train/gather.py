@@ -78,10 +78,8 @@ def gather_signal(signal: Signal) -> Signal:
 
 
 def _distribution(own: Distribution) -> Distribution:
-    if isinstance(own, Dense | Projected):
+    if isinstance(own, Dense | Projected | Changed):
         return _member(own)
-    if isinstance(own, Changed):
-        return replace(own, of=_member(own.of), names=gather_rows(own.names))
     if isinstance(own, Mixture):
         weights = gather_rows(own.weights.transpose(0, 1)).transpose(0, 1)
         return Mixture(tuple(map(_member, own.members)), weights)
@@ -89,7 +87,13 @@ def _distribution(own: Distribution) -> Distribution:
     return replace(own, **tensors)
 
 
-def _member(own: Dense | Projected) -> Dense | Projected:
+def _member(own: Dense | Projected | Changed) -> Dense | Projected | Changed:
+    if isinstance(own, Changed):
+        return Changed(_logits(own.of), gather_rows(own.names), own.change)
+    return _logits(own)
+
+
+def _logits(own: Dense | Projected) -> Dense | Projected:
     if isinstance(own, Projected):
         return Projected(gather_rows(own.hidden), own.head)
     return Dense(gather_rows(own.logits), own.temperature)

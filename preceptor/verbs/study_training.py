@@ -17,7 +17,9 @@ from preceptor.errors import NonFiniteError, PreceptorError
 from preceptor.evaluate.study.cells import Answered
 from preceptor.files import write_text
 from preceptor.models.tapped import TappedModel
-from preceptor.recipe.schema import Recipe
+from preceptor.recipe.rollouts import SequenceRollouts
+from preceptor.recipe.schema import Recipe, Stage
+from preceptor.recipe.study_answers import answered
 from preceptor.recipe.study_cells import StudyCell
 from preceptor.recipe.teachers import (
     AlteredTeacher,
@@ -79,7 +81,7 @@ def _teacher(cell: StudyCell, folder: Path) -> Answered:
     """A teacher, or the members of an ensemble, trained from weights of this seed."""
     experiment = Experiment(cell.recipe, _teachers(folder, cell.name), _unseen)
     teacher = experiment.teacher(cell.recipe.teacher, (), _teacher_name(cell.seed))
-    return _answered(experiment, teacher, _parameters(teacher))
+    return answered(experiment.subject, teacher, _parameters(teacher))
 
 
 def _student(cell: StudyCell, folder: Path) -> Answered:
@@ -87,6 +89,7 @@ def _student(cell: StudyCell, folder: Path) -> Answered:
     if cell.teacher is not None:
         where = _teachers(folder, cell.teacher) / "teachers"
         recipe = _with_loaded(recipe, where, _teacher_name(cell.seed))
+    recipe = _writing_apart(recipe, folder / "written" / cell.name)
     experiment = Experiment(recipe, folder / "longer" / cell.name, _unseen)
     if cell.role == "control":
         made = experiment.plain("control", cell.seed)
@@ -97,7 +100,7 @@ def _student(cell: StudyCell, folder: Path) -> Answered:
     else:
         experiment.run(made)
         student = experiment.subject.saved(made.folder / "student")
-    return _answered(experiment, student, sum(p.numel() for p in student.parameters()))
+    return answered(experiment.subject, student, sum(p.numel() for p in student.parameters()))
 
 
 def _trained(cell: Cell) -> TappedModel:
@@ -121,29 +124,23 @@ def _trained(cell: Cell) -> TappedModel:
     return students[0]
 
 
-def _answered(experiment: Experiment, model: TappedModel | Teacher, parameters: int) -> Answered:
-    """The most probable class of every held-out item, and whether the numbers are finite."""
-    device = torch.device("cpu")
-    subject = experiment.subject
-    held, test = (
-        subject.answers(model, part, device, lambda: None) for part in ("validation", "test")
-    )
-    if not (held[""].isfinite().all() and test[""].isfinite().all()):
-        return _without_answers("collapsed", "its logits are not finite")
-    return Answered(
-        state="done",
-        why="",
-        answers=tuple(test[""].argmax(dim=-1).tolist()),
-        labels=tuple(subject.labels.tolist()),
-        validation=subject.quality(held),
-        parameters=parameters,
-        seconds=0.0,
-    )
-
-
 def _with_loaded(recipe: Recipe, where: Path, name: str) -> Recipe:
     """The recipe with weights of its trained teachers in place of their plans."""
     return recipe.model_copy(update={"teacher": _loaded(recipe.teacher, where, name)})
+
+
+def _writing_apart(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with what its teacher writes kept in the cell's own folder.
+
+    The grid's teachers write different texts, and its cells are trained side by side.
+    """
+    stages: list[Stage] = []
+    for index, stage in enumerate(recipe.stages):
+        if isinstance(said := stage.rollouts, SequenceRollouts):
+            fields = said.sequence_kd.model_copy(update={"folder": str(folder / str(index))})
+            stage = stage.model_copy(update={"rollouts": SequenceRollouts(sequence_kd=fields)})
+        stages.append(stage)
+    return recipe.model_copy(update={"stages": tuple(stages)})
 
 
 def _loaded(said: AnyTeacher, where: Path, name: str) -> AnyTeacher:

@@ -13,6 +13,11 @@ from preceptor.recipe.text import from_yaml
 PLAN = {"steps": 20, "batch": 16}
 
 
+LIVE = {"model": {"zoo": "mlp"}, "train": PLAN}
+CACHED = {"cached": {"teacher": LIVE, "folder": "signals"}}
+TEXT = {"kind": "text", "source": "arithmetic"}
+
+
 def said(**more: Any) -> dict[str, Any]:
     recipe = {
         "seed": {"count": 2},
@@ -57,6 +62,13 @@ def test_each_model_is_trained_once_however_many_comparisons_it_stands_in() -> N
     assert counted(plan) == {"teacher": 4, "control": 4, "taught": 2 * 2 * 2 * 3 * 2}
     assert len(plan.trials) == 48
     assert [cell.role for cell in plan.cells][:4] == ["teacher"] * 4
+
+
+def test_a_teacher_that_brings_its_weights_is_asked_once_and_has_no_rival() -> None:
+    loaded = {"teacher": {"model": {"zoo": "mlp"}, "load": "somewhere"}}
+    plan = study_plan(study_of(said(grid={"teachers": {"loaded": loaded}})))
+    assert counted(plan) == {"teacher": 1, "control": 2, "taught": 2}
+    assert {trial.rival for trial in plan.trials} == {None}
 
 
 def test_a_choice_that_concerns_the_control_gives_it_as_many_runs() -> None:
@@ -115,6 +127,18 @@ def test_names_of_cells_depend_on_what_is_trained_and_on_nothing_else() -> None:
         ({"signals": {"alter": {"x": {"noise": 1}}, "tasks": ["nowhere"]}}, "nowhere"),
         ({"signals": {"alter": {"true": {"noise": 1}}}}, "teacher's own answers"),
         ({"signals": {"alter": {"x": {"noise": 1, "random": True}}}}, "exactly one of smooth"),
+        ({"grid": {"tasks": {"a": {"data": TEXT}}}}, "text without data.verify at a"),
+        ({"grid": {"tasks": {"a": {"data": {"kind": "sentences"}}}}}, "sentences at a"),
+        ({"grid": {"teachers": {"c": {"teacher": CACHED}}}}, "a cached teacher at"),
+        (
+            {
+                "grid": {
+                    "tasks": {"a": {"data": TEXT | {"verify": {"by": "numeric"}}}},
+                    "teachers": {"two": {"teacher": {"ensemble": {"members": [LIVE, LIVE]}}}},
+                }
+            },
+            "an ensemble that is to write answers",
+        ),
         ({"grid": {"teachers": {"none": {"teacher": {"nobody": {}}}}}}, "it has none"),
         (
             {

@@ -34,6 +34,7 @@ _FIDELITY = {
     "agreement": ("fraction", "difference"),
     "kappa": ("rho", "difference of rho"),
     "error_consistency": ("rho", "difference of rho"),
+    "token_agreement": ("fraction", "difference"),
     "specific": ("difference", "difference of differences"),
 }
 """Each with its unit, and that of a difference of two."""
@@ -200,7 +201,8 @@ def _options(table: Table, options: Sequence[str]) -> tuple[GroupRow, ...]:
 
 def _fidelity(table: Table) -> tuple[FidelityRow, ...]:
     rows = []
-    for name in _FIDELITY:
+    written = any(trial.teacher.tokens for each in table.places.values() for trial in each)
+    for name in _FIDELITY if written else [each for each in _FIDELITY if "token" not in each]:
         values = {each: _per_task(table, each) for each in (name, f"control_{name}")}
         change = _per_task(table, f"{name}_change")
         unit, moved = _FIDELITY[name]
@@ -242,7 +244,7 @@ def _signals(trials: Sequence[Compared], generator: np.random.Generator) -> tupl
 
 
 def _knows_nothing(trials: Sequence[Compared]) -> tuple[Trouble, ...]:
-    """Models that finished and are no better than always answering the commonest class."""
+    """Models that finished and are no better than always giving the commonest answer."""
     found: dict[str, Trouble] = {}
     for trial in trials:
         if not trial.whole:
@@ -261,6 +263,6 @@ def _knows_nothing(trials: Sequence[Compared]) -> tuple[Trouble, ...]:
             right = float(hits(model, trial.labels).mean())
             if model.state == "done" and right <= least:
                 name = f"{words}, seed {trial.seed}"
-                why = f"right on {100 * right:.1f} %; the commonest class is {100 * least:.1f} %"
+                why = f"right on {100 * right:.1f} %; the commonest answer is {100 * least:.1f} %"
                 found[name] = Trouble(name, "knows nothing", why)
     return tuple(found.values())

@@ -1,6 +1,6 @@
 """What a study's cells hand over: one trained model's answers, and the trials they stand in.
 
-Dimension key: n test items.
+Dimension key: n test items, p scored tokens of them.
 """
 
 import dataclasses
@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Shaped
 
 from preceptor.errors import StorageError
 
 State = Literal["done", "collapsed", "failed"]
+
+Told = Shaped[np.ndarray, " n"]
+"""One answer an item: classes' numbers, or words."""
 
 
 @final
@@ -25,20 +28,25 @@ class Answered:
     Args:
         state: "done"; "collapsed", its numbers were not finite; "failed", it has no outcome.
         why: a sentence, where it is not done.
-        answers: its class for each test item; empty where it is not done.
-        labels: the test items' classes; likewise.
+        answers: its answer to each test item, a class's number or words; empty where it is not
+            done.
+        labels: what is right; likewise.
         validation: its accuracy on validation items.
         parameters: how many it has.
         seconds: of processor time.
+        tokens: of text, the likeliest token at each place of the items' own responses.
+        asked: a hash of the tokens that stand at these places.
     """
 
     state: State
     why: str
-    answers: tuple[int, ...]
-    labels: tuple[int, ...]
+    answers: tuple[int, ...] | tuple[str, ...]
+    labels: tuple[int, ...] | tuple[str, ...]
     validation: float
     parameters: int
     seconds: float
+    tokens: tuple[int, ...] = ()
+    asked: str = ""
 
     def to_json(self) -> str:
         """As JSON text."""
@@ -49,8 +57,8 @@ class Answered:
         """Read what `to_json` wrote."""
         try:
             plain = json.loads(text)
-            sides = {name: tuple(plain[name]) for name in ("answers", "labels")}
-            return Answered(**{**plain, **sides})
+            lists = {name: tuple(each) for name, each in plain.items() if isinstance(each, list)}
+            return Answered(**{**plain, **lists})
         except (ValueError, TypeError, KeyError) as error:
             raise StorageError(
                 f"a cell's file does not hold a cell ({error!r})",
@@ -88,27 +96,35 @@ class Compared:
         return all(model.state != "failed" for model in models) and any(m.labels for m in models)
 
     @property
-    def labels(self) -> Int[np.ndarray, " n"]:
-        """The test items' classes."""
+    def labels(self) -> Told:
+        """What is right of each test item."""
         models = (self.teacher, self.control, self.taught)
         return np.array(next(model.labels for model in models if model.labels))
 
 
-def answers(model: Answered, labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """A model's classes; a collapsed one is taken to always answer the commonest class."""
+def answers(model: Answered, labels: Told) -> Told:
+    """A model's answers; a collapsed one is taken to always give the commonest."""
     if model.answers:
         return np.array(model.answers)
-    return np.full_like(labels, np.bincount(labels).argmax())
+    named, counts = np.unique(labels, return_counts=True)
+    return np.full_like(labels, named[counts.argmax()])
 
 
-def hits(model: Answered, labels: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+def hits(model: Answered, labels: Told) -> Bool[np.ndarray, " n"]:
     """Where it is right."""
     return answers(model, labels) == labels
 
 
-def commonest(labels: Int[np.ndarray, " n"]) -> float:
-    """The accuracy of always answering the commonest class."""
-    return float(np.bincount(labels).max() / len(labels))
+def commonest(labels: Told) -> float:
+    """The accuracy of always giving the commonest answer."""
+    return float(np.unique(labels, return_counts=True)[1].max() / len(labels))
+
+
+def same_tokens(first: Answered, second: Answered) -> float:
+    """How often the likeliest token of both is one; NaN where they were not asked of the same."""
+    if not first.tokens or first.asked != second.asked:
+        return float("nan")
+    return float(np.mean(np.array(first.tokens) == np.array(second.tokens)))
 
 
 def by_place(

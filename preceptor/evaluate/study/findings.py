@@ -1,9 +1,9 @@
 """What a study says in words, by rule: where an interval holds 0, a sentence says so."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from preceptor.evaluate.report import Measured, Value
-from preceptor.evaluate.study.measures import MEASURES
+from preceptor.evaluate.study.measures import FEWEST_TASKS, MEASURES
 from preceptor.evaluate.study.study import (
     Answer,
     CorrelationRow,
@@ -28,6 +28,9 @@ def findings(
     options: Sequence[GroupRow],
 ) -> tuple[Finding, ...]:
     """The study's questions with their answers; those that it cannot ask are left out."""
+    if not isinstance(mean_gain, Value):
+        nothing = "No comparison has all of its models: nothing can be said."
+        return (Finding("Did distillation help?", "not shown", (nothing,)),)
     found = [_helped(mean_gain)]
     if len(students) > 1:
         found.append(_smaller(small, students, _find(related, "parameters", "gain")))
@@ -54,13 +57,15 @@ def _answer(value: Measured) -> Answer:
 
 
 def _helped(gain: Measured) -> Finding:
-    tasks = gain.n if isinstance(gain, Value) else 0
+    tasks = f"{gain.n} task{'s' if gain.n != 1 else ''}" if isinstance(gain, Value) else "no task"
+    bare = isinstance(gain, Value) and gain.low is None
     words = {
-        1: f"On average over {tasks} tasks, students that were taught beat their controls: "
+        1: f"On average over {tasks}, students that were taught beat their controls: "
         f"{in_words(gain)}.",
-        -1: f"On average over {tasks} tasks, students that were taught fell behind their "
-        f"controls: {in_words(gain)}.",
-        0: f"The mean gain over {tasks} tasks is {in_words(gain)}: the interval holds 0.",
+        -1: f"On average over {tasks}, students that were taught fell behind their controls: "
+        f"{in_words(gain)}.",
+        0: f"The mean gain over {tasks} is {in_words(gain)}: "
+        + (f"{FEWEST_TASKS} tasks would give an interval." if bare else "the interval holds 0."),
     }
     return Finding("Did distillation help?", _answer(gain), (words[sign(gain)],))
 
@@ -76,7 +81,7 @@ def _smaller(
     said = {
         1: "Smaller students gained more.",
         -1: "Smaller students gained less.",
-        0: "That smaller students gain more is not shown: the difference's interval holds 0.",
+        0: "That smaller students gain more is not shown.",
     }
     sentences = [said[sign(small)], sizes]
     if within is not None:
@@ -207,7 +212,7 @@ def _options(options: Sequence[GroupRow]) -> Finding:
     return Finding("Did the setting matter?", answer, (said, *sentences, last))
 
 
-_Forms = Mapping[str, CorrelationRow | None]
+_Forms = dict[str, CorrelationRow | None]
 
 
 def _forms(related: Sequence[CorrelationRow], change: str, second: str) -> tuple[_Forms, _Forms]:

@@ -10,11 +10,18 @@ Dimension key: t tasks, s students, k teachers, m methods, n test items, e seeds
 from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from preceptor.evaluate.fidelity import cohen_kappa, error_consistency
 from preceptor.evaluate.report import Measured, Undefined, Value
-from preceptor.evaluate.study.cells import Compared, answers, commonest, hits
+from preceptor.evaluate.study.cells import (
+    Compared,
+    Told,
+    answers,
+    commonest,
+    hits,
+    same_tokens,
+)
 from preceptor.ops import resampling
 
 FEWEST_TASKS = 3
@@ -41,6 +48,9 @@ MEASURES: dict[str, str] = {
     "error_consistency": "error consistency with the teacher",
     "control_error_consistency": "the control's error consistency",
     "error_consistency_change": "change in error consistency",
+    "token_agreement": "agreement on each token",
+    "control_token_agreement": "the control's agreement on each token",
+    "token_agreement_change": "change in agreement on each token",
     "specific": "agreement with its own teacher beyond another seed's",
     "control_specific": "the same of the control",
     "specific_change": "change in agreement beyond another seed's teacher",
@@ -62,7 +72,7 @@ def measured(trial: Compared) -> dict[str, float]:
     found["parameters"] = float(trial.taught.parameters or trial.control.parameters)
     for who, own in (("", taught), ("control_", control)):
         found[f"{who}agreement"] = float((own == teacher).mean())
-        found[f"{who}kappa"] = cohen_kappa(own, teacher)
+        found[f"{who}kappa"] = cohen_kappa(*_numbered(own, teacher))
         consistent = error_consistency(right[who], right["teacher_"])
         found[f"{who}error_consistency"] = consistent.kappa
         if trial.rival is not None and trial.rival.state != "failed":
@@ -70,10 +80,18 @@ def measured(trial: Compared) -> dict[str, float]:
             found[f"{who}specific"] = found[f"{who}agreement"] - other
         else:
             found[f"{who}specific"] = np.nan
-    for name in ("agreement", "kappa", "error_consistency", "specific"):
+    found["token_agreement"] = same_tokens(trial.taught, trial.teacher)
+    found["control_token_agreement"] = same_tokens(trial.control, trial.teacher)
+    for name in ("agreement", "kappa", "error_consistency", "token_agreement", "specific"):
         found[f"{name}_change"] = found[name] - found[f"control_{name}"]
     found["gain"] = found["accuracy"] - found["control_accuracy"]
     return found
+
+
+def _numbered(first: Told, second: Told) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """The same answers as numbers, equal where they are."""
+    numbers = np.unique(np.concatenate([first, second]), return_inverse=True)[1]
+    return numbers[: len(first)], numbers[len(first) :]
 
 
 def seed_mean(trials: Sequence[Compared]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from preceptor.teachers.tokens.manifest import Identity, Manifest
 from preceptor.teachers.tokens.passages import Passages
 from preceptor.teachers.tokens.store import Columns, joined
 from preceptor.teachers.tokens.writer import SHARD_POSITIONS, Writer, Written
-from preceptor.types import Batch, Dense, Distribution, Mixture, Projected
+from preceptor.types import Batch, Changed, Dense, Distribution, Mixture, Projected
 
 _MADE, _SEEN = 1 << 22, 1 << 20
 """Logits made by one product, and looked through at once: these stay in a processor's cache."""
@@ -90,14 +90,14 @@ def _few(given: Distribution, which: slice) -> Distribution:
     """Some positions of a slice; of logits without a copy."""
     if isinstance(given, Dense):
         return Dense(given.logits[which], given.temperature)
-    assert not isinstance(given, Projected), "a slice is dense"
+    assert not isinstance(given, Projected | Changed), "a slice is dense"
     index = given.weights[0] if isinstance(given, Mixture) else given.ids[..., 0]
     return given.at(torch.arange(len(index), device=index.device)[which])
 
 
 def _check_classes(seen: Distribution, vocabulary: int) -> None:
     one = seen.members[0] if isinstance(seen, Mixture) else seen
-    assert not isinstance(one, Projected), "a slice is dense"
+    assert not isinstance(one, Projected | Changed), "a slice is dense"
     classes = one.logits.shape[-1] if isinstance(one, Dense) else one.classes
     if classes != vocabulary:
         raise ModelError(

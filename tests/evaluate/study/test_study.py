@@ -62,6 +62,31 @@ def test_measures_of_one_comparison_by_hand() -> None:
     assert found["kappa"] == pytest.approx(kappa)
 
 
+def test_words_are_compared_as_classes_are_and_tokens_only_where_they_are_the_same_ones() -> None:
+    words = np.array(["four", "5", ""])
+    plain = by_hand()
+    sides: dict[str, Answered] = {
+        name: replace(
+            getattr(plain, name),
+            answers=tuple(words[list(getattr(plain, name).answers)].tolist()),
+            labels=tuple(words[list(plain.labels)].tolist()),
+            tokens=(1, 2, 3, k),
+            asked="same" if name != "control" else "another tokenizer's",
+        )
+        for k, name in enumerate(("taught", "control", "teacher", "rival"))
+    }
+    found, expected = measured(replace(plain, **sides)), measured(plain)
+    assert found["token_agreement"] == 3 / 4
+    assert np.isnan(found["control_token_agreement"])
+    assert np.isnan(expected["token_agreement"])
+    shared = [name for name in expected if "token" not in name]
+    assert [found[name] for name in shared] == [expected[name] for name in shared]
+    study = judged([replace(plain, **sides)])
+    row = next(each for each in study.fidelity if "token" in each.measure)
+    assert isinstance(row.control, Undefined)
+    assert "token" not in "".join(each.measure for each in judged([plain]).fidelity)
+
+
 def test_a_collapsed_student_counts_as_one_that_always_answers_the_commonest_class() -> None:
     trial = replace(by_hand(), taught=without("collapsed"))
     assert trial.whole
@@ -165,7 +190,7 @@ def test_an_answer_names_the_tests_it_rests_on_and_what_other_forms_show() -> No
         if (row.across, row.second) == (across, "accuracy") and row.first.startswith(first)
     ]
     nothing = Undefined("not looked at")
-    every = findings(nothing, nothing, [], [], rows, study.fidelity, [], [])
+    every = findings(study.mean_gain, nothing, [], [], rows, study.fidelity, [], [])
     asked = next(each for each in every if "follow accuracy" in each.question)
     assert asked.answer == "not shown"
     assert asked.sentences[1:3] == (
