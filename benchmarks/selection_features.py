@@ -19,7 +19,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from paired import Claim, Interval, at_most, conclude, median_interval, paired, peak_mib, table
+from paired import (
+    Claim,
+    Interval,
+    at_most,
+    conclude,
+    median_interval,
+    paired,
+    peak_mib,
+    reported,
+    table,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,6 +44,9 @@ from preceptor.selection.head import HeadSketcher
 TIME, MEMORY, ERROR, TIMES = 1.0, 1.0, 0.08, 10.0
 DIMENSION = 512
 HEADS = ("student", "features", "seconds", "plain", "ratio", "peak over plain's")
+AIMED = ("mobilenetv2", "shufflenetv2")
+"""Of depthwise convolutions, whose filters' own gradients have to be made as in a plain pass: the
+bounds are targets."""
 _IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 Rows = list[tuple[object, ...]]
@@ -169,11 +182,17 @@ def compared(claims: list[Claim], student: Student, rounds: int, device: str = "
         model.zero_grad(set_to_none=True)
         share = peak(step, device) / most
         said = f"{student.name}: {name}"
-        claims.append(at_most(f"{said}: time over a plain pass", ratio, TIME))
-        claims.append(at_most(f"{said}: peak over a plain pass's", flat(share), MEMORY))
+        told = aimed if student.name in AIMED else at_most
+        claims.append(told(f"{said}: time over a plain pass", ratio, TIME))
+        claims.append(told(f"{said}: peak over a plain pass's", flat(share), MEMORY))
         seconds = [f"{each:.2f}" for each in found.medians(clock)]
         rows.append((student.name, name, *seconds, ratio, f"{share:.2f}"))
     return rows
+
+
+def aimed(claim: str, found: Interval, target: float) -> Claim:
+    """Told, and not promised."""
+    return reported(claim, found, target, found.value <= target)
 
 
 def against_one_at_a_time(claims: list[Claim], student: Student, rounds: int) -> Rows:
@@ -247,6 +266,7 @@ def main() -> None:
             llama(256, 4, 8192, 16, 128),
             image("resnet8x4", 64),
             image("vit", 64),
+            *(image(name, 64) for name in AIMED),
         ]
         small, rounds = llama(128, 4, 2048, 32, 128), 9
     claims: list[Claim] = []

@@ -105,7 +105,8 @@ class CountSketch:
             there = slice(start, min(start + step, self.n))
             signed = rows.index_select(1, self.order[there]).mul_(self.sign[there].to(x.dtype))
             each, rest = divmod(signed.shape[1], self.k)
-            found += signed[:, : each * self.k].view(len(rows), each, self.k).sum(dim=1)
+            if each:
+                found += signed[:, : each * self.k].view(len(rows), each, self.k).sum(dim=1)
             found[:, :rest] += signed[:, each * self.k :]
         return found.view(*x.shape[:-1], self.k)
 

@@ -14,6 +14,7 @@ from preceptor.selection.ledger import Entry, Ledger
 
 Norm = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 """A norm of x with a weight and a bias, or without; no example's answer depends on another."""
+_BACKWARD = torch.ops.aten.native_batch_norm_backward.default
 Parameter = tuple[Tensor | None, Entry | None]
 """A weight or bias, and its entry where its gradient counts."""
 
@@ -94,40 +95,35 @@ class _BatchNormed(torch.autograd.Function):
         bias: Parameter,
     ) -> Tensor:
         mean, variance, eps = statistics
-        ctx.save_for_backward(x, weight[0], mean, (variance + eps).rsqrt())
-        ctx.entries = weight[1], bias[1]
+        ctx.save_for_backward(x, weight[0], mean, variance)
+        ctx.entries, ctx.eps = (weight[1], bias[1]), eps
         return F.batch_norm(x, mean, variance, weight[0], bias[0], eps=eps)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (slope,), (x, weight, mean, inverse) = outer, ctx.saved_tensors
+        (slope,), (x, weight, mean, variance) = outer, ctx.saved_tensors
         own, shift = ctx.entries
-        total = _by_channel(slope)
-        if own is not None:
-            own.add_flat((_by_channel(slope, x) - mean * total) * inverse)
-        if shift is not None:
-            shift.add_flat(total)
-        if not ctx.needs_input_grad[1]:
-            return None, None, None, None, None
-        factor = inverse if weight is None else inverse * weight
-        return None, slope * _along_channels(factor, x).to(slope.dtype), None, None, None
+        # Each channel of each example is one of its own: torch's pass over both gives all at once.
+        apart, count = (1, x.shape[0] * x.shape[1], -1), len(x)
+        wanted = [ctx.needs_input_grad[1], own is not None, shift is not None]
+        weight = torch.ones_like(mean) if weight is None else weight
+        each = torch.stack((weight.to(mean.dtype), mean, variance)).repeat(1, count).unbind()
+        slopes, given = slope.to(x.dtype).reshape(apart), x.reshape(apart)
+        back, scales, shifts = _BACKWARD(slopes, given, *each, None, None, False, ctx.eps, wanted)
+        for entry, found in ((own, scales), (shift, shifts)):
+            if entry is not None:
+                entry.add_flat(found.view(count, -1))
+        return None, back.view_as(x) if wanted[0] else None, None, None, None
 
 
 def _along_channels(value: Tensor, x: Tensor) -> Tensor:
     return value.view(-1, *[1] * (x.dim() - 2))
 
 
-def _by_channel(x: Tensor, other: Tensor | None = None) -> Tensor:
-    """The sum of x, or of its product with another, over an example's positions [b, c].
-
-    In float32 or better; no product is laid down.
-    """
-    wide = torch.promote_types(x.dtype, torch.float32)
-    rows = x.reshape(*x.shape[:2], -1)
-    if other is None:
-        return rows.sum(dim=2, dtype=wide)
-    return torch.linalg.vecdot(rows.to(wide), other.reshape(rows.shape).to(wide))
+def _by_channel(x: Tensor) -> Tensor:
+    """The sum over an example's positions [b, c], in float32 or better."""
+    return x.flatten(2).sum(dim=2, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 def _add(entry: Entry, each: Tensor, channels: bool) -> None:
