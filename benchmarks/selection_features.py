@@ -211,7 +211,8 @@ def against_one_at_a_time(claims: list[Claim], student: Student, rounds: int) ->
         each = found.medians("cpu")
         said = f"{student.name}: one at a time, {name}, over factored, an example"
         bound = TIMES if way is ways["gradient and dense signs"] else None
-        claims.append(Claim(said, *ratio, bound=bound, holds=bound is None or ratio.value >= bound))
+        holds = None if bound is None else ratio.value >= bound
+        claims.append(Claim(said, *ratio, bound=bound, holds=holds))
         rows.append((student.name, name, f"{each[0]:.2f}", f"{each[1] / len(batch):.3f}", ratio))
     return rows
 
