@@ -17,6 +17,7 @@ from paired import Claim, conclude, table
 from scipy import stats
 
 from preceptor.evaluate.fidelity import kappa_of
+from preceptor.evaluate.graded import rank_correlation_of
 from preceptor.evaluate.significance import difference, means, share_where
 from preceptor.evaluate.task import macro_f1_of
 from preceptor.ops.calibration import ece_by_item
@@ -141,10 +142,26 @@ def clusters() -> Setting:
         level = generator.normal(size=60)
         values = level[passage] + generator.normal(size=(SEEDS, len(passage)))
         crossed = Crossed(SEEDS, len(passage), generator, draws=DRAWS, clusters=passage)
-        found = means({"nll": values}, {"nll": "nats"}, crossed)["nll"]
+        found = means({"drift": values}, {"drift": "nats more"}, crossed)["drift"]
         return found.low, found.high
 
     return Setting("mean of clusters", f"{SEEDS} seeds, 60 passages", 0.0, trial)
+
+
+def graded(pairs: int) -> Setting:
+    """Spearman's correlation of an encoder's similarities with grades, under several seeds."""
+
+    def trial(generator: np.random.Generator) -> Limits:
+        grades = generator.normal(size=pairs)
+        shared = 0.7 * grades + 0.5 * generator.normal(size=pairs)
+        similar = shared + 0.5 * generator.normal(size=(SEEDS, pairs))
+        each = [linearised(rank_correlation_of(row, grades), pairs) for row in similar]
+        crossed = Crossed(SEEDS, pairs, generator, draws=DRAWS)
+        found = means({"rho": np.stack(each)}, {"rho": "correlation"}, crossed)["rho"]
+        return found.low, found.high
+
+    truth = 6 / math.pi * math.asin(0.7 / math.sqrt(0.7**2 + 0.5**2 + 0.5**2) / 2)
+    return Setting("graded pairs", f"{SEEDS} seeds, {pairs} pairs", truth, trial)
 
 
 def rates(name: str, interval: Callable[[int, int], tuple[float, float, float]]) -> Setting:
@@ -189,6 +206,7 @@ def settings() -> list[Setting]:
         retention(),
         calibration(2000),
         clusters(),
+        graded(150),
         rates("Wilson", wilson),
         rates("Clopper-Pearson", clopper_pearson),
         tangos(),

@@ -65,8 +65,8 @@ def _room(result: RunResult, teacher: ArmResult) -> Finding | None:
             or "token_agreement" not in own.items
         ):
             return None
-        sides = (np.asarray(each.items["token_agreement"]) for each in (own, student))
-        return room(*sides, ratio, "of the tokens that")
+        taught, held = (np.asarray(each.items["token_agreement"]) for each in (own, student))
+        return room(taught, held, ratio, "of the tokens that")
     if own is None or theirs is None or own.logits is None or theirs.logits is None:
         return None
     taught = own.logits.argmax(axis=-1) == theirs.logits.argmax(axis=-1)

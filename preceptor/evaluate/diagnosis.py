@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from scipy.optimize import linear_sum_assignment
 
 from preceptor.ops.calibration import fit_temperature, log_probabilities
+from preceptor.ops.proportions import wilson
 from preceptor.ops.resampling import Interval, t_interval
 
 FEWEST = 20
@@ -243,7 +244,7 @@ def room(
     """
     if min(len(taught), len(held)) < FEWEST:
         return None
-    on, off = t_interval(taught.astype(float)), t_interval(held.astype(float))
+    on, off = _share(taught), _share(held)
     words = (
         f"The student answers as its teacher does on {_between(on)} {of} it was taught on and on "
         f"{_between(off)} {of} it never saw."
@@ -262,6 +263,13 @@ def room(
         advice = "It has room for its teacher and too few examples: add some, labels or not."
         return Finding("data", words, advice)
     return None
+
+
+def _share(alike: Shaped[np.ndarray, " n"]) -> Interval:
+    """The mean; of hits with Wilson's interval, which has width where all are hits."""
+    if alike.dtype == bool:
+        return wilson(int(alike.sum()), len(alike))
+    return t_interval(alike)
 
 
 def _between(share: Interval) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import logsumexp
 from torch import Tensor
 
@@ -37,17 +37,19 @@ def same_answer(
 
 
 def specific(
-    own: Int[np.ndarray, "*s n"], teacher: Int[np.ndarray, "*#s n"], other: Int[np.ndarray, "*#s n"]
+    own: Shaped[np.ndarray, "*s n"],
+    teacher: Shaped[np.ndarray, "*#s n"],
+    other: Shaped[np.ndarray, "*#s n"],
 ) -> Float[np.ndarray, "*s n"]:
     """1 where a student answers as its own teacher alone, -1 as an independent one alone, else 0.
 
     The mean is A(t, s) - A(t', s): what the student shares with its teacher beyond what it shares
-    with another that is as good (Stanton et al., section 4).
+    with another that is as good (Stanton et al., section 4). Answers are classes, or texts.
 
     >>> specific(np.array([1, 2, 3]), np.array([1, 2, 0]), np.array([1, 0, 3]))
     array([ 0.,  1., -1.])
     """
-    return same_answer(own, teacher).astype(float) - same_answer(own, other)
+    return (own == teacher).astype(float) - (own == other)
 
 
 def agreement_on_errors(

@@ -105,6 +105,16 @@ GROUPS: dict[str, dict[str, str]] = {
 }
 """An arm's measures in groups, in the order that tables show them: name and what it is called."""
 
+ASKED_FOR = frozenset(
+    {
+        *("rival_agreement", "rival_token_agreement", "specific", "token_specific"),
+        *("specific_gained", "token_specific_gained"),
+        *("steps_needed", "same_without_steps", "same_after_half", "right_without_steps"),
+        *("from_teachers_steps", "teacher_from_its_steps"),
+    }
+)
+"""Measures that are there only where a recipe asks for them by a word of their own."""
+
 MEASURES: dict[str, str] = {name: said for group in GROUPS.values() for name, said in group.items()}
 
 LESS_IS_BETTER = frozenset({"bits_per_byte", "token_nll", "nll", "brier"})

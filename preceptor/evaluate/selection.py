@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from preceptor.evaluate.measures import GROUPS
+from preceptor.evaluate.measures import ASKED_FOR, GROUPS
 from preceptor.evaluate.report import Report, Undefined
 
 _PARTS = {
@@ -13,6 +13,7 @@ _PARTS = {
         for title, group in GROUPS.items()
         if title not in ("Task", "Calibration", "Cost")
         for name in group
+        if name not in ASKED_FOR
     ),
     "cost": tuple(GROUPS["Cost"]),
 }

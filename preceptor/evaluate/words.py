@@ -52,11 +52,15 @@ def why(value: Measured) -> str:
     >>> from preceptor.evaluate.report import Value
     >>> why(Undefined("there is no teacher")), why(Value(1.2, None, None, 1, "temperature"))
     ('there is no teacher', 'one seed')
+    >>> why(Value(19.0, 19.0, 19.0, 120, "tokens"))
+    'the same throughout'
     """
     if isinstance(value, Undefined):
         return value.why
-    bare = value.low is None and value.n == 1 and value.unit != "p"
-    return "one seed" if bare else ""
+    if value.low is None and value.n == 1 and value.unit != "p":
+        return "one seed"
+    alike = value.n > 1 and value.low is not None and value.low == value.high
+    return "the same throughout" if alike else ""
 
 
 def _tenths(number: float) -> float:

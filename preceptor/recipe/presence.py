@@ -40,6 +40,10 @@ def require_present(recipe: Section) -> None:
             named = (both.train, both.test) if isinstance(both, Splits) else (both,)
             for source in named:
                 check(source)
+            told = section.groups if isinstance(section, Data) else None
+            told = section.graded if isinstance(section, SentenceData) else told
+            if told is not None:
+                files_of(told)
 
 
 def _check_rows(source: str) -> None:

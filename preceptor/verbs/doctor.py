@@ -24,6 +24,7 @@ from preceptor.recipe.text_answers import Numbers, batches_of, predicted, shows_
 from preceptor.recipe.text_subject import TextSubject
 from preceptor.teachers.base import Teacher
 from preceptor.types import Batch, Projected, Signal, Whole
+from preceptor.verbs.prospects import times_larger
 
 _ROWS = 4
 _HELD = 64
@@ -174,7 +175,7 @@ def _better(subject: TextSubject, student: TappedModel, teacher: Teacher) -> lis
     found = [
         token_lead(*gained),
         _sure(subject, teacher, rows, theirs),
-        far_ahead(_times(student, teacher)),
+        far_ahead(times_larger(teacher, student)),
     ]
     if subject.voice.reading is None:
         found.append(_supported(subject, student, teacher, rows))
@@ -196,15 +197,6 @@ def _supported(
     sides = shows_of(student), shows_of(teacher)
     found = covered(*sides, batches_of(subject.validation, rows), len(rows), _PLACES)
     return support(found["mass"], float(found["overlap"].mean()), _PLACES)
-
-
-def _times(student: TappedModel, teacher: Teacher) -> float:
-    """The teacher's parameters over the student's; 0 where it is no model here."""
-    own = sum(parameter.numel() for parameter in student.parameters())
-    model = getattr(teacher, "model", None)
-    if not isinstance(model, TappedModel):
-        return 0.0
-    return sum(parameter.numel() for parameter in model.parameters()) / max(1, own)
 
 
 def _mib(count: float) -> str:

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Int
 
 from preceptor.data.image_source import ImageSource
-from preceptor.evaluate.diagnosis import Finding, confidence, cover, label_order, lead
+from preceptor.evaluate.diagnosis import Finding, confidence, cover, far_ahead, label_order, lead
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.image_subject import ImageSubject
 from preceptor.teachers.base import Teacher
@@ -30,8 +30,18 @@ def prospects(
             lead(_right(theirs, labels), _right(own, labels), "the student as it begins"),
             label_order(theirs, labels, subject.classes),
             confidence(theirs, labels),
+            far_ahead(times_larger(teacher, student)),
         ]
     return [f"{'! ' if each.advice else ''}{each}" for each in found if each is not None]
+
+
+def times_larger(teacher: Teacher, student: TappedModel) -> float:
+    """The teacher's parameters over the student's; 0 where it is no one model here."""
+    model = getattr(teacher, "model", None)
+    if not isinstance(model, TappedModel):
+        return 0.0
+    theirs, own = (sum(each.numel() for each in one.parameters()) for one in (model, student))
+    return theirs / max(1, own)
 
 
 def uncovered(

@@ -40,6 +40,9 @@ _PACKAGES = ("preceptor", "torch", "transformers", "accelerate", "numpy", "sciki
 def fixed_teacher(experiment: Experiment, progress: Progress) -> Teacher | None:
     """The run's last teacher that is a model or several, trained or loaded; see `Experiment`."""
     progress.plan(experiment.teachers())
+    named = experiment.recipe.independent is not None and experiment.original is None
+    if named and (other := experiment.independent) is not None:
+        experiment.subject.check_teacher(other)  # Before hours are spent on what it is to judge.
     return experiment.fixed
 
 

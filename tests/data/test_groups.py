@@ -8,6 +8,8 @@ import pytest
 
 from preceptor.data.loading import load_images
 from preceptor.errors import DataError
+from preceptor.recipe.data import Data
+from preceptor.recipe.image_subject import ImageSubject
 from tests.data.image_files import picture, png
 
 
@@ -59,3 +61,11 @@ def test_an_image_that_nothing_is_told_of_is_named(tmp_path: Path) -> None:
         load_images("toy", columns=("ward",))
     with pytest.raises(DataError, match="by its path inside a folder"):
         load_images("toy", columns=("ward",), groups=str(file))
+
+
+def test_a_recipe_names_what_is_shown_apart_and_what_is_drawn_together(tmp_path: Path) -> None:
+    told = {"groups": str(listed(tmp_path)), "slices": ("ward",), "clusters": "patient"}
+    subject = ImageSubject(Data(source=str(folder(tmp_path)), test=0.4, **told))  # pyright: ignore[reportArgumentType]
+    assert subject.slices() == {"ward": subject.data.test.columns["ward"]}
+    assert subject.clusters() == subject.data.test.columns["patient"]
+    assert len(subject.clusters()) == len(subject.labels)

@@ -12,6 +12,7 @@ from preceptor.recipe.presence import require_present
     [
         ("student.model.zoo=cnn-smal", "Nearest: cnn-small"),
         ("data.source=fotos", "there is no such file or folder"),
+        ("data.groups=wards.csv", "the data 'wards.csv': there is no such file"),
         ("data.source={train: digits, test: nowhere/at/all}", "nowhere/at/all"),
         ("teacher={model: {folder: runs/none}}", "looked for in runs/none"),
         ("teacher={model: {zoo: cnn-large}, load: runs/none}", "looked for in runs/none"),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,8 @@ def _whoever_gets_its_own_steps_answers_as_before(run: Path, data: dict[str, obj
     again = hanging(own, text.said.verify)
     assert (again["steps_needed"] == one.items["steps_needed"]).all()
     # A context without room for the text is no crash after hours: nothing is answered there.
-    model.module.config.max_position_embeddings = 19
+    config: Any = model.module.config
+    config.max_position_embeddings = 19
     cramped = following(own, own, text.said.verify)["from_teachers_steps"]
     assert not cramped[complete].any()
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence, Set
 import numpy as np
 from jaxtyping import Float, Int
 
-from preceptor.evaluate.fidelity import cohen_kappa, error_consistency
+from preceptor.evaluate.fidelity import cohen_kappa, error_consistency, specific
 from preceptor.evaluate.report import Measured, Undefined, Value
 from preceptor.evaluate.study.cells import (
     Compared,
@@ -76,8 +76,8 @@ def measured(trial: Compared) -> dict[str, float]:
         consistent = error_consistency(right[who], right["teacher_"])
         found[f"{who}error_consistency"] = consistent.kappa
         if trial.rival is not None and trial.rival.state != "failed":
-            other = float((own == answers(trial.rival, labels)).mean())
-            found[f"{who}specific"] = found[f"{who}agreement"] - other
+            each = specific(own, teacher, answers(trial.rival, labels))
+            found[f"{who}specific"] = float(each.mean())
         else:
             found[f"{who}specific"] = np.nan
     found["token_agreement"] = same_tokens(trial.taught, trial.teacher)
