@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from preceptor.errors import DataError
+from preceptor.errors import DataError, ModelError
 
 Tokenizer = Any
 """A fast tokenizer of transformers."""
@@ -154,6 +154,31 @@ def template_fingerprint(tokenizer: Tokenizer) -> str:
     """Sha256 of the chat template; of nothing where there is none."""
     template = json.dumps(getattr(tokenizer, "chat_template", None), sort_keys=True)
     return hashlib.sha256(template.encode()).hexdigest()
+
+
+def same_ids(own: Tokenizer, theirs: Tokenizer | Path) -> str:
+    """Whether every token of one tokenizer is the same one of another, by its id.
+
+    Returns:
+        Nothing; or where the folder `theirs` brings no tokenizer, a sentence that nobody knows.
+
+    Raises:
+        ModelError: tokens that have other ids in the other, or none.
+    """
+    if isinstance(theirs, Path):
+        if not any((theirs / file).is_file() for file in _FILES if "config" not in file):
+            return f"{theirs} holds no tokenizer: that its ids mean the same tokens is not checked"
+        theirs = load_tokenizer(theirs)
+    known = theirs.get_vocab()
+    differ = [token for token, number in own.get_vocab().items() if known.get(token) != number]
+    if differ:
+        raise ModelError(
+            "a student was to begin in a teacher of another tokenizer; of its tokens "
+            f"{len(differ)}, {differ[0]!r} for one, have other ids or none",
+            "embeddings are taken over row by row",
+            "Give the student its teacher's tokenizer, or start it at random.",
+        )
+    return ""
 
 
 def id_count(tokenizer: Tokenizer) -> int:

@@ -62,9 +62,10 @@ def save_model(
             else:
                 save_tensors(model.module, str(draft / _WEIGHTS))
             (draft / _CARD).write_text(card)
-            # The card last: whoever reads it finds the weights.
+            # What says how to read it comes last: whoever finds that finds the weights.
             files = [path for path in sorted(draft.rglob("*")) if path.is_file()]
-            for file in sorted(files, key=lambda file: file.name == _CARD):
+            order = {"config.json": 1, _CARD: 2}
+            for file in sorted(files, key=lambda file: order.get(file.name, 0)):
                 target = folder / file.relative_to(draft)
                 target.parent.mkdir(exist_ok=True)
                 flush(file)

@@ -6,6 +6,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 from torch import Tensor
 
 from preceptor.data.graded import read_graded
@@ -14,11 +15,11 @@ from preceptor.data.reading import read_rows
 from preceptor.data.rows import Rows
 from preceptor.data.sentences import Pair, SentenceSet, SentenceSource, distinct, neighbours
 from preceptor.data.splitting import split_rows
-from preceptor.data.tokenizers import id_count, load_tokenizer
+from preceptor.data.tokenizers import id_count, load_tokenizer, same_ids
 from preceptor.errors import DataError, ModelError, RecipeError, TeacherFailure
 from preceptor.evaluate.contamination import Contamination, Passage, of_text
 from preceptor.evaluate.results import Losses, SeedResult
-from preceptor.evaluate.retrieval import Embeddings, pair_cosines, retrieval_scores
+from preceptor.evaluate.retrieval import Embeddings, cosines, pair_cosines, retrieval_scores
 from preceptor.models.encoders import EMBEDDING, located
 from preceptor.models.load import load_model, save_model
 from preceptor.models.tapped import TappedModel
@@ -158,6 +159,11 @@ class SentenceSubject(Subject):
         del said
         return load_model({"folder": place})
 
+    def saved(self, folder: Path) -> TappedModel:
+        """One that a run saved, or an encoder as its ecosystem has it."""
+        named = "folder" if (folder / "preceptor.json").is_file() else "encoder"
+        return load_model({named: str(folder)})
+
     def save(self, model: TappedModel, folder: Path) -> None:
         """A folder that transformers and sentence-transformers load, with the tokenizer."""
         save_model(model, folder, self.tokenizer)
@@ -169,9 +175,13 @@ class SentenceSubject(Subject):
         return [sentences.batch(part.numpy()).inputs for part in rows.split(EVALUATION_BATCH)]
 
     def loss(self, model: TappedModel) -> float:
-        """The share of held-out sentences whose neighbour is not found."""
-        found = retrieval_scores(self._embeddings(model, "validation", None))
-        return 1.0 - float(found["accuracy"].mean())
+        """Nats to tell a held-out sentence's neighbour from the others'."""
+        scores = cosines(*self._embeddings(model, "validation", None)) / self.contrast.temperature
+        return -float(log_softmax(scores, axis=1).diagonal().mean())
+
+    def require_same_ids(self, place: Path | None) -> str:
+        """The models of a recipe agree already."""
+        return "" if place is None else same_ids(self.tokenizer, place)
 
     def source(
         self, stage: Stage, plan: Plan, seed: int, taught: Taught | None = None

@@ -115,12 +115,17 @@ class Subject(ABC):
     def loss(self, model: TappedModel) -> float:
         """How far a model is from some held-out examples; less is better."""
 
-    def require_same_ids(self, place: Path | None) -> None:
+    def require_same_ids(self, place: Path | None) -> str:
         """Raise where a student could not take a teacher's embeddings over: ids mean other tokens.
 
-        `place` is the teacher's folder; the recipe's own teachers where None.
+        Args:
+            place: the teacher's folder; the recipe's own teachers where None.
+
+        Returns:
+            A sentence where that cannot be known.
         """
         del place
+        return ""
 
     @abstractmethod
     def source(self, stage: Stage, plan: Plan, seed: int, taught: "Taught | None" = None) -> Source:

@@ -14,9 +14,9 @@ from preceptor.data.joined_source import JoinedSource, coverage_of
 from preceptor.data.rows import fingerprint
 from preceptor.data.source import Source
 from preceptor.data.text import TextSet
-from preceptor.data.tokenizers import load_tokenizer
+from preceptor.data.tokenizers import same_ids
 from preceptor.data.verifiers import final_answer
-from preceptor.errors import ModelError, RecipeError, TeacherFailure
+from preceptor.errors import RecipeError, TeacherFailure
 from preceptor.evaluate.contamination import Contamination, of_text
 from preceptor.evaluate.results import Losses, SeedResult
 from preceptor.models.load import load_model, save_model
@@ -191,23 +191,10 @@ class TextSubject(Subject):
         """Nats a token of held-out rows."""
         return self.nats(model, np.arange(min(_CHECKED, len(self.validation))))
 
-    def require_same_ids(self, place: Path | None) -> None:
+    def require_same_ids(self, place: Path | None) -> str:
         """Every token of the student's is the same one of its teacher's, by its number."""
-        if place is None:
-            other = self.voice.tokenizer
-        else:
-            other = load_tokenizer(place) if (place / "tokenizer.json").is_file() else None
-        if other is None:
-            return
-        theirs = other.get_vocab()
-        differ = [t for t, i in self.tokenizer.get_vocab().items() if theirs.get(t) != i]
-        if differ:
-            raise ModelError(
-                f"a student was to begin in a teacher of another tokenizer; {len(differ)} tokens, "
-                f"{differ[0]!r} for one, have other ids or none",
-                "embeddings are taken over row by row",
-                "Give the student its teacher's tokenizer, or start it at random.",
-            )
+        other = self.voice.tokenizer if place is None else place
+        return "" if other is None else same_ids(self.tokenizer, other)
 
     def source(self, stage: Stage, plan: Plan, seed: int, taught: Taught | None = None) -> Source:
         """The training rows, mixed with what the student writes where the stage says so."""

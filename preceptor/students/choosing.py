@@ -55,8 +55,8 @@ def require_smaller(teacher: Sizes, student: Sizes) -> None:
             )
     if student.heads // student.groups > teacher.heads // teacher.groups:
         raise ModelError(
-            f"{student.heads // student.groups} of the student's heads share their keys, "
-            f"{teacher.heads // teacher.groups} of its teacher's",
+            f"heads to a key-value group: the student has {student.heads // student.groups}, its "
+            f"teacher {teacher.heads // teacher.groups}",
             "heads that share keys in the student must share them in the teacher",
             "Give the student more key-value groups, or fewer heads.",
         )

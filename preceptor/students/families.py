@@ -6,7 +6,7 @@ lines here and no code elsewhere.
 
 from dataclasses import replace
 
-from preceptor.errors import ModelError, nearest
+from preceptor.errors import ModelError
 from preceptor.students.axes import FUSED, Family, layer, norm, varied
 
 _BLOCK, _ATTENTION, _MLP = "layers.{}.", "layers.{}.self_attn.", "layers.{}.mlp."
@@ -183,11 +183,10 @@ def families(model_type: str) -> tuple[Family, ...]:
     """
     found = tuple(family for family in FAMILIES if model_type in family.types)
     if not found:
-        known = [name for family in FAMILIES for name in family.types]
+        known = dict.fromkeys(name for family in FAMILIES for name in family.types)
         raise ModelError(
             f"a student was to begin inside a {model_type!r} model",
             "it is not written down which axes that architecture's tensors carry",
-            f"Start it at random, or use an architecture that is. Nearest: "
-            f"{nearest(model_type, known)}.",
+            f"Start it at random, or use one that is: {', '.join(known)}.",
         )
     return found

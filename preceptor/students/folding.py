@@ -93,7 +93,7 @@ def require_turning(architecture: Architecture) -> None:
         kind = architecture.family.types[0]
         where = "after a writer" if there[0].place == "after" else "on the stream"
         raise ModelError(
-            f"the stream of a {kind} model was to be written in a basis that mixes its channels",
+            f"a teacher of architecture {kind} was to be written in a basis that mixes channels",
             f"its norm {there[0].name!r} stands {where} and multiplies each channel on its own: "
             "turned, the teacher would be another function",
             "Keep channels as they are: begin by `select` or `prune`.",

@@ -316,6 +316,7 @@ class Experiment:
             assert said is not None
             found = self.trained(said, name)
             assert isinstance(found, Live)
+            self.subject.check_teacher(found)
             return found.model
 
         def untrained() -> TappedModel | None:

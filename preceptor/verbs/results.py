@@ -20,18 +20,20 @@ from preceptor.recipe.image_subject import ImageSubject
 from preceptor.recipe.licences import licences_of
 from preceptor.recipe.load import recipe_text
 from preceptor.recipe.models import MODEL_KEYS
-from preceptor.recipe.schema import STUDENT, Recipe
+from preceptor.recipe.schema import STUDENT
 from preceptor.recipe.starts import InsideStart
 from preceptor.recipe.subject import PARTS, Subject
+from preceptor.students.report import WARNING
 from preceptor.teachers.base import Teacher
 from preceptor.teachers.ensemble import Ensemble
 from preceptor.teachers.live import Live
 from preceptor.verbs import independent, rationales, timings
 from preceptor.verbs.cells import Cell, Finished, finished, student_folder
-from preceptor.verbs.experiment import TEACHER_SEED, Experiment
+from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.layers import beside_teacher
 from preceptor.verbs.progress import Progress
 from preceptor.verbs.prospects import uncovered
+from preceptor.verbs.teacher_cells import TEACHER_SEED
 from preceptor.verbs.timings import Together
 
 _PACKAGES = ("preceptor", "torch", "transformers", "accelerate", "numpy", "scikit-learn")
@@ -58,7 +60,7 @@ def run_result(
     found: list[ArmResult] = []
     models: dict[str, Any] = {}
     taught = [cell for cell in experiment.every_teacher() if cell.done()]
-    warnings = [*subject.remarks(), *_begun(recipe)]
+    warnings = [*subject.remarks(), *_begun(experiment)]
     warnings += _warnings(taught, [finished(cell) for cell in taught])
     for name, cells in arms.items():
         done = [finished(cell) for cell in cells]
@@ -272,16 +274,21 @@ def _unlabelled(experiment: Experiment, arm: str) -> int:
     return max(each)
 
 
-def _begun(recipe: Recipe) -> list[str]:
-    """What the arms had from a teacher before their first step."""
-    said = recipe.student.start
+def _begun(experiment: Experiment) -> list[str]:
+    """What the arms had from a teacher before their first step, and what it lost on the way."""
+    recipe, said = experiment.recipe, experiment.recipe.student.start
     if not isinstance(said, InsideStart):
         return []
     but = " but scratch, which begins at random," if "scratch" in recipe.control.arms else ""
     return [
         f"every arm{but} begins inside the teacher (start: {said.key}), the control too: a "
         "difference to the control is what the teacher gave while the student learned, and not "
-        "what it gave at the start"
+        "what it gave at the start",
+        *(
+            f"start: {line.removeprefix(WARNING)}"
+            for line in _start(experiment).splitlines()
+            if line.startswith(WARNING)
+        ),
     ]
 
 

@@ -4,7 +4,7 @@ Every arm of a seed begins with the same weights, the control too, and so does a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -88,17 +88,16 @@ class Starts:
             self.train()
         with main_process_first() as main:
             if main and not told.exists():
-                self._write(seed, self._teacher())
+                self._write(seed)
 
-    def _teacher(self) -> TappedModel | Path:
-        place = self.said.fields.teacher
-        if place is not None:
-            return teacher_in(place, self.said, self.subject)
-        return self.teacher()
-
-    def _write(self, seed: int, teacher: TappedModel | Path) -> None:
+    def _write(self, seed: int) -> None:
         """The student first: where the report is, everything is."""
+        place = self.said.fields.teacher
+        folder = None if place is None else Path(place).expanduser()
+        unknown = self.subject.require_same_ids(folder)
+        teacher = self.teacher() if place is None else teacher_in(place, self.said, self.subject)
         model = self._drawn(seed)
         report = begun(self.said, model, teacher, self.subject, seed)
+        report = replace(report, warnings=(*filter(None, (unknown,)), *report.warnings))
         self.subject.save(model, self.place(seed))
         write_text(self.place(seed) / _TOLD, report.text() + "\n")

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -185,6 +186,31 @@ def test_nothing_half_written_is_left_and_other_files_stay(tmp_path: Path) -> No
     save_model(model, tmp_path)
     names = sorted(file.name for file in tmp_path.iterdir())
     assert names == ["model.safetensors", "notes.txt", "preceptor.json"]
+
+
+def test_a_folder_that_was_cut_off_while_it_was_written_is_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, put = load_model(SPECS["transformers vit"]), os.replace
+    for count in range(3):
+        left = iter(range(count))
+
+        def cut(source: Path, target: Path, left: Any = left) -> None:
+            if next(left, None) is None:
+                raise OSError("no space left")
+            put(source, target)
+
+        monkeypatch.setattr(os, "replace", cut)
+        folder = tmp_path / str(count)
+        with pytest.raises(StorageError, match="no space left"):
+            save_model(model, folder)
+        assert len(list(folder.iterdir())) == count
+        if count < 2:
+            with pytest.raises(ModelError, match=r"no preceptor.json and no config.json"):
+                load_model({"folder": str(folder)})
+        else:
+            # Without its card, but whole in the form of transformers.
+            assert same_logits(model, load_model({"folder": str(folder)}))
 
 
 def test_a_disk_that_refuses_is_a_sentence(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_tied_head_is_the_embedding_table() -> None:
 
 
 def test_an_architecture_without_a_table_is_refused_by_name() -> None:
-    with pytest.raises(ModelError, match=r"'phi'.*which axes"):
+    with pytest.raises(ModelError, match=r"'phi'.*which axes.*use one that is: llama, mistral"):
         seen(model("phi"))
     with pytest.raises(ModelError, match="one of them is a Linear"):
         described(ModuleWeights(nn.Linear(2, 2)))

@@ -1,22 +1,26 @@
 """Students that begin inside their teacher, from a recipe to what lies in the run's folder."""
 
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity, cross_entropy
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from preceptor.cli import app
 from preceptor.data.tokenizers import bpe_tokenizer
-from preceptor.errors import ModelError, PreceptorError, RecipeError
+from preceptor.errors import ModelError, PreceptorError, RecipeError, TeacherFailure
 from preceptor.models.load import load, load_model, save_model
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe import build
 from preceptor.recipe.load import recipe_of
+from preceptor.recipe.sentence_subject import SentenceSubject
 from preceptor.students.start import PLANS, begin
 from preceptor.verbs.check import check
 from preceptor.verbs.distill import distill
@@ -68,7 +72,7 @@ def test_rows_of_the_table_may_count_as_often_as_their_tokens_occur(tmp_path: Pa
                 counts[token] += 1
     energy, vectors = torch.linalg.eigh(table.T @ (counts[:, None] * table))
     kept = energy[-8:].sum() / energy.sum()
-    assert f"embedding table          {kept:.3f}" in found.report
+    assert f"{kept:.3f} embedding table" in found.report
     # The basis itself: the student's table keeps the inner products of the leading directions.
     own = parameters(load(found.student))["model.embed_tokens.weight"].double()
     expected = table @ vectors[:, -8:]
@@ -118,6 +122,7 @@ def test_every_arm_but_scratch_begins_with_the_same_weights(tmp_path: Path, basi
     stage = {"objective": [{"kd": {"temperature": 1}}], "plan": still}
     control = {"arms": ["control", "scratch"]}
     recipe = text(tmp_path, {basis: {}}, stages=[stage], control=control)
+    recipe["student"]["model"]["causal"]["rms_norm_eps"] = 1e-5
     report = ran(recipe, tmp_path / "run")
     arms = {
         name: parameters(load(tmp_path / f"run/arms/{name}/seed-0/student"))
@@ -130,6 +135,7 @@ def test_every_arm_but_scratch_begins_with_the_same_weights(tmp_path: Path, basi
         torch.testing.assert_close(arms["control"][name], tensor, rtol=0, atol=1e-8)
     assert not torch.allclose(arms["scratch"][table], begun[table], atol=1e-3)
     assert any("every arm but scratch" in warning for warning in report.warnings)
+    assert "start: rms_norm_eps is 1e-05, the teacher's 1e-06" in report.warnings
     assert report.difference("distilled", "scratch") is not None
 
 
@@ -167,7 +173,31 @@ def test_a_sentence_encoder_begins_inside_its_teacher(tmp_path: Path) -> None:
     }
     found = init(recipe_of(recipe), out=tmp_path / "run")
     assert "repaired" in found.report
-    assert load(found.student).spec["classes"] == 8
+    begun = load(found.student)
+    assert begun.spec["classes"] == 8
+    # The loss: each sentence's neighbour among those of all, cosines over a temperature of 0.05.
+    subject = build.subject(recipe_of(recipe))
+    assert isinstance(subject, SentenceSubject)
+    held = subject.parts["validation"]
+    with torch.no_grad():
+        seen = begun(held.batch(np.arange(len(held))).inputs).logits
+    scores = cosine_similarity(seen[::2, None], seen[None, 1::2], dim=-1) / 0.05
+    expected = cross_entropy(scores, torch.arange(len(held))).item()
+    assert f"loss before training: {expected:.4f}" in found.report
+    # A folder of transformers' own does as the one that was saved here.
+    plain = tmp_path / "plain"
+    shutil.copytree(recipe["teacher"]["model"]["encoder"], plain)
+    (plain / "preceptor.json").unlink()
+    recipe["student"]["start"] = {"select": {"repair": True, "teacher": str(plain)}}
+    again = load(init(recipe_of(recipe), out=tmp_path / "again").student)
+    for name, tensor in parameters(begun).items():
+        assert torch.equal(parameters(again)[name], tensor), name
+    # Ids of another tokenizer are other words.
+    theirs = bpe_tokenizer(["one and one are two " * 20], 280)
+    save_model(load(recipe["teacher"]["model"]["encoder"]), tmp_path / "other", theirs)
+    recipe["student"]["start"] = {"select": {"teacher": str(tmp_path / "other")}}
+    with pytest.raises(ModelError, match="another tokenizer"):
+        init(recipe_of(recipe), out=tmp_path / "another")
 
 
 def test_a_folder_of_weights_is_begun_in_where_the_teacher_has_none(tmp_path: Path) -> None:
@@ -179,7 +209,9 @@ def test_a_folder_of_weights_is_begun_in_where_the_teacher_has_none(tmp_path: Pa
     with pytest.raises(RecipeError, match="it has no weights to begin with"):
         check(recipe_of(recipe))
     recipe["student"]["start"] = {"select": {"teacher": str(folder)}}
+    (folder / "tokenizer.json").unlink()
     second = init(recipe_of(recipe), out=tmp_path / "second")
+    assert f"warning: {folder} holds no tokenizer" in second.report
     own, other = (parameters(load(found.student)) for found in (first, second))
     for name, tensor in own.items():
         assert torch.equal(tensor, other[name]), name
@@ -229,6 +261,15 @@ def test_what_cannot_be_mapped_is_refused_before_anything_is_trained(
         with pytest.raises(ModelError, match=words):
             verb(recipe_of(recipe), out=tmp_path / verb.__name__)
         assert not contents(tmp_path / verb.__name__)
+
+
+def test_nobody_begins_inside_a_teacher_that_knows_nothing(tmp_path: Path) -> None:
+    still = {"name": "sgd", "lr": 1e-9}
+    teacher = {"model": WIDE, "train": {"steps": 1, "batch": 8, "optimizer": still}}
+    recipe = small(teacher=teacher, student={"model": NARROW, "start": {"select": {}}})
+    with pytest.raises(TeacherFailure, match="guessing among"):
+        init(recipe_of(recipe), out=tmp_path / "run")
+    assert not (tmp_path / "run/starts").exists()
 
 
 def test_networks_that_do_not_fit_are_refused_in_words(tmp_path: Path) -> None:
