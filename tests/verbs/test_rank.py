@@ -126,6 +126,11 @@ def test_check_says_of_the_dimension_what_the_ranking_says_later(tmp_path: Path)
         assert "dimensions for" not in check_ranking(ranking_of(said | less))
 
 
+@pytest.mark.parametrize("name", ["arithmetic-temperatures", "digits-teachers"])
+def test_presets_follow_the_advice_on_dimensions(name: str) -> None:
+    assert "dimensions for" not in check_ranking(name)
+
+
 def test_answers_that_are_skipped_are_told_and_their_prompts_left_out_for_all(
     tmp_path: Path,
 ) -> None:
