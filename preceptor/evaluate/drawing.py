@@ -93,5 +93,5 @@ def _engineering(number: float) -> str:
 
 def short(name: str, most: int = 18) -> str:
     """A name that fits beside a plot, without its middle; tables have the whole of it."""
-    half = (most - 1) // 2
+    name, half = " ".join(name.split()), (most - 1) // 2
     return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"

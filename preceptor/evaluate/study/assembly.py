@@ -16,6 +16,7 @@ from preceptor.evaluate.study.measures import (
     mean_of,
     over_items,
     over_tasks,
+    rate_over_items,
     seed_mean,
 )
 from preceptor.evaluate.study.study import (
@@ -131,16 +132,16 @@ def _small_minus_large(table: Table) -> Measured:
 
 
 def _task(table: Table, task: str, generator: np.random.Generator) -> TaskRow:
-    own = [each for place, each in table.measures.items() if place[0] == task]
     places = table.of_task(task)
     labels = places[0][0].labels
+    drawn = np.random.default_rng(_SEED)
     return TaskRow(
         task=task,
         items=len(labels),
         commonest=commonest(labels),
-        teacher=mean_of(own, "teacher_accuracy"),
-        control=mean_of(own, "control_accuracy"),
-        taught=mean_of(own, "accuracy"),
+        teacher=rate_over_items(places, "teacher", drawn),
+        control=rate_over_items(places, "control", drawn),
+        taught=rate_over_items(places, "taught", drawn),
         gain=over_items(places, generator),
     )
 

@@ -1,7 +1,9 @@
 """What a study says in words, by rule: where an interval holds 0, a sentence says so."""
 
+import unicodedata
 from collections.abc import Sequence
 
+from preceptor.evaluate.drawing import short
 from preceptor.evaluate.report import Measured, Value
 from preceptor.evaluate.study.measures import FEWEST_TASKS, MEASURES
 from preceptor.evaluate.study.study import (
@@ -75,7 +77,8 @@ def _smaller(
 ) -> Finding:
     first, last = students[0], students[-1]
     sizes = (
-        f"{first.name} gained {in_words(first.gain)}, {last.name} {in_words(last.gain)}; "
+        f"{_named(first.name)} gained {in_words(first.gain)}, {_named(last.name)} "
+        f"{in_words(last.gain)}; "
         f"the difference, task by task, is {in_words(small)}."
     )
     said = {
@@ -94,12 +97,16 @@ def _teachers(related: Sequence[CorrelationRow], teachers: Sequence[GroupRow]) -
     within = _find(related, "teacher_accuracy", "gain", "teachers")
     skill = _find(related, "expertise", "gain", "tasks")
     answer = _shown(across, within)
+    asked: _Forms = {
+        "gain by the teacher's accuracy across tasks": across,
+        "gain by the teacher's accuracy within tasks": within,
+    }
     said: dict[Answer, str] = {
         "yes": "Students of more accurate teachers gained more.",
         "no": "Students of more accurate teachers gained less.",
         "not shown": "That more accurate teachers give more is not shown.",
     }
-    sentences = [said[answer], *_rule({"across tasks": across, "within tasks": within}, {})]
+    sentences = [said[answer], *_rule(asked, {})]
     if across is not None:
         sentences.append(
             f"Across tasks, gain goes with the teacher's accuracy by {_rho(across)}"
@@ -109,7 +116,7 @@ def _teachers(related: Sequence[CorrelationRow], teachers: Sequence[GroupRow]) -
         sentences.append(
             f"Within tasks, the more accurate teacher's students gained more by {_rho(within)}."
         )
-    sentences += [f"Taught by {each.name}: {in_words(each.gain)}." for each in teachers[:6]]
+    sentences += [f"Taught by {_named(each.name)}: {in_words(each.gain)}." for each in teachers[:6]]
     return Finding("Did better teachers give more?", answer, tuple(sentences))
 
 
@@ -163,18 +170,24 @@ def _specific(fidelity: Sequence[FidelityRow]) -> Finding:
         -1: "Teaching made students agree less with the very teacher that taught them.",
         0: "That students imitate the very teacher that taught them is not shown.",
     }
+    question = "Did students come to imitate their own teacher?"
+    if not isinstance(row.change, Value):
+        why = (
+            "No teacher was trained from a second seed, so what it shares with every such teacher "
+            "cannot be told from what is its own."
+        )
+        return Finding(question, "not shown", (said[0], why))
     words = (
         f"A taught student agrees with its own teacher more than with the same teacher trained "
         f"from another seed by {in_words(row.taught)}; its control, which met neither, by "
         f"{in_words(row.control)}. The difference is {in_words(row.change)}."
     )
-    question = "Did students come to imitate their own teacher?"
     return Finding(question, _answer(row.change), (said[sign(row.change)], words))
 
 
 def _signals(signals: Sequence[SignalRow]) -> Finding:
     sentences = [
-        f"{row.task}, {row.signal}: {in_words(row.gain)} over the control"
+        f"{_named(row.task)}, {_named(row.signal)}: {in_words(row.gain)} over the control"
         + (
             f", {in_words(row.against_true)} against the true signal."
             if isinstance(row.against_true, Value)
@@ -203,7 +216,7 @@ def _options(options: Sequence[GroupRow]) -> Finding:
     ]
     apart = [each.name for each in options if sign(each.against_first)]
     said = (
-        f"Used everywhere, {', '.join(apart)} gave another gain than {first}."
+        f"Used everywhere, {_listed(apart)} gave another gain than {first}."
         if apart
         else f"No setting, used everywhere, is told from {first}."
     )
@@ -250,6 +263,13 @@ def _rule(asked: _Forms, beside: _Forms) -> list[str]:
 
 _SHOWS = {1: "shows it", -1: "shows the opposite", 0: "does not show it"}
 _SHOW = {1: "show it", -1: "show the opposite"}
+
+
+def _named(name: str) -> str:
+    """A name as a sentence has it; what is written from the right turns no number around."""
+    found = short(name, 60)
+    from_right = any(unicodedata.bidirectional(each) in ("R", "AL") for each in found)
+    return f"\u2068{found}\u2069" if from_right else found
 
 
 def _listed(words: Sequence[str]) -> str:

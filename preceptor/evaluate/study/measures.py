@@ -8,6 +8,7 @@ Dimension key: t tasks, s students, k teachers, m methods, n test items, e seeds
 """
 
 from collections.abc import Mapping, Sequence, Set
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -25,6 +26,7 @@ from preceptor.evaluate.study.cells import (
 from preceptor.ops import resampling
 
 FEWEST_TASKS = 3
+Who = Literal["taught", "control", "teacher"]
 _BOUNDS = {
     "fraction": (0.0, 1.0),
     "difference": (-1.0, 1.0),
@@ -136,23 +138,49 @@ def over_items(
     lacks are left out everywhere.
     """
     other = places if versus is None else versus
-    seeds = set.intersection(*({trial.seed for trial in place} for place in (*places, *other)))
+    seeds = _shared((*places, *other))
     if not seeds:
         return Undefined("no seed has all of its cells")
-    first = np.mean([_hits(place, seeds, taught=True) for place in places], axis=0)
-    second = np.mean([_hits(each, seeds, taught=versus is not None) for each in other], axis=0)
+    whose = "control" if versus is None else "taught"
+    sides = _hits(places, seeds, "taught"), _hits(other, seeds, whose)
+    return _over_both(*sides, generator, "difference")
+
+
+def rate_over_items(
+    places: Sequence[Sequence[Compared]], who: Who, generator: np.random.Generator
+) -> Measured:
+    """How often one side is right at some places of one task; limits over seeds and test items."""
+    if not (seeds := _shared(places)):
+        return Undefined("no seed has all of its cells")
+    right = _hits(places, seeds, who)
+    return _over_both(right, np.zeros_like(right), generator, "fraction")
+
+
+def _over_both(
+    first: Float[np.ndarray, "e n"],
+    second: Float[np.ndarray, "e n"],
+    generator: np.random.Generator,
+    unit: str,
+) -> Value:
     found = resampling.paired_bootstrap(first, second, generator)
-    limits = _within(found, "difference") if found.low < found.high else (None, None)
-    return Value(found.estimate, *limits, first.shape[1], "difference")
+    limits = _within(found, unit) if found.low < found.high else (None, None)
+    return Value(found.estimate, *limits, first.shape[1], unit)
 
 
-def _hits(place: Sequence[Compared], seeds: Set[int], *, taught: bool) -> Float[np.ndarray, "e n"]:
+def _shared(places: Sequence[Sequence[Compared]]) -> Set[int]:
+    """The seeds that every place has."""
+    return set.intersection(*({trial.seed for trial in place} for place in places))
+
+
+def _hits(
+    places: Sequence[Sequence[Compared]], seeds: Set[int], who: Who
+) -> Float[np.ndarray, "e n"]:
+    """Where one side is right, averaged over places."""
     each = [
-        hits(trial.taught if taught else trial.control, trial.labels)
-        for trial in place
-        if trial.seed in seeds
+        np.stack([hits(getattr(t, who), t.labels) for t in place if t.seed in seeds])
+        for place in places
     ]
-    return np.stack(each).astype(np.float64)
+    return np.mean(each, axis=0, dtype=np.float64)
 
 
 def mean_of(measures: Sequence[Mapping[str, float]], name: str) -> float:

@@ -66,6 +66,11 @@ def plane(study: Study) -> Markup:
             x, y = ([100 * m[key] for m in own] for key in ("accuracy", "agreement"))
             mark = {"color": ARM_MARKS[colour], "marker": MARKERS[colour]}
             axes.plot(x, y, ls="none", ms=3.5, label=short(name), **mark)
+        for row in study.students:
+            x, y = _limits(row.taught), _limits(row.agreement)
+            bars = {"xerr": _errors(x), "yerr": _errors(y), "capsize": 3, "lw": 1.4}
+            colour = ARM_MARKS[colours[row.name]]
+            axes.errorbar([x[0]], [y[0]], color=colour, ls="none", **bars)
         axes.set_xlabel("accuracy, %")
         axes.set_ylabel("agreement with the teacher, %")
         axes.legend(loc="lower right")
@@ -140,13 +145,19 @@ def _point(axes: Any, x: float, gain: Measured, index: int, label: str) -> None:
     axes.errorbar(
         [x],
         [middle],
-        yerr=[[middle - low], [high - middle]],
+        yerr=_errors((middle, low, high)),
         color=ARM_MARKS[(index + 1) % len(ARM_MARKS)],
         marker=MARKERS[(index + 1) % len(MARKERS)],
         capsize=3,
         ls="none",
         label=label,
     )
+
+
+def _errors(limits: tuple[float, float, float]) -> list[list[float]]:
+    """How far the limits lie from the estimate between them."""
+    middle, low, high = limits
+    return [[middle - low], [high - middle]]
 
 
 def _limits(gain: Measured) -> tuple[float, float, float]:

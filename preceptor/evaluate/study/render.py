@@ -2,6 +2,7 @@
 
 from markupsafe import Markup
 
+from preceptor.evaluate.drawing import short
 from preceptor.evaluate.render import environment
 from preceptor.evaluate.study import plots
 from preceptor.evaluate.study.study import GroupRow, Study
@@ -41,7 +42,7 @@ def study_text(study: Study) -> str:
     heads = ["student", "parameters", "alone", "taught", "gain", ""]
     rows = [
         [
-            row.name,
+            short(row.name, 40),
             f"{row.parameters:.0f}",
             estimate(row.control),
             estimate(row.taught),
@@ -50,7 +51,7 @@ def study_text(study: Study) -> str:
         ]
         for row in study.students
     ]
-    return "\n".join([text_table([heads, *rows]), "", *lines])
+    return "\n".join([*([text_table([heads, *rows]), ""] if rows else []), *lines])
 
 
 def _groups(study: Study) -> list[tuple[str, tuple[GroupRow, ...]]]:
@@ -83,7 +84,8 @@ def _pictures(study: Study) -> list[tuple[str, Markup, str]]:
             "Accuracy and agreement",
             plots.plane(study),
             "Arrows lead from the control to the taught student. On the dashed line a model agrees "
-            "with its teacher as often as it is right.",
+            "with its teacher as often as it is right. Crosses are means of taught students with "
+            "95 % intervals over tasks.",
         ),
         (
             "Gain and chance-corrected agreement",

@@ -31,9 +31,9 @@ class TaskRow:
     task: str
     items: int
     commonest: float
-    teacher: float
-    control: float
-    taught: float
+    teacher: Measured
+    control: Measured
+    taught: Measured
     gain: Measured
 
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
@@ -9,7 +10,12 @@ from preceptor.errors import StorageError
 from preceptor.evaluate.report import Undefined, Value
 from preceptor.evaluate.study.cells import Answered, Compared
 from preceptor.evaluate.study.findings import findings
-from preceptor.evaluate.study.measures import measured, over_items, over_tasks
+from preceptor.evaluate.study.measures import (
+    measured,
+    over_items,
+    over_tasks,
+    rate_over_items,
+)
 from preceptor.evaluate.study.render import render_study, study_text
 from preceptor.evaluate.study.study import Finding, Study
 from tests.evaluate.study.trials import flat, grid, judged, told, without
@@ -151,6 +157,14 @@ def test_a_tasks_gain_is_paired_over_seeds_and_items() -> None:
     assert found.low is not None
     assert found.high is not None
     assert found.low < found.estimate < found.high
+    for who in ("taught", "control", "teacher"):
+        rate = rate_over_items([small], who, np.random.default_rng(0))
+        assert isinstance(rate, Value)
+        right = np.mean([np.array(getattr(t, who).answers) == t.labels for t in small])
+        assert rate.estimate == pytest.approx(right)
+        assert rate.low is not None
+        assert rate.high is not None
+        assert rate.low < right < rate.high <= 1.0
 
 
 def test_planted_gains_of_the_small_are_found() -> None:
@@ -315,15 +329,22 @@ def test_a_cell_survives_json_and_a_broken_one_is_refused() -> None:
         Answered.from_json('{"state": "done"}')
 
 
-def test_names_cannot_break_the_page() -> None:
-    hostile = '<script>alert("1")</script>\'&'
+@pytest.mark.parametrize(
+    "hostile", ['<script>alert("1")</script>\'&', "x" * 200, "../מבחן/\n{{ 7 * 7 }} $\\frac12$"]
+)
+def test_names_cannot_break_the_page(hostile: str) -> None:
     trials = [
-        replace(each, place=(f"{hostile}{each.place[0]}", hostile, hostile, hostile))
-        for each in grid(flat, tasks=3)
+        replace(each, place=(f"{hostile}{each.place[0]}", hostile, hostile, hostile), signal=signal)
+        for each in grid(flat, tasks=3, items=40)
+        for signal in ("true", hostile)
     ]
-    page = render_study(judged(trials))
+    trials[0] = replace(trials[0], taught=without("collapsed", hostile))
+    study = judged(trials)
+    page = render_study(study)
     assert "<script" not in page
-    assert "&lt;script&gt;" in page
+    assert str(Markup.escape(hostile)) in page
+    assert not any("x" * 61 in sentence for each in study.findings for sentence in each.sentences)
+    assert hostile not in study_text(study).split("\n\n")[0] or len(hostile) < 41
 
 
 def test_a_page_holds_many_places() -> None:
