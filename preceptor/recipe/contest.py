@@ -89,7 +89,13 @@ def sketcher_of(said: FeatureFields, student: TappedModel, soft: Soft | None = N
             "Use a student that learns.",
         )
     if said.kind == "exact":
-        return ExactSketcher(student, dimension=said.dimension, seed=said.seed, soft=soft)
+        return ExactSketcher(
+            student,
+            dimension=said.dimension,
+            seed=said.seed,
+            projection=said.projection,
+            soft=soft,
+        )
     sketching = Sketching(said.dimension, said.seed)
     if said.kind == "head":
         return HeadSketcher(student, sketching, bfloat16=said.bfloat16)

@@ -26,7 +26,7 @@ from preceptor.recipe.problems import invalid
 from preceptor.recipe.section import Section, parsed, which
 from preceptor.selection.grace import Grace
 from preceptor.selection.leverage import LeverageRatio
-from preceptor.selection.probe import Kind
+from preceptor.selection.probe import Kind, Projection
 from preceptor.selection.racing import Race
 from preceptor.selection.score import Score
 
@@ -139,6 +139,8 @@ class FeatureFields(Section):
         seed: of the random signs.
         tokens: in a batch at most, padding counted.
         bfloat16: take products in bfloat16; sums are in float32 all the same. Not for "exact".
+        projection: of "exact" alone: "signs" as in the paper, so many products as the student has
+            parameters times `dimension`; or "counts", one sum a parameter, for larger students.
     """
 
     kind: Kind = "factored"
@@ -146,12 +148,17 @@ class FeatureFields(Section):
     seed: Index = 0
     tokens: Count = 8192
     bfloat16: bool = False
+    projection: Projection = "signs"
 
     @model_validator(mode="after")
     def _exact_is_exact(self) -> "FeatureFields":
         if self.bfloat16 and self.kind == "exact":
             why = "exact features are what others are compared with, in the weights' own precision"
             raise invalid("true", why, "Leave it out, or use factored.", ("bfloat16",))
+        if self.projection != "signs" and self.kind != "exact":
+            why = f"it is of exact gradients, and {self.kind} ones have sketches of their own"
+            do = "Leave it out, or say kind: exact."
+            raise invalid(repr(self.projection), why, do, ("projection",))
         return self
 
 

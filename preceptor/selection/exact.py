@@ -6,7 +6,7 @@ and a backward pass, and its gradient D numbers.
 Dimension key: b examples, p parameters, d numbers a sketch.
 """
 
-from typing import Literal, final
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -17,10 +17,8 @@ from preceptor.models.dry import keeping_modes
 from preceptor.models.lora import movable
 from preceptor.models.tapped import TappedModel
 from preceptor.ops.sketching import count_sketch, signs_sketch
+from preceptor.selection.probe import Projection
 from preceptor.selection.rows import Details, Rows, Scored, Soft, classified, ranks
-
-Projection = Literal["signs", "counts"]
-"""Dense random signs, d products a number; or buckets, one sum a number."""
 
 HELD = 1 << 28
 """Numbers of gradients that are held at once: one set of signs serves them all."""

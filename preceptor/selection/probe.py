@@ -12,6 +12,9 @@ from preceptor.fields import Count, check_ranges
 Kind = Literal["exact", "factored", "head"]
 """Which gradient is sketched how: per-example, inside each layer's backward, or the head's alone"""
 
+Projection = Literal["signs", "counts"]
+"""Of exact gradients: dense random signs, d products a number; or buckets, one sum a number."""
+
 
 @final
 @dataclass(frozen=True)

@@ -24,13 +24,17 @@ Uses = Mapping[Any, Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Step:
-    """A function of the parameter and of numbers alone: one that casts it, or 1 + w."""
+    """A function of the parameter and of numbers alone: one that casts it, 1 + w, or 2 w.
+
+    Attributes:
+        keeps: whether gradients of what it gives are those of the parameter.
+    """
 
     func: Any
     arguments: Sequence[Any]
     named: Mapping[str, Any] = field(default_factory=dict)
     place: int = 0
-    casts: bool = False
+    keeps: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
         """The same of x."""
@@ -84,7 +88,8 @@ def refusal(entry: Entry, how: str) -> ModelError:
     return ModelError(
         f"the parameter {entry.name} is used {how}",
         "how each example's gradient comes about is not known there",
-        "Use exact features for this model, or freeze what cannot be sketched.",
+        "Use exact features for this model (kind: exact, projection: counts), or freeze what "
+        "cannot be sketched.",
     )
 
 

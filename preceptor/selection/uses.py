@@ -20,8 +20,8 @@ def _pair(value: Any) -> tuple[Any, Entry | None]:
     """A parameter for a product: its numbers, and its entry where its gradient counts."""
     if not isinstance(value, Tracked):
         return value, None
-    if not all(step.casts for step in value.steps):
-        raise refusal(value.entry, "in a product, after numbers were added to it")
+    if not all(step.keeps for step in value.steps):
+        raise refusal(value.entry, "in a product, after numbers changed its scale")
     return value.plain(), value.entry
 
 
@@ -151,7 +151,7 @@ def _cast(func: Any, value: Any, *rest: Any, **named: Any) -> Any:
     others = [other.plain() if isinstance(other, Tracked) else other for other in rest]
     if not isinstance(value, Tracked):
         return func(value, *others, **named)
-    return value.after(Step(func, others, named, casts=True))
+    return value.after(Step(func, others, named, keeps=True))
 
 
 def _elementwise(func: Any, *arguments: Any, **named: Any) -> Any:
@@ -163,7 +163,8 @@ def _elementwise(func: Any, *arguments: Any, **named: Any) -> Any:
     others: Sequence[Any] = [*arguments[:place], *arguments[place + 1 :]]
     tensors = [other for other in others if isinstance(other, Tensor)]
     if not tensors:
-        return own.after(Step(func, others, named, place))
+        shifts = func.__name__ == "add" or (func.__name__ == "sub" and place == 0)
+        return own.after(Step(func, others, named, place, keeps=shifts and not named))
     if len(tensors) > 1 or isinstance(tensors[0], Tracked):
         raise refusal(own.entry, "together with another parameter")
     step = Step(func, others, named, place)

@@ -126,6 +126,7 @@ def test_what_only_reads_features_does_not_change_which_run_a_folder_holds() -> 
         (small(prompts=40, race={}), "race.first: 64: all 40 prompts are asked at the first look"),
         (small(race={"first": 9}), "the score cuts prompts into 10 folds, at the first look too"),
         (small(prompts=40, grace={"folds": 41}), "grace.folds: 41: each fold needs a prompt"),
+        (small(features={"projection": "counts"}), "features.projection: 'counts': it is of exact"),
         (small(narrow=600), "narrow: 600: features.dimension is 512"),
         (
             small(candidates={"teachers": {"a": {**TEACHER, "temperatures": [1.0, 1.0]}}}),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.nemotron.modeling_nemotron import NemotronLayerNorm1P
 from transformers.pytorch_utils import Conv1D
 
 from preceptor.errors import ModelError
@@ -100,6 +101,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
     ),
     "tied embedding": (lambda: Together(_tied, table=nn.Embedding(50, 40)), ids),
     "layer norm": (lambda: nn.LayerNorm(12), lambda: normal(EXAMPLES, 5, 12)),
+    "Nemotron's norm, of 1 + w": (lambda: NemotronLayerNorm1P(12), lambda: normal(EXAMPLES, 5, 12)),
+    "a number less before a product": (
+        lambda: Together(lambda parts, x: F.linear(x, parts.weight - 1), weight=parameter(4, 4)),
+        lambda: normal(EXAMPLES, 2, 4),
+    ),
     "layer norm of two axes": (lambda: nn.LayerNorm([5, 12]), lambda: normal(EXAMPLES, 5, 12)),
     "rms norm": (lambda: nn.RMSNorm(12), lambda: normal(EXAMPLES, 5, 12)),
     "Llama's norm": (lambda: LlamaRMSNorm(12), lambda: normal(EXAMPLES, 5, 12)),
@@ -263,10 +269,10 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], str]] = 
         lambda: normal(EXAMPLES, 2, 4),
         "changed in place",
     ),
-    "numbers added before a product": (
-        lambda: Together(lambda parts, x: F.linear(x, 1 + parts.weight), weight=parameter(4, 4)),
+    "numbers multiplied before a product": (
+        lambda: Together(lambda parts, x: F.linear(x, 2 * parts.weight), weight=parameter(4, 4)),
         lambda: normal(EXAMPLES, 2, 4),
-        "after numbers were added",
+        "after numbers changed its scale",
     ),
     "products and sums of one": (
         lambda: Together(_both_forms, weight=parameter(4, 4)),

@@ -150,15 +150,16 @@ def test_answers_that_are_skipped_are_told_and_their_prompts_left_out_for_all(
     assert "! 1 of 40 prompts are left out for all, because an answer was skipped." in shown
 
 
-@pytest.mark.parametrize("kind", ["exact", "head"])
-def test_other_kinds_of_features_are_what_the_recipe_says(kind: str, tmp_path: Path) -> None:
-    found = rank(
-        ranking_of(of_texts(tmp_path, features={"kind": kind, "dimension": 16})),
-        out=tmp_path / "run",
-    )
+@pytest.mark.parametrize(("kind", "projection"), [("exact", "counts"), ("head", "signs")])
+def test_other_kinds_of_features_are_what_the_recipe_says(
+    kind: str, projection: str, tmp_path: Path
+) -> None:
+    said = {"kind": kind, "dimension": 16, "projection": projection}
+    found = rank(ranking_of(of_texts(tmp_path, features=said)), out=tmp_path / "run")
     shard = next((found.folder / "features" / "good").glob("*.safetensors"))
     features = Features.load(shard)
     assert (features.probe.kind, features.sketches.shape) == (kind, (80, 16))
+    assert features.probe.details.get("projection", "signs") == projection
     assert np.array_equal(np.unique(features.prompts), np.arange(40))
 
 
