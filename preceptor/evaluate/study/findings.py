@@ -211,7 +211,8 @@ def _options(options: Sequence[GroupRow]) -> Finding:
             if isinstance(each.against_first, Value)
             else ""
         )
-        + f"; chosen on validation at {each.chosen} places."
+        + f"; chosen on validation at {each.chosen} place"
+        f"{'' if each.chosen == 1 else 's'}."
         for each in options
     ]
     apart = [each.name for each in options if sign(each.against_first)]

@@ -180,7 +180,7 @@ def _hits(
         np.stack([hits(getattr(t, who), t.labels) for t in place if t.seed in seeds])
         for place in places
     ]
-    return np.mean(each, axis=0, dtype=np.float64)
+    return np.stack(each).mean(axis=0, dtype=np.float64)
 
 
 def mean_of(measures: Sequence[Mapping[str, float]], name: str) -> float:
