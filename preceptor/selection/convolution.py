@@ -9,7 +9,7 @@ Dimension key: b examples, c channels, o outputs, *s and *l places of in- and ou
 a patch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -59,21 +59,30 @@ def convolution(
     """A convolution; `geometry` is stride, padding, dilation, groups as torch is given them.
 
     Raises:
-        ModelError: padding is given by name, or the first axis is not the examples'.
+        ModelError: padding differs at both ends, or the first axis is not the examples'.
     """
     axes = weight[0].dim() - 2
-    if isinstance(geometry[1], str) or x.dim() != axes + 2 or len(x) != ledger.examples:
+    stride, dilation = _each(geometry[0], axes), _each(geometry[2], axes)
+    padding = _padding(geometry[1], weight[0].shape[2:], dilation)
+    if padding is None or x.dim() != axes + 2 or len(x) != ledger.examples:
         raise ModelError(
             f"a convolution over {axes} axes with padding {geometry[1]!r} met a tensor of shape "
             f"{list(x.shape)} in a batch of {ledger.examples} examples",
-            "padding is read in numbers, and the first axis as the examples'",
-            "Use exact features for this model.",
+            "padding is as wide at both ends, and the first axis is the examples'",
+            "Use exact features for this model (kind: exact, projection: counts).",
         )
-    stride, padding, dilation = (_each(value, axes) for value in geometry[:3])
     laid = Geometry(stride, padding, dilation, geometry[3])
     found = _Convolution.apply(ledger.anchor, x, weight, bias, laid)
     assert isinstance(found, Tensor)
     return found
+
+
+def _padding(said: Any, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...] | None:
+    """Padding in numbers, one an axis; None where both ends are padded differently."""
+    if said == "same":
+        both = [step * (size - 1) for step, size in zip(dilation, kernel, strict=True)]
+        return None if any(each % 2 for each in both) else tuple(each // 2 for each in both)
+    return _each(0 if said == "valid" else said, len(kernel))
 
 
 def _each(value: Any, axes: int) -> tuple[int, ...]:

@@ -125,6 +125,14 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
         lambda: nn.Conv2d(1, 3, (3, 1), stride=(2, 1), padding=(1, 0)),
         lambda: normal(EXAMPLES, 1, 6, 5),
     ),
+    "convolution padded to the same size": (
+        lambda: nn.Conv2d(2, 6, (3, 5), padding="same", dilation=(2, 1)),
+        lambda: normal(EXAMPLES, 2, 6, 5),
+    ),
+    "convolution with valid padding": (
+        lambda: nn.Conv2d(2, 6, 3, padding="valid", stride=2),
+        lambda: normal(EXAMPLES, 2, 6, 5),
+    ),
     "convolution of each place": (lambda: nn.Conv2d(3, 12, 1), lambda: normal(EXAMPLES, 3, 5, 4)),
     "convolution of each place, with a stride": (
         lambda: nn.Conv2d(3, 12, 1, stride=2),
@@ -294,10 +302,10 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], str]] = 
         ids,
         "more than a table",
     ),
-    "padding by name": (
-        lambda: nn.Conv2d(1, 2, 3, padding="same"),
+    "padding that differs at both ends": (
+        lambda: nn.Conv2d(1, 2, 2, padding="same"),
         lambda: normal(EXAMPLES, 1, 3, 3),
-        "padding is read in numbers",
+        "padding is as wide at both ends",
     ),
 }
 
