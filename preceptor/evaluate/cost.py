@@ -24,6 +24,9 @@ from preceptor.ops.allocations import Allocations
 from preceptor.ops.resampling import DRAWS, Interval, percentile
 from preceptor.types import Inputs
 
+_LEAST = 1e-6
+"""Seconds that no tokens are written in."""
+
 _PATIENCE = 20.0
 """Seconds that are spent on how fast models write."""
 
@@ -234,7 +237,8 @@ def throughput(timing: Timing, name: str, count: int, generator: np.random.Gener
 def token_seconds(writing: Writing) -> Timing:
     """Seconds of each further token, round by round."""
     first, whole = writing.first.seconds, writing.whole.seconds
-    each = {name: (whole[name] - first[name]) / writing.further for name in first}
+    # A pause in the shorter pass alone would make time run backwards.
+    each = {name: np.maximum(whole[name] - first[name], _LEAST) / writing.further for name in first}
     return replace(writing.whole, seconds=each)
 
 

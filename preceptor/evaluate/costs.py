@@ -76,10 +76,8 @@ def _written(writing: Writing | None) -> str:
     """How it was timed how fast models write."""
     if writing is None:
         return ""
-    return (
-        f"Writing: 1 row, a prompt of {writing.prompt} tokens and {writing.further} after the "
-        f"first, {_rounds(writing.first)} rounds."
-    )
+    said = f"a prompt of {writing.prompt} tokens and {writing.further} after the first"
+    return f"Writing: 1 row, {said}."
 
 
 def ratios(

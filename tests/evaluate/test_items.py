@@ -1,7 +1,9 @@
 """Runs are paired item by item where their test items are the same."""
 
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -13,6 +15,7 @@ from preceptor.evaluate.compare import (
     comparison_text,
 )
 from preceptor.evaluate.items import Items, items_of
+from preceptor.ops.hypotheses import sign_flip
 
 
 def test_an_arm_has_a_one_for_each_right_answer(fake):
@@ -55,6 +58,11 @@ def test_one_seed_of_each_is_mcnemars_test(fake):
     gained, lost = int((second > first).sum()), int((second < first).sum())
     expected = stats.binomtest(gained, gained + lost).pvalue
     assert only.p.estimate == pytest.approx(expected)
+    groups = tuple(str(i // 12) for i in range(120))
+    grouped = {name: dataclasses.replace(each, clusters=groups) for name, each in items.items()}
+    (drawn,) = compare(reports, grouped).differences
+    sums = (second - first).reshape(10, 12).sum(axis=1)
+    assert drawn.p.estimate == sign_flip(sums, np.random.default_rng(0))
 
 
 SKILLS = (("a", 0.5), ("b", 1.0))

@@ -68,14 +68,19 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+def _timed(value: Any) -> bool:
+    return "second" in value.get("unit", "") or value.get("why") == "it was not timed"
+
+
 def timeless(folder: Path) -> Any:
     """A run's report.json without what a clock said."""
     report = json.loads((folder / "report.json").read_text())
     for key in ("phases", "verdict"):
         del report[key]
     for name in ("latency", "throughput"):
-        del report["ratios"][name]
+        report["ratios"].pop(name, None)
     for arm in report["arms"]:
-        for measure in ("latency_p50", "latency_p95", "throughput", "seconds"):
-            arm["measures"].pop(measure, None)
+        timed = [name for name, value in arm["measures"].items() if _timed(value)]
+        for measure in timed:
+            del arm["measures"][measure]
     return report

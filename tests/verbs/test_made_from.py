@@ -86,6 +86,15 @@ def test_training_examples_that_are_tested_are_counted_named_and_warned_of(tmp_p
     assert "is in" in warned
     student = report.arm("distilled").measures
     assert value(student["throughput"]).unit == "tokens a second"
+    for arm in ("teacher", "distilled", "control"):
+        written = report.arm(arm).measures
+        first, each = (value(written[f"{name}_p50"]) for name in ("first_token", "token"))
+        assert (first.unit, value(written["tokens_a_second"]).unit) == (
+            "seconds",
+            "tokens a second",
+        )
+        assert value(written["tokens_a_second"]).estimate == pytest.approx(1 / each.estimate)
+    assert "Writing: 1 row, a prompt of 128 tokens and 16 after the first" in report.timing
     assert "tokens without padding" in report.timing
     assert report.quantised is None
     assert [each.source for each in report.licences] == [

@@ -55,6 +55,7 @@ def written_recipe(source: Path, **sections: Any) -> dict[str, Any]:
             }
         ],
         "control": {"arms": ["control"]},
+        "evaluate": ["accuracy", "calibration", "fidelity"],  # Cost takes longer than training.
         "checkpoint": {"every": 3},
     }
     return copy.deepcopy({**whole, **sections})
