@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from preceptor.batches import Batch
 from preceptor.data.rows import Row
 from preceptor.data.text import TextSet
 from preceptor.errors import ModelError, RecipeError
@@ -45,6 +46,9 @@ from preceptor.selection.store import Extract, FeatureStore
 from preceptor.train.checkpoint import is_checkpoint, student_in
 from preceptor.verbs.cells import Cell, student_folder
 from preceptor.verbs.experiment import Experiment
+
+_TRIED = 8
+"""Tokens of the example that is tried."""
 
 _TOLD_AFTER = 20.0
 """Seconds until it is said again how far a pass is."""
@@ -116,7 +120,12 @@ class Pupil:
         return () if self.said.train is None or self.at is not None else (self._cell(),)
 
     def require_fit(self) -> None:
-        """Raise where its gradients cannot be taken."""
+        """Raise where its gradients cannot be taken: a small example's are tried.
+
+        Raises:
+            RecipeError: it had adapters, and is asked as it stood later.
+            ModelError: nothing of it is learned, or its kind of features does not fit it.
+        """
         model = self.said.model
         if self.at is not None and isinstance(model, CausalModel) and model.lora is not None:
             raise RecipeError(
@@ -126,9 +135,19 @@ class Pupil:
             )
         untrained = self.said.train is not None and self.at is None
         subject = self.experiment.subject
-        sketcher_of(
-            self.features, subject.student(self.said, self.seed) if untrained else self.model
-        )
+        asked = subject.student(self.said, self.seed) if untrained else self.model
+        sketcher = sketcher_of(self.features, asked)
+        if self.features.kind == "factored":  # The others take any student that they are made of.
+            sketcher(self._example().to("cpu" if untrained else self.device))
+
+    def _example(self) -> Batch:
+        """One of the kind that the student reads, with an answer; what it says does not matter."""
+        subject, zero = self.experiment.subject, torch.zeros(1, dtype=torch.int64)
+        if isinstance(subject, ImageSubject):
+            return Batch(subject.data.train.batch(zero).inputs, labels=zero, ids=zero)
+        ids = zero.expand(1, _TRIED)
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return Batch(inputs, labels=ids, mask=ids == 0, ids=zero)
 
     def of_text(self, name: str, candidate: Candidate, pool: Sequence[Row]) -> FeatureStore:
         """What a candidate's text is to it; `pool` holds all prompts."""
