@@ -168,7 +168,7 @@ def same_ids(own: Tokenizer, theirs: Tokenizer | Path) -> str:
     if isinstance(theirs, Path):
         if not any((theirs / file).is_file() for file in _FILES if "config" not in file):
             return f"{theirs} holds no tokenizer: that its ids mean the same tokens is not checked"
-        theirs = load_tokenizer(theirs)
+        return same_ids(own, load_tokenizer(theirs))
     known = theirs.get_vocab()
     differ = [token for token, number in own.get_vocab().items() if known.get(token) != number]
     if differ:
