@@ -183,7 +183,9 @@ def token_confidence(
     return Finding("confidence", words, advice)
 
 
-def support(mass: Float[np.ndarray, " n"], overlap: float, places: int) -> Finding | None:
+def support(
+    mass: Float[np.ndarray, " n"], overlap: float, places: int, *, writes: bool
+) -> Finding | None:
     """Whether a student that writes would come upon what its teacher would say.
 
     What it is taught on its own text it learns only there: where its likeliest tokens hold little
@@ -194,6 +196,7 @@ def support(mass: Float[np.ndarray, " n"], overlap: float, places: int) -> Findi
         mass: the teacher's probability of the student's likeliest tokens, row by row.
         overlap: the share of the teacher's likeliest tokens among the student's.
         places: how many tokens are looked at.
+        writes: whether it is to learn from its own text; advice is given only then.
     """
     if len(mass) < FEWEST:
         return None
@@ -203,7 +206,7 @@ def support(mass: Float[np.ndarray, " n"], overlap: float, places: int) -> Findi
         f"{min(1.0, seen.high):.1%}) lies on the student's {places} likeliest tokens; of the "
         f"teacher's {places} likeliest {overlap:.1%} are among them."
     )
-    if seen.high >= COVERED:
+    if seen.high >= COVERED or not writes:
         return Finding("support", words)
     advice = (
         "The student would hardly write what its teacher would: begin with the data or with text "

@@ -11,6 +11,7 @@ import torch
 from preceptor.recipe.beforehand import possible
 from preceptor.recipe.image_subject import ImageSubject
 from preceptor.recipe.language_teachers import ServedTeacher
+from preceptor.recipe.rollouts import SequenceRollouts
 from preceptor.recipe.schema import STUDENT, Recipe, Stage
 from preceptor.recipe.teachers import CachedTeacher, LiveTeacher
 from preceptor.recipe.text_subject import TextSubject
@@ -77,7 +78,9 @@ def _diagnosis(experiment: Experiment) -> list[str]:
         first = experiment.recipe.stages[0]
         source = subject.source(first, first.plan, experiment.recipe.seed.first)
         return prospects(subject, source, student, teacher)
-    lines = diagnosis(subject, student, teacher)
+    own = (stage.rollouts for stage in experiment.recipe.stages)
+    writes = any(each is not None and not isinstance(each, SequenceRollouts) for each in own)
+    lines = diagnosis(subject, student, teacher, writes=writes)
     if teacher is not None and isinstance(said, CachedTeacher) and said.cached.keep is not None:
         lines.append(cache_gap(subject, teacher, said.cached.keep))
     if isinstance(whole, ServedTeacher) and whole.served.local is not None:

@@ -35,10 +35,13 @@ _LOOKED_AT = 200
 """Rows whose endings are looked at."""
 
 
-def diagnosis(subject: TextSubject, student: TappedModel, teacher: Teacher | None) -> list[str]:
+def diagnosis(
+    subject: TextSubject, student: TappedModel, teacher: Teacher | None, *, writes: bool
+) -> list[str]:
     """Sentences about data, vocabularies and models; those that begin with "!" are warnings.
 
-    The teacher may be None, where there is none yet; nothing is trained or kept.
+    The teacher may be None, where there is none yet; `writes` says whether the student is to learn
+    from its own text. Nothing is trained or kept.
     """
     missing = subject.left_out()
     lines = [*_rows(subject), *(f"! {each}" for each in missing)]
@@ -52,7 +55,7 @@ def diagnosis(subject: TextSubject, student: TappedModel, teacher: Teacher | Non
         lines += _sizes(model, "teacher")
     if subject.voice.joining is None:
         lines += _vocabulary(student, teacher, batch)
-    return lines + _better(subject, student, teacher)
+    return lines + _better(subject, student, teacher, writes)
 
 
 def _rows(subject: TextSubject) -> list[str]:
@@ -159,7 +162,9 @@ def _classes(signal: Signal) -> int | None:
     return shown.classes
 
 
-def _better(subject: TextSubject, student: TappedModel, teacher: Teacher) -> list[str]:
+def _better(
+    subject: TextSubject, student: TappedModel, teacher: Teacher, writes: bool
+) -> list[str]:
     rows = np.arange(min(_HELD, len(subject.validation)))
     if "probabilities" not in teacher.offers().kinds:
         return []  # A server tells its largest probabilities alone.
@@ -178,7 +183,7 @@ def _better(subject: TextSubject, student: TappedModel, teacher: Teacher) -> lis
         far_ahead(times_larger(teacher, student)),
     ]
     if subject.voice.reading is None:
-        found.append(_supported(subject, student, teacher, rows))
+        found.append(_supported(subject, student, teacher, rows, writes))
     return [f"{'! ' if each.advice else ''}{each}" for each in found if each is not None]
 
 
@@ -191,12 +196,12 @@ def _sure(subject: TextSubject, teacher: Teacher, rows: Any, found: Numbers) -> 
 
 
 def _supported(
-    subject: TextSubject, student: TappedModel, teacher: Teacher, rows: Any
+    subject: TextSubject, student: TappedModel, teacher: Teacher, rows: Any, writes: bool
 ) -> Finding | None:
     """Whether a student that writes would come upon what its teacher would say."""
     sides = shows_of(student), shows_of(teacher)
     found = covered(*sides, batches_of(subject.validation, rows), len(rows), _PLACES)
-    return support(found["mass"], float(found["overlap"].mean()), _PLACES)
+    return support(found["mass"], float(found["overlap"].mean()), _PLACES, writes=writes)
 
 
 def _mib(count: float) -> str:

@@ -142,12 +142,15 @@ def test_what_is_said_of_tokens_has_its_interval_over_rows() -> None:
 
 def test_a_student_that_would_hardly_write_as_its_teacher_is_told_to_begin_with_text() -> None:
     draw = np.random.default_rng(0)
-    little = support(np.clip(0.2 + 0.05 * draw.normal(size=40), 0, 1), 0.1, 10)
+    little = support(np.full(40, 0.2) + 0.05 * draw.random(40), 0.1, 10, writes=True)
     assert little is not None
     assert "begin with the data" in little.advice
-    much = support(np.clip(0.9 + 0.2 * draw.normal(size=40), 0, 1), 0.8, 10)
+    much = support(np.clip(0.9 + 0.2 * draw.normal(size=40), 0, 1), 0.8, 10, writes=True)
     assert much is not None
     assert not much.advice
+    told = support(np.full(40, 0.2) + 0.05 * draw.random(40), 0.1, 10, writes=False)
+    assert told is not None
+    assert not told.advice
     assert far_ahead(9.0) is None
     ahead = far_ahead(30.0)
     assert ahead is not None
