@@ -102,7 +102,7 @@ def test_who_was_not_timed_gets_a_sentence():
 
 def test_what_is_written_is_timed_from_its_first_token_on() -> None:
     asked: list[int] = []
-    writers = dict.fromkeys(("small", "big"), asked.append)
+    writers = {str(name): asked.append for name in ("small", "big")}
     found = measure_writing(writers, torch.zeros(1, 7), further=4, generator=rng())
     assert (found.prompt, found.further, found.first.batch) == (7, 4, 1)
     assert set(asked) == {1, 5}
