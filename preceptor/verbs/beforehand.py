@@ -28,6 +28,7 @@ from preceptor.recipe.schema import Recipe
 from preceptor.recipe.teachers import AnyTeacher, LiveTeacher
 from preceptor.selection.ranking import Ranking
 from preceptor.train.processes import main_process_first
+from preceptor.verbs.contest import require_enough
 from preceptor.verbs.crowding import crowding, prompts_of
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.folders import open_run
@@ -246,7 +247,11 @@ def _ranked(ranking: Ranking) -> list[RankedTeacher]:
 
 
 def ranked_lines(recipe: Recipe) -> list[str]:
-    """What `preceptor check` says of a ranking to come."""
+    """What `preceptor check` says of a ranking to come.
+
+    Raises:
+        DataError: there are too few prompts for it.
+    """
     fields = rank_of(recipe)
     if fields is None:
         return []
@@ -264,5 +269,7 @@ def ranked_lines(recipe: Recipe) -> list[str]:
     if fields.every == "stage":
         lines.append("  ranked again before each further stage")
     ranking = ranking_in(recipe, fields)
-    told = crowding(ranking, Texts(), prompts_of(ranking, Texts()))
+    there = prompts_of(ranking, Texts())
+    require_enough(ranking, ranking.prompts if there is None else there)
+    told = crowding(ranking, Texts(), there)
     return [*lines, *(f"  ! {sentence}" for sentence in told)]

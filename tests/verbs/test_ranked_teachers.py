@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from preceptor.errors import RecipeError
+from preceptor.errors import DataError, RecipeError
 from preceptor.evaluate.report import Report
 from preceptor.recipe.data import TextData
 from preceptor.recipe.load import recipe_of
@@ -107,6 +107,10 @@ def test_check_says_that_a_dimension_is_too_large_for_what_will_be_written(tmp_p
     shown = check(recipe_of(ranked(tmp_path, features={"dimension": 4000}, prompts=512)))
     assert f"effective rows ({rows} prompts, {2 * rows} responses" in shown
     assert "dimensions for" not in check(recipe_of(ranked(tmp_path)))
+    with pytest.raises(DataError, match=f"first looks after 400 prompts, of {rows} in all"):
+        check(recipe_of(ranked(tmp_path, race={"first": 400}, prompts=512)))
+    with pytest.raises(RecipeError, match=r"teacher\.rank\.race\.first: 20: all 20 prompts"):
+        check(recipe_of(ranked(tmp_path, race={"first": 20})))
 
 
 def test_before_each_stage_the_student_is_asked_as_it_is_by_then(tmp_path: Path) -> None:
