@@ -32,6 +32,8 @@ def from_transformers(spec: Mapping[str, Any]) -> Built:
     attention = {"attn_implementation": spec["attention"]} if "attention" in spec else {}
     if isinstance(source, Mapping) or not spec.get("pretrained", has_weights(source)):
         _fit(config, spec)
+        # Of a kind with several classes the names are looked through, and here there are none yet.
+        config.architectures = config.architectures or []
         return Built(auto.from_config(config, **attention), shape=_shape(config))
     fresh = spec.get("fresh_head", False)
     if "classes" in spec and config.num_labels != spec["classes"]:

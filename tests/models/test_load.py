@@ -51,6 +51,7 @@ SPECS: dict[str, Mapping[str, Any]] = {
         "arguments": {"width": 16, "heads": 2, "depth": 1},
     },
     "transformers vit": {"transformers": VIT, "classes": 5},
+    "transformers deit": {"transformers": {**VIT, "model_type": "deit"}, "classes": 5},
     "transformers resnet": {"transformers": RESNET, "classes": 5},
     "factory": {"factory": NET, "arguments": {"classes": 5}},
 }
