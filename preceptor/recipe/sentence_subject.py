@@ -6,7 +6,6 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from scipy.special import log_softmax
 from torch import Tensor
 
 from preceptor.data.graded import read_graded
@@ -175,9 +174,12 @@ class SentenceSubject(Subject):
         return [sentences.batch(part.numpy()).inputs for part in rows.split(EVALUATION_BATCH)]
 
     def loss(self, model: TappedModel) -> float:
-        """Nats to tell a held-out sentence's neighbour from the others'."""
-        scores = cosines(*self._embeddings(model, "validation", None)) / self.contrast.temperature
-        return -float(log_softmax(scores, axis=1).diagonal().mean())
+        """The share of the others that lie nearer to a held-out sentence than its neighbour."""
+        found = cosines(*self._embeddings(model, "validation", None))
+        own = found.diagonal()[:, None]
+        # As near as the neighbour is half of nearer, and one of these is the neighbour itself.
+        nearer = ((found > own).sum(axis=1) + (found >= own).sum(axis=1) - 1) / 2
+        return float(nearer.mean() / max(len(found) - 1, 1))
 
     def require_same_ids(self, place: Path | None) -> str:
         """The models of a recipe agree already."""
