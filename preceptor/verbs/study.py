@@ -1,6 +1,8 @@
 """`preceptor study`: when does distillation help, whom, and is the teacher imitated?"""
 
+import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -8,12 +10,14 @@ from typing import final
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from preceptor.errors import PreceptorError, RecipeError
 from preceptor.evaluate.study.assembly import build_study
 from preceptor.evaluate.study.cells import Answered, Compared
 from preceptor.evaluate.study.render import render_study, study_text
 from preceptor.evaluate.study.study import Study, Trouble
 from preceptor.files import write_text
-from preceptor.recipe.load import load_study, recipe_text
+from preceptor.recipe import build
+from preceptor.recipe.load import load_study, plain, recipe_text
 from preceptor.recipe.presence import require_present
 from preceptor.recipe.study import StudyRecipe, option_words
 from preceptor.recipe.study_cells import StudyCell, StudyPlan, study_plan
@@ -55,7 +59,7 @@ def study(
         show: a bar while it runs, and what was found at the end.
 
     Raises:
-        RecipeError: the recipe, or a place of its grid, is not valid.
+        RecipeError: the recipe, or a place of its grid, is not valid, or its data cannot be read.
     """
     said = load_study(recipe)
     plan = study_plan(said)
@@ -79,6 +83,7 @@ def _train(said: StudyRecipe, plan: StudyPlan, folder: Path, workers: int, *, sh
     """All cells that are not there yet, teachers first."""
     known = {cell.name: read_cell(cell_file(folder, cell.name)) for cell in plan.cells}
     left = [c for c in plan.cells if (seen := known[c.name]) is None or seen.state == "failed"]
+    _require_loadable(left)
     columns = (TextColumn("[bold]cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, disable=not show) as bar:
         task = bar.add_task("", total=len(plan.cells), completed=len(plan.cells) - len(left))
@@ -91,6 +96,25 @@ def _train(said: StudyRecipe, plan: StudyPlan, folder: Path, workers: int, *, sh
 
         phases = [[c for c in left if (c.role == "teacher") == first] for first in (True, False)]
         run_cells(said, phases, folder, workers, told)
+
+
+def _require_loadable(cells: Sequence[StudyCell]) -> None:
+    """Load each task's data, and the tokenizers of who reads it, once before anything is trained.
+
+    Raises:
+        RecipeError: one cannot be loaded; the place in the grid is named.
+    """
+    seen: set[str] = set()
+    for cell in cells:
+        told = plain(cell.recipe)
+        readers = (told["student"], told["teacher"]) if cell.recipe.data.kind == "text" else ()
+        if (names := json.dumps([told["data"], *readers], sort_keys=True)) in seen:
+            continue
+        seen.add(names)
+        try:
+            build.subject(cell.recipe)
+        except PreceptorError as error:
+            raise RecipeError(f"at {cell.words}: {error.seen}", error.why, error.do) from None
 
 
 def _judged(said: StudyRecipe, plan: StudyPlan, folder: Path) -> Study:

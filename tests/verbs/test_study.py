@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from preceptor.errors import RecipeError
 from preceptor.evaluate.study.cells import Answered
 from preceptor.evaluate.study.study import Study
 from preceptor.recipe.load import recipe_of, study_of
@@ -87,6 +88,13 @@ def test_a_finished_study_is_judged_again_and_trains_only_what_failed(finished: 
     assert again.students == first.students
     written = {f for f, time in times.items() if f.stat().st_mtime_ns != time}
     assert {json.loads(f.read_text())["state"] for f in written} == {"failed"}
+
+
+def test_data_that_cannot_be_read_is_named_before_anything_is_trained(tmp_path: Path) -> None:
+    tasks = {"good": {}, "bad": {"data.class_names": ["yes", "maybe"]}}
+    with pytest.raises(RecipeError, match="at teacher the teacher of bad"):
+        study(said(grid={"tasks": tasks}), out=tmp_path / "bad", workers=1)
+    assert not outcomes(tmp_path / "bad")
 
 
 def test_a_cell_trained_in_memory_is_the_cell_that_a_run_trains(tmp_path: Path) -> None:
