@@ -11,6 +11,7 @@ is said), `gradient_checkpointing` recomputes activations, `vocabulary` says how
 head's rows are classes: many models pad their vocabulary, and no token has the rest.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -150,6 +151,9 @@ def _fresh(config: Any, spec: Mapping[str, Any]) -> Any:
     import transformers
 
     attention = {"attn_implementation": spec["attention"]} if "attention" in spec else {}
+    if (getattr(config, "pad_token_id", None) or 0) >= getattr(config, "vocab_size", math.inf):
+        # A kind's default is an id of the vocabulary that it was published with.
+        config.pad_token_id = None
     try:
         return transformers.AutoModelForCausalLM.from_config(
             config, dtype=_dtype(spec), **attention

@@ -165,6 +165,15 @@ def test_a_configuration_takes_the_data_s_vocabulary_unless_it_says_its_own() ->
     assert load_model({"causal": LLAMA, "classes": 33, "vocabulary": 33}).vocabulary == 33
 
 
+def test_a_padding_id_that_is_usual_elsewhere_does_not_stop_a_small_vocabulary() -> None:
+    # Phi-3's configuration names the id 32000 where nothing is said.
+    small = {key: value for key, value in LLAMA.items() if not key.endswith("token_id")}
+    model = load_model({"causal": {**small, "model_type": "phi3"}})
+    assert model.spec["classes"] == 61
+    inside: Any = model.module
+    assert inside.config.pad_token_id is None
+
+
 def test_gradient_checkpointing_and_attention_change_no_number() -> None:
     models = []
     for said in ({}, {"gradient_checkpointing": True}, {"attention": "eager"}):
