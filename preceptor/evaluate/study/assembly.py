@@ -39,6 +39,11 @@ _FIDELITY = {
     "specific": ("difference", "difference of differences"),
 }
 """Each with its unit, and that of a difference of two."""
+_WITHOUT = {
+    "specific": "no teacher was trained from a second seed",
+    "token_agreement": "student and teacher read no task in the same tokens",
+}
+"""Why there is none of them, where there is none."""
 
 _SEED = 0
 """Of all resampling, so that a study read again gives the same limits."""
@@ -207,12 +212,13 @@ def _fidelity(table: Table) -> tuple[FidelityRow, ...]:
         values = {each: _per_task(table, each) for each in (name, f"control_{name}")}
         change = _per_task(table, f"{name}_change")
         unit, moved = _FIDELITY[name]
+        without = _WITHOUT.get(name, "no task has this number")
         rows.append(
             FidelityRow(
                 MEASURES[name],
-                over_tasks(values[name], unit),
-                over_tasks(values[f"control_{name}"], unit),
-                over_tasks(change, moved),
+                over_tasks(values[name], unit, without),
+                over_tasks(values[f"control_{name}"], unit, without),
+                over_tasks(change, moved, without),
             )
         )
     return tuple(rows)

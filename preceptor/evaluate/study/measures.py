@@ -107,11 +107,16 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def over_tasks(numbers: Float[np.ndarray, " t"], unit: str) -> Measured:
-    """The mean of one number a task, with Student's interval over tasks."""
+def over_tasks(
+    numbers: Float[np.ndarray, " t"], unit: str, without: str = "no task has this number"
+) -> Measured:
+    """The mean of one number a task, with Student's interval over tasks.
+
+    `without` says why there is none where no task has it.
+    """
     known = numbers[~np.isnan(numbers)]
     if not len(known):
-        return Undefined("no task has this number")
+        return Undefined(without)
     if len(known) < FEWEST_TASKS:
         return Value(float(known.mean()), None, None, len(known), unit)
     found = resampling.t_interval(known)
