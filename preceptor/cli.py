@@ -183,7 +183,10 @@ def study(
         from preceptor.recipe.load import load_study
         from preceptor.verbs.study import study
 
-        study(load_study(recipe, settings or ()), out=out, fresh=fresh, workers=workers, show=True)
+        said = load_study(recipe, settings or ())
+        found = study(said, out=out, fresh=fresh, workers=workers, show=True)
+    if not found.study.places:
+        raise typer.Exit(1)  # Every place failed; the page says how.
 
 
 @app.command()

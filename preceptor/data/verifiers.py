@@ -69,6 +69,8 @@ def final_answer(written: str, by: By, after: str | None = None, pattern: str | 
 
     >>> final_answer("7 + 1,008 = 1,015. #### 1,015.0", "numeric", "####")
     '1015'
+    >>> final_answer("about 1,234,567.5", "numeric")
+    '1234567.5'
     """
     said = answered(written, after)
     if by == "regex":
@@ -76,7 +78,7 @@ def final_answer(written: str, by: By, after: str | None = None, pattern: str | 
     if by != "numeric":
         return said.strip()
     found = _NUMBER.findall(said)
-    return f"{_value(found[-1]):g}" if found else ""
+    return f"{_value(found[-1]):.15g}" if found else ""
 
 
 def matching(pattern: re.Pattern[str], written: str, reference: str) -> bool:

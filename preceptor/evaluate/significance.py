@@ -21,6 +21,9 @@ _Hits = Bool[np.ndarray, "s n"]
 _Good = Bool[np.ndarray, "s n"] | Float[np.ndarray, "s n"]
 """A measure by which more is better: hits, or numbers."""
 
+_WIDEST = 10.0
+"""Limits of a share farther apart than this, 1,000 %, say nothing of it."""
+
 _GAINS = {"bits_per_byte": "bits gained", "token_nll": "nats gained"}
 
 
@@ -175,6 +178,11 @@ def _share(
     drawn: Float[np.ndarray, "d 2"], estimate: tuple[float, float], items: int, primary: str
 ) -> Measured:
     found = resampling.ratio_interval(drawn[:, 0], drawn[:, 1], estimate)
+    if isinstance(found, Interval) and found.high - found.low > _WIDEST:
+        return Undefined(
+            f"the teacher's lead of {_way(estimate[1], primary)} is too uncertain: limits of the "
+            "share would lie more than 1,000 % apart"
+        )
     if isinstance(found, Interval) and estimate[1] > 0:
         return valued(found, items, "share")
     if isinstance(found, Interval):

@@ -10,7 +10,8 @@ from preceptor.errors import DataError, NonFiniteError
 from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.measures import range_of
 from preceptor.evaluate.report import MEASURES, Measured, Undefined, Value
-from preceptor.evaluate.significance import over_seeds
+from preceptor.evaluate.significance import difference, over_seeds
+from preceptor.ops.resampling import Crossed
 
 
 def value(measured: Measured) -> Value:
@@ -244,11 +245,37 @@ def test_two_seeds_give_no_limit_where_the_quantity_cannot_be(fake):
         arm = dataclasses.replace(result.arms[0], seeds=(result.arms[0].seeds[0], one))
         report = build_report(dataclasses.replace(result, arms=(arm, *result.arms[1:])))
         main = report.difference("distilled", "control")
+        assert main is not None
         values = [each for arm in report.arms for each in arm.measures.values()]
         for found in (*values, main.gain, main.at_least, main.smallest, report.gap):
             if isinstance(found, Value) and found.low is not None:
                 least, most = range_of(found.unit)
+                assert found.high is not None
                 assert least <= found.low <= found.estimate <= found.high <= most
-    assert main.gain.low == -1.0  # Half a gain of nearly 1, with Student's one degree of freedom.
-    assert main.at_least.estimate >= -1.0
-    assert main.smallest.estimate == 1.0
+        if primary_skill["control"] > 0:
+            # Half a loss of nearly 1, with Student's one degree of freedom.
+            assert value(main.gain).low == -1.0
+            assert value(main.at_least).estimate >= -1.0
+            assert value(main.smallest).estimate == 1.0
+
+
+def test_the_share_of_a_lead_that_is_hardly_told_from_0_is_not_told_in_thousands_of_percent():
+    rng = np.random.default_rng(0)
+    control, student = (rng.random((2, 400)) < 0.5 for _ in range(2))
+    missed = np.flatnonzero(~control.any(axis=0))
+    crossed = Crossed(2, 400, rng)
+    said = []
+    for lead in range(2, 30, 2):
+        teacher = control.copy()
+        teacher[:, missed[:lead]] = True
+        found = difference(("student", student), ("control", control), teacher, crossed, rng)
+        if isinstance(found.share, Value):
+            said.append("told")
+            low, high = found.share.low, found.share.high
+            assert low is not None
+            assert high is not None
+            assert high - low <= 10
+        else:
+            said.append(found.share.why)
+    assert "of +0.5 points is too uncertain" in said[0]
+    assert said[-1] == "told"

@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from preceptor.cli import app
 from preceptor.errors import RecipeError
 from preceptor.evaluate.study.cells import Answered
 from preceptor.evaluate.study.study import Study
@@ -153,3 +156,20 @@ def test_a_killed_worker_loses_one_cell_which_is_named_and_the_others_are_as_eve
     first = heard[quick[0].name]
     alone = run_study_cell(quick[0], tmp_path / "alone")
     assert replace(first, seconds=0.0) == replace(alone, seconds=0.0)
+
+
+def test_a_study_in_which_every_cell_failed_leaves_its_page_and_ends_in_1(tmp_path: Path) -> None:
+    recipe = {**RECIPE, "student": {"model": {**RECIPE["student"]["model"], "head": "nowhere"}}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"name": "none", "recipe": recipe}))
+    command = [
+        "study",
+        str(tmp_path / "study.yaml"),
+        "--out",
+        str(tmp_path / "out"),
+        "--workers",
+        "1",
+    ]
+    assert CliRunner().invoke(app, command).exit_code == 1
+    found = Study.from_json((tmp_path / "out" / "study.json").read_text())
+    assert found.places == ()
+    assert {trouble.state for trouble in found.troubles} == {"failed"}
