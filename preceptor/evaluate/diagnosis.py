@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from scipy.optimize import linear_sum_assignment
 
 from preceptor.ops.calibration import fit_temperature, log_probabilities
-from preceptor.ops.proportions import wilson
+from preceptor.ops.proportions import tango, wilson
 from preceptor.ops.resampling import Interval, t_interval
 
 FEWEST = 20
@@ -108,7 +108,7 @@ def label_order(
     np.add.at(hits, (said[first], labels[first]), 1.0)
     _, renamed = linear_sum_assignment(hits, maximize=True)
     plain, better = (name[second] == labels[second] for name in (said, renamed[said]))
-    gained = t_interval(better.astype(float) - plain.astype(float))
+    gained = tango(int((better & ~plain).sum()), int((plain & ~better).sum()), len(plain))
     if gained.low <= 0 or gained.estimate < RENAMED:
         return None
     moved = [k for k, other in enumerate(renamed) if k != other and (said == k).any()]

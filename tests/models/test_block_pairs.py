@@ -8,8 +8,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from preceptor.errors import ModelError
 from preceptor.models.load import load_model
-from preceptor.models.pairing import Kind, Pairing, pair_layers
+from preceptor.models.pairing import pair_layers
 from preceptor.models.tapped import TappedModel
+from preceptor.needs import LayerKind, Pairing
 from tests.models.architectures import ARCHITECTURES, configuration
 
 IDS = torch.randint(3, 60, (8, 7), generator=torch.Generator().manual_seed(0))
@@ -40,7 +41,7 @@ def named(pairs: Any) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", ["hidden", "attention"])
-def test_each_strategy_names_blocks_of_both_in_order(kind: Kind) -> None:
+def test_each_strategy_names_blocks_of_both_in_order(kind: LayerKind) -> None:
     student, teacher = llama(3), llama(6, 1)
     ways: tuple[Pairing, ...] = ("uniform", "last", "similar")
     found = {
@@ -82,7 +83,7 @@ def test_more_pairs_than_blocks_are_refused_in_words() -> None:
 def test_language_models_show_states_and_maps(name: str) -> None:
     assert name in ARCHITECTURES
     model = load_model({"causal": configuration(name), "attention": "eager"})
-    kinds: dict[Kind, int] = {"hidden": 3, "attention": 4}
+    kinds: dict[LayerKind, int] = {"hidden": 3, "attention": 4}
     for kind, dims in kinds.items():
         pairs = pair_layers(model, model, INPUTS, kind)
         taps = frozenset(one for one, _ in pairs)
