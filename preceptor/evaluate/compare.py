@@ -14,7 +14,7 @@ from preceptor.evaluate.items import Items
 from preceptor.evaluate.render import environment
 from preceptor.evaluate.report import Difference, Measured, Report, Undefined
 from preceptor.evaluate.significance import difference
-from preceptor.evaluate.tables import markdown_table, text_table
+from preceptor.evaluate.tables import escaped, markdown_table, text_table
 from preceptor.evaluate.words import estimate, in_words, limits
 from preceptor.ops.hypotheses import holm
 from preceptor.ops.resampling import Crossed
@@ -22,6 +22,7 @@ from preceptor.ops.resampling import Crossed
 SCHEMA = "preceptor.comparison/1"
 _SEED = 0
 _NOTHING = Undefined("there is none")
+_UNMEASURED = Undefined("not measured")
 _HEADS = (
     "report",
     "verdict",
@@ -133,8 +134,8 @@ def _values(report: Report) -> tuple[Measured, ...]:
         main.gain if main else _NOTHING,
         main.share if main else _NOTHING,
         _agreement(report),
-        report.ratios.get("bytes", _NOTHING),
-        report.ratios.get("latency", _NOTHING),
+        report.ratios.get("bytes", _UNMEASURED),
+        report.ratios.get("latency", _UNMEASURED),
     )
 
 
@@ -154,7 +155,7 @@ def _notes(reports: Mapping[str, Report]) -> list[str]:
         notes.append("The classes differ: accuracies are not of one task.")
     if len({report.seeds for report in reports.values()}) > 1:
         notes.append("The seeds differ between runs.")
-    if len({report.timing for report in reports.values()}) > 1:
+    if len({report.timing for report in reports.values() if "latency" in report.ratios}) > 1:
         notes.append("Latencies were taken in different ways.")
     return notes
 
@@ -176,7 +177,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     """As Markdown."""
     lines = [list(comparison.heads)]
     lines += [[row.label, row.kind, *map(in_words, row.values)] for row in comparison.rows]
-    parts = [markdown_table(lines), *comparison.notes]
+    parts = [markdown_table(lines), *map(escaped, comparison.notes)]
     if comparison.differences:
         parts.insert(1, markdown_table([list(_PAIRED), *map(_pair, comparison.differences)]))
     return "\n\n".join(parts) + "\n"

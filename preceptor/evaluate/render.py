@@ -39,7 +39,7 @@ class Table(NamedTuple):
 
 def summary(report: Report) -> Table:
     """The table that a run ends with: one row an arm."""
-    nothing = Undefined("there is none")
+    nothing, unmeasured = Undefined("there is none"), Undefined("not measured")
     # What writes text has no classes to be calibrated on.
     sixth = "ece" if report.classes else "kl_teacher_model"
     rows: list[tuple[str, list[Measured]]] = []
@@ -55,8 +55,8 @@ def summary(report: Report) -> Table:
                     gained[0].share if gained else nothing,
                     measure("agreement", measure("token_agreement", nothing)),
                     measure(sixth, nothing),
-                    measure("parameters", nothing),
-                    measure("latency_p50", nothing),
+                    measure("parameters", unmeasured),
+                    measure("latency_p50", unmeasured),
                 ],
             )
         )

@@ -174,7 +174,7 @@ class TextSubject(Subject):
         if said not in self.voice.models:
             for texts in (self.train, self.validation, self.test):
                 require_room(model, texts)
-                if self.said.verify is not None:
+                if self.said.verify is not None and self.said.verify.by != "choice":
                     require_room(model, texts, self.said.verify.most)
         return model
 

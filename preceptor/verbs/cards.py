@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from preceptor.data.tokenizers import load_tokenizer
 from preceptor.evaluate.card import About, model_card
 from preceptor.evaluate.report import Report
 from preceptor.files import write_text
@@ -71,4 +72,9 @@ def _kind(recipe: Recipe, folder: Path) -> tuple[str, str, str]:
         f'model = AutoModelForCausalLM.from_pretrained("{_HERE}")\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{_HERE}")'
     )
+    if recipe.data.plain and getattr(load_tokenizer(folder), "chat_template", None):
+        use += (
+            "\n# It learned prompts as they are: give it text to go on from. The chat template\n"
+            "# beside it took no part, so a chat does not ask what the report measured."
+        )
     return "text-generation", "transformers", use

@@ -11,7 +11,7 @@ from preceptor.evaluate.compare import (
     comparison_text,
 )
 from preceptor.evaluate.plots import gains_side_by_side
-from preceptor.evaluate.report import Value
+from preceptor.evaluate.report import Undefined, Value
 from preceptor.files import write_text
 from preceptor.verbs.report import report as side_by_side
 
@@ -74,3 +74,13 @@ def test_runs_are_labelled_by_what_tells_their_folders_apart(report, tmp_path):
     text = side_by_side(tmp_path / "deep/a", tmp_path / "deep/b")
     assert text.splitlines()[2].startswith("a ")
     assert str(tmp_path) not in text
+
+
+def test_what_was_not_measured_is_not_called_missing_and_notes_mark_nothing_up(report):
+    bare = dataclasses.replace(report, ratios={}, timing="")
+    found = compare({"a": report, "<b>`x`": bare}, {"a": None, "<b>`x`": None})
+    assert found.rows[1].values[-2:] == (Undefined("not measured"),) * 2
+    assert not any("Latencies" in note for note in found.notes)
+    text = comparison_markdown(found)
+    assert "\\<b\\>\\`x\\` is not paired with a" in text
+    assert "<b>" not in text.replace("\\<b", "")
