@@ -1,10 +1,9 @@
-"""How much of the test part stands in the training part, exactly or nearly.
+"""How much of the test part stands in the training part, exactly or nearly; here, of text.
 
-Text is compared by its words, without case and punctuation; images by their pixels, and by pixels
-scaled down. Whatever the teacher saw before the run is known to nobody here.
+Text is compared by its words, without case and punctuation. Whatever the teacher saw before the run
+is known to nobody here.
 
-Dimension key: n images, m test images, c channels, h height, w width, k by l scaled down, p pixels,
-g sequences of words.
+Dimension key: g sequences of words.
 """
 
 import re
@@ -13,10 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8, UInt64
-from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from jaxtyping import UInt64
 
 WORDS = 13
 """Words in a row that two texts are not taken to share by chance: Tom Brown et al. "Language
@@ -24,13 +20,11 @@ Models are Few-Shot Learners". NeurIPS, 2020."""
 
 _SHARE = 0.5
 _FEWEST = 5
-_NAMED = 5
+NAMED = 5
+"""Examples that are named."""
+
 _ROWS = 20_000
 """Training rows that are looked at together."""
-_ALIKE = 0.95
-_SMALLEST = 16
-_PIXELS = 16
-_THUMB = 8
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W぀-ヿ㐀-鿿가-힯]+")
 """A run of letters and digits; scripts without blanks count each sign."""
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -53,7 +47,7 @@ class Contamination:
         tested: test examples that were looked for.
         trained: training examples that they were looked for in.
         exact: test examples that stand there as they are.
-        near: further ones that stand there nearly.
+        near: further ones that resemble one of them.
         unjudged: test examples too short, or too small, to be called nearly the same.
         how: what "exact" and "nearly" mean here, in a sentence.
         found: the first few, each with the training example.
@@ -74,7 +68,8 @@ class Contamination:
         each = "; ".join(self.found)
         return (
             f"contamination: of {self.tested} test examples {self.exact} stand among "
-            f"{self.trained} training examples as they are and {self.near} nearly: {each}"
+            f"{self.trained} training examples as they are and {self.near} more resemble one: "
+            f"{each}"
         )
 
 
@@ -107,7 +102,11 @@ def of_text(train: Iterable[Passage], test: Sequence[Passage]) -> Contamination:
             f"more of its sequences of {WORDS} words stand there, or all its words in a row where "
             f"it has {_FEWEST} to {WORDS - 1}"
         ),
-        found=tuple(f"{test[i].place} is in {place}" for i, place in [*found, *near][:_NAMED]),
+        found=tuple(
+            f"{test[i].place} {does} {place}"
+            for does, each in (("is in", found), ("resembles", near))
+            for i, place in each
+        )[:NAMED],
     )
 
 
@@ -181,91 +180,3 @@ def _chunks(rows: Iterable[Passage]) -> Iterator[list[Passage]]:
             held = []
     if held:
         yield held
-
-
-def of_images(
-    train: Iterable[UInt8[Tensor, "_ c h w"]], test: Iterable[UInt8[Tensor, "_ c h w"]]
-) -> Contamination:
-    """Look for test images among training images, both read once, a chunk at a time."""
-    held, shown = _Pictures.of(test), 0
-    exact: dict[int, int] = {}
-    near: dict[int, int] = {}
-    for chunk in train:
-        for row, picture in enumerate(chunk):
-            for index in held.same.get(_bytes(picture), ()):
-                exact.setdefault(index, shown + row)
-        for index, row in held.near(chunk):
-            near.setdefault(index, shown + row)
-        shown += len(chunk)
-    near = {index: row for index, row in near.items() if index not in exact}
-    few = [*sorted(exact.items()), *sorted(near.items())][:_NAMED]
-    return Contamination(
-        tested=held.count,
-        trained=shown,
-        exact=len(exact),
-        near=len(near),
-        unjudged=held.count if held.small else 0,
-        how=(
-            f"as it is: every pixel; nearly: pixels correlate by {_ALIKE} or more, at {_THUMB} by "
-            f"{_THUMB} and at up to {_PIXELS} by {_PIXELS}; images of less than {_SMALLEST} "
-            "pixels a side are not judged"
-        ),
-        found=tuple(f"test image {index} is training image {row}" for index, row in few),
-    )
-
-
-@final
-@dataclass(frozen=True)
-class _Pictures:
-    """Test images: by their bytes, and scaled down."""
-
-    count: int
-    small: bool
-    same: dict[bytes, list[int]]
-    thumbs: Float[Tensor, "m p"]
-    details: UInt8[Tensor, "m c h w"]
-
-    @staticmethod
-    def of(test: Iterable[UInt8[Tensor, "_ c h w"]]) -> "_Pictures":
-        same: dict[bytes, list[int]] = {}
-        thumbs: list[Tensor] = []
-        details: list[Tensor] = []
-        count, small = 0, False
-        for chunk in test:
-            for row, picture in enumerate(chunk):
-                same.setdefault(_bytes(picture), []).append(count + row)
-            count += len(chunk)
-            small = min(chunk.shape[2:]) < _SMALLEST
-            thumbs.append(_thumb(chunk))
-            details.append(_detail(chunk))
-        return _Pictures(count, small, same, torch.cat(thumbs), torch.cat(details))
-
-    def near(self, chunk: UInt8[Tensor, "n c h w"]) -> Iterator[tuple[int, int]]:
-        """Test images with the row of the chunk that is nearly the same."""
-        if self.small:
-            return
-        rows, indices = (_thumb(chunk) @ self.thumbs.T >= _ALIKE).nonzero(as_tuple=True)
-        for some in torch.arange(len(rows)).split(4096):
-            own = _unit(_detail(chunk[rows[some]]).float())
-            theirs = _unit(self.details[indices[some]].float())
-            alike = (own * theirs).sum(dim=1) >= _ALIKE
-            yield from zip(indices[some][alike].tolist(), rows[some][alike].tolist(), strict=True)
-
-
-def _thumb(chunk: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n p"]:
-    return _unit(adaptive_avg_pool2d(chunk.float().mean(dim=1, keepdim=True), _THUMB))
-
-
-def _detail(chunk: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n c k l"]:
-    sides = [min(side, _PIXELS) for side in chunk.shape[2:]]
-    return adaptive_avg_pool2d(chunk.float(), (sides[0], sides[1])).round().to(torch.uint8)
-
-
-def _unit(pictures: Float[Tensor, "n ..."]) -> Float[Tensor, "n p"]:
-    """Around its own mean, of length 1; zeros where an image is of one colour."""
-    flat = pictures.flatten(1)
-    return torch.nn.functional.normalize(flat - flat.mean(dim=1, keepdim=True), dim=1, eps=1e-3)
-
-
-def _bytes(picture: UInt8[Tensor, "c h w"]) -> bytes:
-    return picture.contiguous().numpy().tobytes()

@@ -1,7 +1,7 @@
 """Images as a recipe's subject: see `recipe.subject`."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, final
 
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from preceptor.data.encoded import EncodedImages
 from preceptor.data.image_source import ImageSource
 from preceptor.data.images import ImageSet
 from preceptor.errors import TeacherFailure
-from preceptor.evaluate.contamination import Contamination, of_images
+from preceptor.evaluate.contamination import Contamination
 from preceptor.evaluate.diagnosis import label_order
+from preceptor.evaluate.resemblance import of_images
 from preceptor.evaluate.results import Losses, SeedResult, TrainPart, Validation
 from preceptor.models.load import save_model
 from preceptor.models.predict import predict
@@ -83,7 +85,9 @@ class ImageSubject(Subject):
 
     def contamination(self) -> Contamination:
         """By their pixels, the training images with a label and those without."""
-        return of_images(_pixels(self.data.train), _pixels(self.data.test))
+        train, test = self.data.train, self.data.test
+        names = {"trained_name": partial(_name, train), "tested_name": partial(_name, test)}
+        return of_images(_pixels(train), _pixels(test), **names)
 
     def model(self, said: AnyModel, seed: int) -> TappedModel:
         """Normalised by the training pixels where it brings no weights."""
@@ -235,3 +239,8 @@ def _pixels(images: ImageSet) -> Iterator[Tensor]:
     """Its first images, as many as can be looked through in a minute or so."""
     for rows in torch.arange(min(len(images), _LOOKED_THROUGH)).split(1024):
         yield images.pixels[rows]
+
+
+def _name(images: ImageSet, row: int) -> str:
+    """An image's file, or its number where it lies in memory."""
+    return images.pixels.items[row].name if isinstance(images.pixels, EncodedImages) else str(row)

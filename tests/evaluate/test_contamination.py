@@ -1,7 +1,11 @@
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
+from torch.nn.functional import interpolate
 
-from preceptor.evaluate.contamination import Passage, of_images, of_text
+from preceptor.evaluate.contamination import Passage, of_text
+from preceptor.evaluate.resemblance import of_images
 
 
 def passages(name, *texts):
@@ -30,7 +34,7 @@ def test_thirteen_words_in_a_row_are_found_whatever_stands_around_and_between_th
     hidden = "Once more: " + LONG.upper().replace(" ", ", ") + "!"
     twelve = " ".join(words[:12]) + " but not the rest of it as it once stood there"
     near = of_text(passages("train", "x", hidden), passages("test", LONG))
-    assert (near.exact, near.near, near.found) == (0, 1, ("test:0 is in train:1",))
+    assert (near.exact, near.near, near.found) == (0, 1, ("test:0 resembles train:1",))
     assert of_text(passages("train", twelve), passages("test", LONG)).near == 0
     # Of its five sequences of 13 words two are met, then three.
     for count, expected in ((14, 0), (15, 1)):
@@ -47,7 +51,7 @@ def test_a_short_row_is_near_where_all_its_words_stand_in_a_row():
     train = passages("train", "Tom has three red apples, and Ann has none.")
     test = passages("test", "has three red apples and", "has three red apples or", "red apples")
     found = of_text(train, test)
-    assert (found.near, found.unjudged, found.found) == (1, 1, ("test:0 is in train:0",))
+    assert (found.near, found.unjudged, found.found) == (1, 1, ("test:0 resembles train:0",))
 
 
 def test_signs_of_scripts_without_blanks_count_each():
@@ -70,7 +74,7 @@ def test_the_same_pixels_are_exact_and_a_lighter_noisy_copy_is_near():
     assert (found.tested, found.trained, found.exact, found.near, found.unjudged) == (6, 9, 1, 1, 0)
     assert found.found == (
         "test image 2 is training image 7",
-        "test image 4 is training image 5",
+        "test image 4 resembles training image 5",
     )
 
 
@@ -86,6 +90,38 @@ def test_small_images_are_compared_exactly_alone():
     test[1] = train[2] // 2
     found = of_images([train], [test])
     assert (found.exact, found.near, found.unjudged) == (1, 0, 3)
+
+
+def drawn(count, seed):
+    """Digits as scikit-learn has them, 8 by 8, each another one."""
+    order = np.random.default_rng(seed).permutation(1797)[:count]
+    return torch.from_numpy(load_digits().images[order] * 15).to(torch.uint8)[:, None]
+
+
+def test_images_that_were_enlarged_are_judged_as_they_were():
+    train, test = drawn(300, 0).split([260, 40])
+    large = [part.repeat_interleave(2, 2).repeat_interleave(2, 3) for part in (train, test)]
+    found = of_images([large[0]], [large[1]])
+    assert (found.exact, found.near, found.unjudged) == (0, 0, 40)
+
+
+def test_images_as_alike_as_those_of_training_are_not_near_but_copies_are():
+    images = interpolate(drawn(700, 1).float(), 32, mode="bilinear")
+    train, test = images.split([600, 100])
+    noise = torch.randn(test[:3].shape, generator=torch.Generator().manual_seed(0))
+    test[:3] = train[10:13] * 0.9 + 9 + 2 * noise
+    train, test = (part.clamp(0, 255).to(torch.uint8) for part in (train, test))
+    flat = [part.flatten(1).numpy().astype(float) for part in (train, test)]
+    fixed = (np.corrcoef(*flat)[600:, :600] >= 0.95).any(axis=1).sum()
+    assert fixed > 20
+    test[3] = train[20]
+    found = of_images(train.split(100), test.split(64), tested_name=lambda index: f"t{index}.png")
+    assert (found.exact, found.near, found.unjudged) == (1, 3, 0)
+    assert found.found[:2] == (
+        "test image t3.png is training image 20",
+        "test image t0.png resembles training image 10",
+    )
+    assert "3 more resemble one" in found.sentence()
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
