@@ -63,8 +63,8 @@ class Difference:
     `gain` is positive where `of` is better, whether more or less is better. `p` is two-sided (sign
     flips over seeds; with one seed McNemar's, or sign flips over items), `p_holm` is adjusted for
     all the differences of the report, `smallest` is what this setting would have seen four times
-    in five, `at_least` is the gain below which it lies once in twenty (a loss larger than that is
-    ruled out, which a large p does not do), and `share` is the part of the way from the other arm
+    in five, `at_least` is the gain's lower limit (less than that is ruled out, which a large p does
+    not do), and `share` is the part of the way from the other arm
     to the teacher that was gone.
     """
 

@@ -24,6 +24,9 @@ _Good = Bool[np.ndarray, "s n"] | Float[np.ndarray, "s n"]
 _WIDEST = 10.0
 """Limits of a share farther apart than this, 1,000 %, say nothing of it."""
 
+_ROUNDING = 1e-9
+"""Limits nearer than this are the same."""
+
 _GAINS = {"bits_per_byte": "bits gained", "token_nll": "nats gained"}
 
 
@@ -54,11 +57,15 @@ def means(
 
 
 def _rate(interval: Interval, column: Float[np.ndarray, "s n"], crossed: Crossed) -> Interval:
-    items = column.shape[1]
     one = bool((column == column[:1]).all()) and not crossed.clustered
-    if one or interval.low == interval.high:
-        return proportions.wilson(interval.estimate * items, items)
+    if one or _no_width(interval):
+        units = len(crossed.summed(column[0]))
+        return proportions.wilson(interval.estimate * units, units)
     return interval
+
+
+def _no_width(interval: Interval) -> bool:
+    return interval.high - interval.low < _ROUNDING
 
 
 def _bounded(interval: Interval, unit: str) -> Interval:
@@ -106,9 +113,10 @@ def share_where(happens: _Hits, where: _Hits, crossed: Crossed, why: str) -> Mea
 
 
 def gap(first: _Good, second: _Good, crossed: Crossed, primary: str = "accuracy") -> Value:
-    """How much better the first is than the second."""
+    """How much better the first is than the second; of hits it never has width 0."""
     unit = _GAINS.get(primary, "difference")
-    return gap_of_columns(first.astype(float), second.astype(float), crossed, unit)
+    drawn = crossed.means((first.astype(float) - second)[None])[:, 0]
+    return valued(_bounded(_gain(first, second, drawn, crossed), unit), first.shape[1], unit)
 
 
 def gap_of_columns(
@@ -134,18 +142,19 @@ def difference(
 ) -> Difference:
     """Two arms compared in the primary measure, with the share of the teacher's lead regained.
 
-    `p_holm` is the p of this difference alone until `adjusted` has seen them all.
+    `p_holm` is the p of this difference alone until `adjusted` has seen them all. `at_least` is the
+    gain's own lower limit: no other level says that a loss is ruled out which the interval holds.
+    The share's draws are those of the gain, stretched until their limits are the gain's: so the
+    share's limits hold 0 where the gain's do.
     """
     unit = _GAINS.get(primary, "difference")
     gained = of[1].astype(float) - versus[1]
     columns = [gained] if teacher is None else [gained, teacher.astype(float) - versus[1]]
     drawn = crossed.means(np.stack(columns))
     gain = _bounded(_gain(of[1], versus[1], drawn[:, 0], crossed), unit)
-    lower = float(np.quantile(drawn[:, 0], 1 - resampling.LEVEL))
     share: Measured = Undefined("there is no teacher to come nearer to")
     if teacher is not None:
-        both = gain.estimate, float(columns[1].mean())
-        share = _share(drawn, both, gained.shape[1], primary)
+        share = _share(drawn, gain, float(columns[1].mean()), gained.shape[1], primary)
     seeds, items = gained.shape
     p = _p(of[1], versus[1], crossed, generator)
     return Difference(
@@ -155,7 +164,7 @@ def difference(
         p=Value(p, None, None, seeds if seeds > 1 else items, "p"),
         p_holm=Value(p, None, None, seeds if seeds > 1 else items, "p"),
         smallest=_smallest(gain, items, primary),
-        at_least=Value(max(range_of(unit)[0], min(gain.estimate, lower)), None, None, items, unit),
+        at_least=Value(gain.low, None, None, items, unit),
         share=share,
     )
 
@@ -163,11 +172,33 @@ def difference(
 def _gain(
     first: _Good, second: _Good, drawn: Float[np.ndarray, " d"], crossed: Crossed
 ) -> Interval:
-    """The mean difference; of hits of one seed with the score interval, good also for few."""
-    if len(first) > 1 or first.dtype != bool or crossed.clustered:
-        return resampling.percentile(float((first.astype(float) - second).mean()), drawn)
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    return proportions.tango(only_first, only_second, first.shape[1])
+    """The mean difference of two arms, of hits never without width.
+
+    Of hits of one seed it has the score interval, good also for few items. So it has where the
+    draws of several seeds have no width: that two arms never differed on n items does not show
+    that they never will. It then stands on the mean seed's count of items that one arm alone has
+    right, as if the seeds were one; where items belong together, each group counts once.
+    """
+    seen = resampling.percentile(float((first.astype(float) - second).mean()), drawn)
+    alone = len(first) == 1 and not crossed.clustered
+    if not (first.dtype == second.dtype == bool) or not (alone or _no_width(seen)):
+        return seen
+    units = len(crossed.summed(first[0]))
+    only_first = float((first & ~second).mean()) * units
+    # Rounding makes no more of them than there are.
+    only_second = min(float((second & ~first).mean()) * units, units - only_first)
+    return proportions.tango(only_first, only_second, units)
+
+
+def _stretched(drawn: Float[np.ndarray, " d"], to: Interval) -> Float[np.ndarray, " d"] | None:
+    """Draws of a measure with these percentile limits; None where they do not lie on both sides."""
+    own = resampling.percentile(to.estimate, drawn)
+    below, above = own.estimate - own.low, own.high - own.estimate
+    if min(below, above) < _ROUNDING:
+        return None
+    factors = (to.estimate - to.low) / below, (to.high - to.estimate) / above
+    away = drawn - to.estimate
+    return to.estimate + away * np.where(away < 0, *factors)
 
 
 def _way(better: float, primary: str) -> str:
@@ -175,9 +206,14 @@ def _way(better: float, primary: str) -> str:
 
 
 def _share(
-    drawn: Float[np.ndarray, "d 2"], estimate: tuple[float, float], items: int, primary: str
+    drawn: Float[np.ndarray, "d 2"], gain: Interval, lead: float, items: int, primary: str
 ) -> Measured:
-    found = resampling.ratio_interval(drawn[:, 0], drawn[:, 1], estimate)
+    gained, estimate = _stretched(drawn[:, 0], gain), (gain.estimate, lead)
+    found = resampling.ratio_interval(
+        drawn[:, 0] if gained is None else gained, drawn[:, 1], estimate
+    )
+    if gained is None and isinstance(found, Interval):
+        return Undefined("the two arms differ on too few items for limits of the share")
     if isinstance(found, Interval) and found.high - found.low > _WIDEST:
         return Undefined(
             f"the teacher's lead of {_way(estimate[1], primary)} is too uncertain: limits of the "

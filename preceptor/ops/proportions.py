@@ -43,7 +43,9 @@ def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> Interval:
     return Interval(successes / n, float(low), float(high))
 
 
-def tango(only_first: int, only_second: int, n: int, level: float = LEVEL) -> Interval:
+def tango(
+    only_first: int | float, only_second: int | float, n: int, level: float = LEVEL
+) -> Interval:
     """How much more often the first of two models is right on the same n items: score interval.
 
     Limits are the differences that the score test does not reject: T. Tango, "Equivalence test and
@@ -51,8 +53,8 @@ def tango(only_first: int, only_second: int, n: int, level: float = LEVEL) -> In
     in Medicine 1998. It has width where the two never differ.
 
     Args:
-        only_first: items that the first alone has right.
-        only_second: items that the second alone has right.
+        only_first: items that the first alone has right; a mean of counts may be a fraction.
+        only_second: items that the second alone has right; likewise.
         n: all items.
         level: of the interval.
 
@@ -83,7 +85,7 @@ def tango(only_first: int, only_second: int, n: int, level: float = LEVEL) -> In
     return Interval(seen, min(low, seen), max(high, seen))
 
 
-def _spread(only_first: int, only_second: int, n: int, difference: float) -> float:
+def _spread(only_first: float, only_second: float, n: int, difference: float) -> float:
     """An item's variance where the difference is this one, the other rate being likeliest."""
     a = 2 * n
     b = -only_first - only_second + (2 * n - only_first + only_second) * difference

@@ -16,9 +16,11 @@ from preceptor.evaluate.measures import GROUPS, MEASURES, unit_of
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report, Value
 from preceptor.evaluate.results import TrainPart
+from preceptor.evaluate.significance import difference, gap
 from preceptor.ops.calibration import ece
 from preceptor.ops.hypotheses import sign_flip
 from preceptor.ops.proportions import tango
+from preceptor.ops.resampling import Crossed
 
 
 def value(report: Any, name: str, arm: str = "distilled") -> Any:
@@ -90,9 +92,53 @@ def test_one_seeds_gain_has_the_score_interval(fake):
     assert (gain.low, gain.high) == pytest.approx(expected[1:])
 
 
-def test_a_loss_that_is_ruled_out_lies_between_the_lower_limit_and_the_gain(report):
+def test_no_gain_is_called_certain_that_the_interval_does_not_show(report):
     for each in report.differences:
-        assert each.gain.low <= each.at_least.estimate <= each.gain.estimate
+        assert each.at_least.estimate == each.gain.low <= each.gain.estimate
+
+
+def compared(first: Any, second: Any, teacher: Any = None, clusters: Any = None) -> Any:
+    rng = np.random.default_rng(0)
+    crossed = Crossed(*first.shape, rng, clusters=clusters)
+    return difference(("a", first), ("b", second), teacher, crossed, rng)
+
+
+def test_arms_that_never_differ_may_still_do_so_on_other_items():
+    right = np.ones((3, 40), dtype=bool)
+    same = compared(right, right)
+    assert (same.gain.low, same.gain.high) == pytest.approx(tango(0, 0, 40)[1:])
+    assert same.smallest.estimate > 0.1  # Not one item of 40.
+    better = compared(right, ~right).gain
+    assert (better.estimate, better.low) == pytest.approx(tango(40, 0, 40)[:2])
+    groups = compared(right, right, clusters=np.arange(40) // 4).gain
+    assert groups.high == pytest.approx(tango(0, 0, 10).high)
+    # Seeds that each win one item and lose another, never the same: the draws have no width.
+    first, second = right.copy(), right.copy()
+    first[range(3), [0, 1, 2]] = second[range(3), [3, 4, 5]] = False
+    assert compared(first, second).gain.low == pytest.approx(tango(1, 1, 40).low)
+    lead = gap(right, right, Crossed(3, 40, np.random.default_rng(0)))
+    assert lead.low is not None
+    assert lead.low < 0
+
+
+def test_one_seeds_share_holds_0_where_its_gain_does():
+    rng = np.random.default_rng(1)
+    control = rng.random((1, 130)) < 0.5
+    teacher = np.ones_like(control)
+    signs = set()
+    for more in range(1, 16):
+        student = control.copy()
+        student[0, np.flatnonzero(~control[0])[:more]] = True
+        student[0, np.flatnonzero(control[0])[:2]] = False
+        found = compared(student, control, teacher)
+        gain, share = found.gain, found.share
+        assert (gain.low > 0) == (share.low > 0)
+        assert (gain.high < 0) == (share.high < 0)
+        assert share.estimate == pytest.approx(gain.estimate / (~control).mean())
+        signs.add(gain.low > 0)
+    assert signs == {True, False}
+    unlike = compared(control, control, teacher).share
+    assert "on too few items" in unlike.why
 
 
 def trained_on(result, wrong=0.0):
