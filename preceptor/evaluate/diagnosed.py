@@ -1,24 +1,27 @@
-"""The diagnosis of a finished run: what its models' answers say of teacher and student.
-
-Dimension key: n items.
-"""
+"""The diagnosis of a finished run: what its models' answers say of teacher and student."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
 from preceptor.evaluate.diagnosis import (
+    FEWEST,
     Finding,
     confidence,
     label_order,
     leading,
-    room,
     token_confidence,
 )
 from preceptor.evaluate.report import Report, Value
 from preceptor.evaluate.results import ArmResult, RunResult
 from preceptor.evaluate.verdict import MIN_SEEDS
 from preceptor.evaluate.words import in_words
+
+ALIKE = 0.9
+"""The share of taught examples on which a student that has room for its teacher answers alike."""
+
+APART = 0.05
+"""How far agreement may fall from taught to held-out examples."""
 
 
 def diagnosed(result: RunResult, report: Report) -> tuple[Finding, ...]:
@@ -44,7 +47,7 @@ def _found(result: RunResult, report: Report) -> Iterator[Finding]:
         )
         yield from (each for each in found if each is not None)
     one = teacher.seeds[0].items
-    found = _room(result, teacher)
+    found = _room(result, teacher, report)
     if found is not None:
         yield found
     if "token_overconfidence" in one:
@@ -53,22 +56,47 @@ def _found(result: RunResult, report: Report) -> Iterator[Finding]:
         yield from [] if sure is None else [sure]
 
 
-def _room(result: RunResult, teacher: ArmResult) -> Finding | None:
-    """How the first seed's student answers beside its teacher, where it was taught and not."""
-    student, master = result.student.seeds[0], teacher.seeds[0]
+def _room(result: RunResult, teacher: ArmResult, report: Report) -> Finding | None:
+    """How the student answers beside its teacher where it was taught and not, as in the table."""
     ratio = teacher.cost.parameters / max(1, result.student.cost.parameters)
-    own, theirs = student.train, master.train
-    if student.logits is None or master.logits is None:
-        if (
-            own is None
-            or "token_agreement" not in student.items
-            or "token_agreement" not in own.items
-        ):
-            return None
-        taught, held = (np.asarray(each.items["token_agreement"]) for each in (own, student))
-        return room(taught, held, ratio, "of the tokens that")
-    if own is None or theirs is None or own.logits is None or theirs.logits is None:
+    tokens = result.student.seeds[0].logits is None
+    name, of = ("token_agreement", "of the tokens that") if tokens else ("agreement", "of what")
+    measures = report.arm(report.student).measures
+    taught, held = measures.get(f"train_{name}"), measures.get(name)
+    if not isinstance(taught, Value) or not isinstance(held, Value):
         return None
-    taught = own.logits.argmax(axis=-1) == theirs.logits.argmax(axis=-1)
-    held = student.logits.argmax(axis=-1) == master.logits.argmax(axis=-1)
-    return room(taught, held, ratio)
+    return room(taught, held, ratio, of)
+
+
+def room(taught: Value, held: Value, ratio: float, of: str = "of what") -> Finding | None:
+    """Why a student answers otherwise than its teacher: no room for it, or too few examples.
+
+    Stanton et al. (2021), section 5: a student that cannot copy its teacher even where it was
+    taught has an optimisation problem; one that does there and not elsewhere has too little data.
+
+    Args:
+        taught: how often it answers as its teacher does, of examples that it was taught on.
+        held: the same of examples that it never saw.
+        ratio: the teacher's parameters over the student's.
+        of: what is counted: "of what", or of its tokens.
+    """
+    if min(taught.n, held.n) < FEWEST or taught.low is None or taught.high is None:
+        return None
+    if held.high is None:
+        return None
+    words = (
+        f"The student answers as its teacher does on {in_words(taught)} {of} it was taught on and "
+        f"on {in_words(held)} {of} it never saw."
+    )
+    if taught.high < ALIKE:
+        way = (
+            f"Its teacher has {ratio:.0f} times its parameters: try an assistant of a size between,"
+            if ratio >= 2
+            else "It has about its teacher's size: try"
+        )
+        advice = f"It does not copy even what it was shown. {way} more steps, or a gentler rate."
+        return Finding("capacity", words, advice)
+    if taught.low - held.high > APART:
+        advice = "It has room for its teacher and too few examples: add some, labels or not."
+        return Finding("data", words, advice)
+    return None

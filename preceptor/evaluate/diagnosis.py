@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
 from preceptor.ops.calibration import fit_temperature, log_probabilities
-from preceptor.ops.proportions import tango, wilson
-from preceptor.ops.resampling import Interval, t_interval
+from preceptor.ops.proportions import tango
+from preceptor.ops.resampling import t_interval
 
 FEWEST = 20
 """Items below which nothing is said."""
@@ -25,12 +25,6 @@ OVER = 0.02
 
 RENAMED = 0.1
 """How much accuracy other names for the classes must bring."""
-
-ALIKE = 0.9
-"""The share of taught examples on which a student that has room for its teacher answers alike."""
-
-APART = 0.05
-"""How far agreement may fall from taught to held-out examples."""
 
 COVERED = 0.5
 """The share of a teacher's probability below which its student would hardly ever write as it."""
@@ -225,59 +219,6 @@ def far_ahead(ratio: float) -> Finding | None:
         "From about ten times on a smaller teacher, or an assistant between, often teaches better "
         "(Mirzadeh et al., AAAI 2020): try one as a variant.",
     )
-
-
-def room(
-    taught: Shaped[np.ndarray, " k"],
-    held: Shaped[np.ndarray, " n"],
-    ratio: float,
-    of: str = "of what",
-) -> Finding | None:
-    """Why a student answers otherwise than its teacher: no room for it, or too few examples.
-
-    Stanton et al. (2021), section 5: a student that cannot copy its teacher even where it was
-    taught has an optimisation problem; one that does there and not elsewhere has too little data.
-
-    Args:
-        taught: where the student answers as its teacher does, of examples that it was taught on;
-            how often, where an example has many answers.
-        held: the same of examples that it never saw.
-        ratio: the teacher's parameters over the student's.
-        of: what is counted: "of what", or of its tokens.
-    """
-    if min(len(taught), len(held)) < FEWEST:
-        return None
-    on, off = _share(taught), _share(held)
-    words = (
-        f"The student answers as its teacher does on {_between(on)} {of} it was taught on and on "
-        f"{_between(off)} {of} it never saw."
-    )
-    if on.high < ALIKE:
-        bridge = (
-            f"Its teacher has {ratio:.0f} times its parameters: try an assistant of a size between"
-            if ratio >= 2
-            else "It has about its teacher's size"
-        )
-        advice = (
-            f"It does not copy even what it was shown. {bridge}, more steps, or a gentler rate."
-        )
-        return Finding("capacity", words, advice)
-    if on.low - off.high > APART:
-        advice = "It has room for its teacher and too few examples: add some, labels or not."
-        return Finding("data", words, advice)
-    return None
-
-
-def _share(alike: Shaped[np.ndarray, " n"]) -> Interval:
-    """The mean; of hits with Wilson's interval, which has width where all are hits."""
-    if alike.dtype == bool:
-        return wilson(int(alike.sum()), len(alike))
-    return t_interval(alike)
-
-
-def _between(share: Interval) -> str:
-    low, high = max(0.0, share.low), min(1.0, share.high)
-    return f"{share.estimate:.1%} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def cover(

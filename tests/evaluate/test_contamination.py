@@ -94,8 +94,9 @@ def test_small_images_are_compared_exactly_alone():
 
 def drawn(count, seed):
     """Digits as scikit-learn has them, 8 by 8, each another one."""
-    order = np.random.default_rng(seed).permutation(1797)[:count]
-    return torch.from_numpy(load_digits().images[order] * 15).to(torch.uint8)[:, None]
+    pixels, _ = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(pixels))[:count]
+    return torch.from_numpy(pixels[order] * 15).reshape(-1, 1, 8, 8).to(torch.uint8)
 
 
 def test_images_that_were_enlarged_are_judged_as_they_were():

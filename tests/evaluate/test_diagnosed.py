@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 
 from preceptor.evaluate.assembly import build_report
+from preceptor.evaluate.diagnosed import room
 from preceptor.evaluate.render import render_html
-from preceptor.evaluate.report import Report
+from preceptor.evaluate.report import Report, Value
 from preceptor.evaluate.results import TrainPart
+from preceptor.evaluate.words import in_words
 
 
 def kinds(report):
@@ -56,7 +58,49 @@ def test_a_student_that_copies_what_it_was_taught_and_no_more_lacks_examples(fak
         result, teacher=seen(result.teacher), arms=tuple(map(seen, result.arms))
     )
     found = next(each for each in build_report(whole).findings if each.kind == "data")
-    assert "on 100.0% (98." in found.seen
+    assert "on 100.0 % (98.1 to 100.0) of what" in found.seen
+
+
+def test_what_a_student_copies_is_told_of_all_seeds_with_the_tables_numbers(fake):
+    result = fake(seeds=4, items=200)
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 10
+
+    def seen(arm, agreeing):
+        parts = []
+        for one, share in zip(arm.seeds, agreeing, strict=True):
+            own = np.where(rng.random(200) < share, labels, (labels + 1) % 10)
+            parts.append(dataclasses.replace(one, train=TrainPart(labels, np.eye(10)[own])))
+        return dataclasses.replace(arm, seeds=tuple(parts))
+
+    arms = tuple(seen(arm, (0.4, 0.5, 0.6, 0.7)) for arm in result.arms)
+    told = dataclasses.replace(result, teacher=seen(result.teacher, (1.0,)), arms=arms)
+    report = build_report(told)
+    found = next(each for each in report.findings if each.kind == "capacity")
+    for name in ("train_agreement", "agreement"):
+        assert f"on {in_words(report.arm('distilled').measures[name])} of what" in found.seen
+
+
+def share(percent):
+    return Value(percent / 100, (percent - 3) / 100, (percent + 3) / 100, 400, "fraction")
+
+
+def said(*told):
+    found = room(*told)
+    assert found is not None
+    return found
+
+
+def test_a_student_without_room_is_told_from_one_with_too_few_examples():
+    small = said(share(70), share(68), 40.0)
+    assert small.kind == "capacity"
+    assert "on 70.0 % (67.0 to 73.0) of what it was taught on" in small.seen
+    assert "40 times its parameters: try an assistant" in small.advice
+    same = said(share(70), share(68), 1.1)
+    assert same.advice.endswith("about its teacher's size: try more steps, or a gentler rate.")
+    assert said(share(97), share(80), 40.0).kind == "data"
+    assert room(share(97), share(96), 40.0) is None
+    assert room(dataclasses.replace(share(70), n=5), share(68), 4.0) is None
 
 
 def test_two_seeds_lead_to_no_advice_about_the_teachers_lead(fake):

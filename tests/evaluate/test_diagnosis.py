@@ -9,7 +9,6 @@ from preceptor.evaluate.diagnosis import (
     far_ahead,
     label_order,
     lead,
-    room,
     support,
     token_confidence,
     token_lead,
@@ -66,7 +65,6 @@ def test_nothing_is_said_of_a_handful_of_items() -> None:
     assert lead(few, ~few, "the control") is None
     assert confidence(logits_of(LABELS[:5], 1.0, 0.9), LABELS[:5]) is None
     assert label_order(logits_of(LABELS[:5], 0.0, 0.9), LABELS[:5], CLASSES) is None
-    assert room(few, few, 4.0) is None
 
 
 def test_classes_in_another_order_are_found_and_named() -> None:
@@ -99,17 +97,6 @@ def test_over_confidence_comes_with_the_temperature_that_mends_it() -> None:
 def test_a_calibrated_or_modest_teacher_is_not_called_over_confident() -> None:
     assert confidence(logits_of(LABELS, 0.9, 0.9), LABELS) is None
     assert confidence(logits_of(LABELS, 0.9, 0.6), LABELS) is None
-
-
-def test_a_student_without_room_is_told_from_one_with_too_few_examples() -> None:
-    small = room(answered(0.7), answered(0.68), 40.0)
-    assert small is not None
-    assert small.kind == "capacity"
-    assert "40 times its parameters: try an assistant" in small.advice
-    few = room(answered(1.0), answered(0.8), 40.0)
-    assert few is not None
-    assert few.kind == "data"
-    assert room(answered(0.99), answered(0.98), 40.0) is None
 
 
 def test_classes_that_nobody_shows_the_student_are_named() -> None:
