@@ -7,9 +7,8 @@ import numpy as np
 from preceptor.evaluate.diagnosis import (
     FEWEST,
     Finding,
-    confidence,
-    label_order,
     leading,
+    of_answers,
     token_confidence,
 )
 from preceptor.evaluate.report import Report, Value
@@ -41,11 +40,7 @@ def _found(result: RunResult, report: Report) -> Iterator[Finding]:
         yield leading(lead.low, lead.high, words)
     held = teacher.seeds[0].validation
     if held is not None:
-        found = (
-            label_order(held.logits, held.labels, result.classes),
-            confidence(held.logits, held.labels),
-        )
-        yield from (each for each in found if each is not None)
+        yield from of_answers(held.logits, held.labels, result.classes)
     one = teacher.seeds[0].items
     found = _room(result, teacher, report)
     if found is not None:

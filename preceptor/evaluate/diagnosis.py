@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from preceptor.ops.calibration import fit_temperature, log_probabilities
-from preceptor.ops.proportions import tango
+from preceptor.ops.calibration import TEMPERATURES, fit_temperature, log_probabilities
+from preceptor.ops.proportions import tango, wilson
 from preceptor.ops.resampling import t_interval
 
 FEWEST = 20
@@ -118,12 +118,30 @@ def label_order(
     )
 
 
+def of_answers(
+    logits: Float[np.ndarray, "n v"], labels: Int[np.ndarray, " n"], classes: tuple[str, ...]
+) -> tuple[Finding, ...]:
+    """What a teacher's answers say of it; of its confidence nothing in another order of classes."""
+    moved = label_order(logits, labels, classes)
+    found = confidence(logits, labels) if moved is None else moved
+    return () if found is None else (found,)
+
+
 def confidence(logits: Float[np.ndarray, "n v"], labels: Int[np.ndarray, " n"]) -> Finding | None:
-    """Whether the teacher is surer than it may be; None where that is not seen."""
+    """Whether the teacher is surer than it may be; None where that is not seen.
+
+    Nor is anything said of one that is not seen to be better than chance, which is how often its
+    answers, drawn anew as often as it gives each, would be right.
+    """
     if len(labels) < FEWEST:
         return None
     logp = log_probabilities(logits)
-    right = logp.argmax(axis=-1) == labels
+    answers = logp.argmax(axis=-1)
+    right = answers == labels
+    said, asked = (np.bincount(each, minlength=logp.shape[1]) for each in (answers, labels))
+    chance = float(said @ asked) / len(labels) ** 2
+    if wilson(int(right.sum()), len(right)).low <= chance:
+        return None
     sure = np.exp(logp.max(axis=-1))
     over = t_interval(sure - right)
     if over.low <= OVER:
@@ -133,8 +151,15 @@ def confidence(logits: Float[np.ndarray, "n v"], labels: Int[np.ndarray, " n"]) 
         "confidence",
         f"The teacher is over-confident: it gives its answers {sure.mean():.1%} and is right on "
         f"{right.mean():.1%} (more by {100 * over.low:.1f} to {100 * over.high:.1f} points).",
-        f"On these items it is calibrated at a temperature of {best:.2g}: distil at that or more.",
+        _calibrated("items", best, "distil at that or more"),
     )
+
+
+def _calibrated(on: str, temperature: float, advice: str) -> str:
+    most = TEMPERATURES[1]
+    if temperature > 0.99 * most:
+        return f"No temperature up to {most:.0f} calibrates it on these {on}."
+    return f"On these {on} it is calibrated at a temperature of {temperature:.2g}: {advice}."
 
 
 def token_lead(
@@ -173,8 +198,7 @@ def token_confidence(
     )
     if temperature is None:
         return Finding("confidence", words, "Distil at a temperature above 1.")
-    advice = f"On these rows it is calibrated at a temperature of {temperature:.2g}: distil at it."
-    return Finding("confidence", words, advice)
+    return Finding("confidence", words, _calibrated("rows", temperature, "distil at it"))
 
 
 def support(

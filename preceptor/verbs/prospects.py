@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Int
 
 from preceptor.data.image_source import ImageSource
-from preceptor.evaluate.diagnosis import Finding, confidence, cover, far_ahead, label_order, lead
+from preceptor.evaluate.diagnosis import Finding, cover, far_ahead, lead, of_answers
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.image_subject import ImageSubject
 from preceptor.teachers.base import Teacher
@@ -28,8 +28,7 @@ def prospects(
         theirs, own = (_logits(subject, model) for model in (teacher, student))
         found += [
             lead(_right(theirs, labels), _right(own, labels), "the student as it begins"),
-            label_order(theirs, labels, subject.classes),
-            confidence(theirs, labels),
+            *of_answers(theirs, labels, subject.classes),
             far_ahead(times_larger(teacher, student)),
         ]
     return [f"{'! ' if each.advice else ''}{each}" for each in found if each is not None]

@@ -99,6 +99,18 @@ def test_a_calibrated_or_modest_teacher_is_not_called_over_confident() -> None:
     assert confidence(logits_of(LABELS, 0.9, 0.6), LABELS) is None
 
 
+def test_a_teacher_at_chance_gets_no_temperature_and_the_end_of_the_search_is_called_so() -> None:
+    chance = np.random.default_rng(0).normal(size=(400, 4))
+    assert confidence(50 * chance, LABELS) is None
+    always = np.zeros((400, 4)) + np.array([0.0, 9.0, 0.0, 0.0])
+    assert confidence(always, np.minimum(LABELS, 1)) is None
+    labels = np.tile(LABELS, 10)
+    found = confidence(logits_of(labels, 0.3, 1 - 1e-9), labels)
+    assert found is not None
+    # It would take (log 1 - log (1e-9 / 3)) / log (0.3 / (0.7 / 3)) = 87.
+    assert found.advice == "No temperature up to 50 calibrates it on these items."
+
+
 def test_classes_that_nobody_shows_the_student_are_named() -> None:
     found = cover(np.array([0, 0, 2]), LABELS, CLASSES)
     assert found is not None
