@@ -99,7 +99,8 @@ def test_no_gain_is_called_certain_that_the_interval_does_not_show(report):
 
 def compared(first: Any, second: Any, teacher: Any = None, clusters: Any = None) -> Any:
     rng = np.random.default_rng(0)
-    crossed = Crossed(*first.shape, rng, clusters=clusters)
+    seeds, items = first.shape
+    crossed = Crossed(seeds, items, rng, clusters=clusters)
     return difference(("a", first), ("b", second), teacher, crossed, rng)
 
 

@@ -3,7 +3,7 @@
 Dimension key: t tasks, s students, k teachers, m methods.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from preceptor.evaluate.study.correlations import correlations
 from preceptor.evaluate.study.findings import findings
 from preceptor.evaluate.study.measures import (
     MEASURES,
+    at_place,
     mean_of,
     over_items,
     over_tasks,
@@ -30,6 +31,7 @@ from preceptor.evaluate.study.study import (
     Trouble,
 )
 from preceptor.evaluate.study.table import TRUE, Table, tabulated
+from preceptor.ops.resampling import Crossed
 
 _FIDELITY = {
     "agreement": ("fraction", "difference"),
@@ -97,8 +99,8 @@ def build_study(
         fidelity=fidelity,
         signals=signals,
         places=tuple(
-            PlaceRow(*place, table.options[place], len(table.places[place]), _finite(each))
-            for place, each in table.measures.items()
+            PlaceRow(*place, table.options[place], len(table.places[place]), _finite(each), own)
+            for (place, each), own in zip(table.measures.items(), _at_places(table), strict=True)
         ),
         troubles=(*troubles, *_knows_nothing(trials)),
         seeds=tuple(sorted({trial.seed for trial in trials})),
@@ -109,6 +111,16 @@ def build_study(
         versions=versions,
         hardware=hardware,
     )
+
+
+def _at_places(table: Table) -> Iterator[dict[str, Measured]]:
+    """What each place's row shows; places of as many seeds and items share their draws."""
+    shared: dict[tuple[int, int], Crossed] = {}
+    for trials in table.places.values():
+        shape = len(trials), len(trials[0].labels)
+        if shape not in shared:
+            shared[shape] = Crossed(*shape, np.random.default_rng(_SEED))
+        yield at_place(trials, shared[shape])
 
 
 def _finite(measures: Mapping[str, float]) -> dict[str, float]:

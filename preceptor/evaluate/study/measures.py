@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from preceptor.evaluate.fidelity import cohen_kappa, error_consistency, specific
+from preceptor.evaluate.fidelity import cohen_kappa, error_consistency, kappa_of, specific
 from preceptor.evaluate.report import Measured, Undefined, Value
+from preceptor.evaluate.significance import gap, means
 from preceptor.evaluate.study.cells import (
     Compared,
     Told,
@@ -23,9 +24,11 @@ from preceptor.evaluate.study.cells import (
     hits,
     same_tokens,
 )
-from preceptor.ops import resampling
+from preceptor.ops import proportions, resampling
+from preceptor.ops.linearised import linearised
 
 FEWEST_TASKS = 3
+_ROUNDING = 1e-9
 Who = Literal["taught", "control", "teacher"]
 _BOUNDS = {
     "fraction": (0.0, 1.0),
@@ -167,9 +170,40 @@ def _over_both(
     generator: np.random.Generator,
     unit: str,
 ) -> Value:
+    """Never without width: what was alike on n items need not be so on others."""
     found = resampling.paired_bootstrap(first, second, generator)
-    limits = _within(found, unit) if found.low < found.high else (None, None)
-    return Value(found.estimate, *limits, first.shape[1], unit)
+    items = first.shape[1]
+    if found.high - found.low < _ROUNDING and unit == "fraction":
+        found = proportions.wilson(found.estimate * items, items)
+    elif found.high - found.low < _ROUNDING:
+        more = float(np.maximum(first - second, 0).mean()) * items
+        less = float(np.maximum(second - first, 0).mean()) * items
+        found = proportions.tango(more, min(less, items - more), items)
+    return Value(found.estimate, *_within(found, unit), items, unit)
+
+
+def at_place(trials: Sequence[Compared], crossed: resampling.Crossed) -> dict[str, Measured]:
+    """What a place's row shows, with limits over seeds and test items.
+
+    Args:
+        trials: of the place, one a seed.
+        crossed: draws of as many seeds and items; places of a task may share them.
+    """
+    right = {
+        who: np.stack([hits(getattr(t, who), t.labels) for t in trials])
+        for who in ("teacher", "control", "taught")
+    }
+    told = [(answers(t.taught, t.labels), answers(t.teacher, t.labels)) for t in trials]
+    columns = {f"{who}_accuracy": own.astype(float) for who, own in right.items()}
+    columns["accuracy"] = columns.pop("taught_accuracy")
+    columns["agreement"] = np.stack([own == teacher for own, teacher in told]).astype(float)
+    kappa = np.stack([linearised(kappa_of(*_numbered(*each)), len(each[0])) for each in told])
+    found: dict[str, Measured] = dict(means(columns, dict.fromkeys(columns, "fraction"), crossed))
+    found["gain"] = gap(right["taught"], right["control"], crossed)
+    found["kappa"] = Undefined("both give one class throughout")
+    if not np.isnan(kappa).any():
+        found |= means({"kappa": kappa}, {"kappa": "kappa"}, crossed)
+    return found
 
 
 def _shared(places: Sequence[Sequence[Compared]]) -> Set[int]:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 from preceptor.errors import StorageError
@@ -103,7 +103,11 @@ class SignalRow:
 @final
 @dataclass(frozen=True)
 class PlaceRow:
-    """One place of the grid, mean over seeds, at the option that was chosen there."""
+    """One place of the grid, mean over seeds, at the option that was chosen there.
+
+    `measures` has every measure by name; `values` has those that the page shows, with limits over
+    seeds and test items: for these trained models and this task.
+    """
 
     task: str
     student: str
@@ -112,6 +116,7 @@ class PlaceRow:
     option: str
     seeds: int
     measures: Mapping[str, float]
+    values: Mapping[str, Measured] = field(default_factory=dict)
 
 
 @final

@@ -18,6 +18,7 @@ from preceptor.evaluate.study.measures import (
 )
 from preceptor.evaluate.study.render import render_study, study_text
 from preceptor.evaluate.study.study import Finding, Study
+from preceptor.ops.proportions import tango, wilson
 from tests.evaluate.study.trials import flat, grid, judged, told, without
 
 PLACE = ("task", "student", "teacher", "method")
@@ -292,7 +293,34 @@ def test_one_place_and_one_seed_make_a_study_without_limits() -> None:
     assert study.mean_gain.low is None
     assert isinstance(study.small_minus_large, Undefined)
     assert "Did distillation help" in study_text(study)
-    assert render_study(study).startswith("<!doctype html>")
+    page = render_study(study)
+    assert page.startswith("<!doctype html>")
+    assert "1 task: too few for limits" in page
+    assert "one seed" not in page
+
+
+def test_every_place_has_limits_even_where_nothing_differs() -> None:
+    labels = [0, 1] * 20
+    right = told(labels, labels)
+    alike = [
+        replace(by_hand(), seed=k, taught=right, control=right, teacher=right, rival=None)
+        for k in range(3)
+    ]
+    study = judged(alike)
+    (place,), (task,) = study.places, study.tasks
+    for found in (place.values["gain"], task.gain):
+        assert isinstance(found, Value)
+        assert (found.low, found.high) == pytest.approx(tango(0, 0, 40)[1:])
+    for found in (place.values["agreement"], task.taught):
+        assert isinstance(found, Value)
+        assert found.low == pytest.approx(wilson(40, 40).low)
+    assert "the same throughout" in render_study(study)  # Kappa is 1 in every draw.
+    (first, *_) = judged(grid(small_gain_more, tasks=1, items=60)).places
+    for name, found in first.values.items():
+        assert isinstance(found, Value)
+        assert found.estimate == pytest.approx(first.measures[name])
+        assert found.low is not None
+        assert found.low < found.estimate
 
 
 def test_a_study_without_one_whole_comparison_says_so() -> None:
