@@ -8,7 +8,7 @@ from preceptor.recipe.data import AnyData, Splits
 from preceptor.recipe.language_teachers import ServedTeacher
 from preceptor.recipe.models import MODEL_KEYS, AnyModel
 from preceptor.recipe.schema import Recipe
-from preceptor.recipe.teachers import AnyTeacher, EnsembleTeacher, LiveTeacher, unaltered
+from preceptor.recipe.teachers import AnyTeacher, EnsembleTeacher, LiveTeacher, kind_of, unaltered
 
 _HERE = ("that of the data", "trained in this run")
 _BUNDLED = {
@@ -20,12 +20,14 @@ _BUNDLED = {
 
 
 def licences_of(recipe: Recipe) -> tuple[Licence, ...]:
-    """The terms of teachers, data and the student's own start, each once."""
+    """The terms of teachers, data and the student's own start, each once; what is stated always."""
     said = recipe.licences
     found: list[Licence] = []
     for whole in _teachers(recipe):
         for teacher in _members(unaltered(whole)):
             found.append(_of_teacher(teacher, said.teacher))
+    if said.teacher is not None and not found:
+        found.append(_licence("teacher", kind_of(recipe.teacher), said.teacher))
     found += [_licence("data", source, said.data) for source in _sources(recipe.data)]
     start = recipe.student.folder or (
         called(recipe.student.model) if recipe.student.model.brings_weights else None
@@ -65,7 +67,7 @@ def _members(teacher: AnyTeacher) -> Iterator[LiveTeacher | ServedTeacher]:
 def _of_teacher(teacher: LiveTeacher | ServedTeacher, said: str | None) -> Licence:
     if isinstance(teacher, ServedTeacher):
         return _licence("teacher", teacher.served.model, said, elsewhere=True)
-    if teacher.load is None and not teacher.model.brings_weights:
+    if said is None and teacher.load is None and not teacher.model.brings_weights:
         return Licence("teacher", called(teacher.model), *_HERE)
     return _licence("teacher", teacher.load or called(teacher.model), said)
 

@@ -16,6 +16,15 @@ def test_a_teacher_trained_here_is_under_the_datas_terms_and_bundled_data_has_it
     )
 
 
+def test_what_the_recipe_says_of_a_teacher_trained_here_is_told():
+    said = {"teacher": "llama3.1 <b>", "data": "cc-by-sa-4.0", "student": "mit"}
+    found = licences_of(recipe_of(small(licences=said)))
+    assert [(each.of, each.licence) for each in found] == [*said.items()]
+    assert {each.where for each in found} == {"the recipe"}
+    nobody = licences_of(recipe_of(small(teacher={"nobody": {}}, licences=said)))
+    assert nobody[0] == Licence("teacher", "nobody", "llama3.1 <b>", "the recipe")
+
+
 def test_what_the_recipe_says_goes_before_what_a_folder_says(tmp_path: Path):
     said = {"teacher": "llama3.1", "data": "mine", "student": "apache-2.0"}
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")

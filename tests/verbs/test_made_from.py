@@ -60,7 +60,7 @@ def test_8_bits_change_student_and_control_and_the_page_says_which_lost_more(ima
     assert found.more.estimate == pytest.approx(changes[0] - changes[1])
     page = render_html(images)
     assert "Weights in 8 bits:" in page
-    assert "llama3.1 &lt;b&gt;community&lt;/b&gt;" in page
+    assert "<td>llama3.1 &lt;b&gt;community&lt;/b&gt;</td><td>the recipe</td>" in page
     assert Report.from_json(images.to_json()) == images
 
 
