@@ -10,7 +10,7 @@ from preceptor.evaluate.measures import GROUPS, MEASURES
 from preceptor.evaluate.quantised import in_a_sentence
 from preceptor.evaluate.report import Report, Undefined, Value
 from preceptor.evaluate.tables import escaped, fenced, markdown_table
-from preceptor.evaluate.words import in_words
+from preceptor.evaluate.words import in_full, in_words
 
 _KNOWN = re.compile(r"[a-z0-9][a-z0-9.-]*")
 """What the hub's names of licences look like."""
@@ -97,7 +97,7 @@ def _front(report: Report, about: About) -> dict[str, Any]:
 def _metric(name: str, value: Value | Undefined) -> dict[str, Any] | None:
     if isinstance(value, Undefined):
         return None
-    shown = f"{MEASURES[name]}: {in_words(value)}"
+    shown = f"{MEASURES[name]}: {in_full(value)}"
     return {"type": name, "name": shown, "value": round(value.estimate, 6)}
 
 
@@ -119,7 +119,7 @@ def _numbers(report: Report) -> list[list[str]]:
     for measure, called in _called().items():
         found = [report.arm(name).measures.get(measure) for name in names]
         if any(isinstance(value, Value) for value in found):
-            cells = ["n/a" if not isinstance(v, Value) else in_words(v) for v in found]
+            cells = ["n/a" if not isinstance(v, Value) else in_full(v) for v in found]
             rows.append([called, *cells])
     main = report.difference(report.student, report.control or "")
     if main is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from preceptor.evaluate.rankings import TeacherRanking
 from preceptor.evaluate.render import summary
 from preceptor.evaluate.report import MEASURES, Difference, Measured, Report
-from preceptor.evaluate.words import estimate, in_words, limits
+from preceptor.evaluate.words import estimate, in_full, limits
 
 _WIDTH = 88
 
@@ -53,7 +53,7 @@ def render_markdown(report: Report) -> str:
     """Verdict, results and differences as Markdown."""
     table = summary(report)
     results = [list(table.heads)]
-    results += [[name, *(in_words(value) for value in values)] for name, values in table.rows]
+    results += [[name, *(in_full(value) for value in values)] for name, values in table.rows]
     differences = [
         [
             "arm",
@@ -67,7 +67,7 @@ def render_markdown(report: Report) -> str:
         ]
     ]
     differences += [
-        [each.of, each.versus, *map(in_words, _of_difference(each))] for each in report.differences
+        [each.of, each.versus, *map(in_full, _of_difference(each))] for each in report.differences
     ]
     sentences = [f"- {escaped(each)}" for each in report.verdict.sentences]
     warned = [f"- {escaped(each)}" for each in report.warnings]

@@ -7,7 +7,7 @@ control decides, by whether its 95 % interval, over seeds and items, leaves 0 ou
 from collections.abc import Iterator
 
 from preceptor.evaluate.report import Difference, Kind, Report, Undefined, Value, Verdict
-from preceptor.evaluate.words import estimate, in_words, limits
+from preceptor.evaluate.words import estimate, in_full, in_words, limits
 
 MIN_SEEDS = 3
 MOST_SENTENCES = 4
@@ -191,13 +191,15 @@ def _beyond_another(report: Report) -> Iterator[str]:
 
 def _beyond_chance(report: Report) -> Iterator[str]:
     """Two models that are merely both good agree too."""
-    kappa = report.arm(report.student).measures.get("kappa")
+    measures = report.arm(report.student).measures
+    kappa = measures.get("kappa")
     if not isinstance(kappa, Value):
         return
     beside = ""
     if report.control and isinstance(own := report.arm(report.control).measures["kappa"], Value):
-        beside = f"; the control's is {in_words(own)}"
-    yield f"Beyond chance that is {in_words(kappa)} of 1 (Cohen's kappa){beside}."
+        beside = f"; the control's is {in_full(own)}"
+    of = "Of the final answers, beyond" if "token_agreement" in measures else "Beyond"
+    yield f"{of} chance that is {in_full(kappa)} of 1 (Cohen's kappa){beside}."
 
 
 def _members(report: Report) -> Iterator[str]:

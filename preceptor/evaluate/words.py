@@ -20,6 +20,17 @@ def in_words(value: Measured) -> str:
     return f"{estimate(value)} ({between})" if between else estimate(value)
 
 
+def in_full(value: Measured) -> str:
+    """As `in_words`; where a number has no limits, it says why.
+
+    >>> from preceptor.evaluate.report import Value
+    >>> in_full(Value(0.972, None, None, 1, "temperature"))
+    '0.972 (one model)'
+    """
+    bare = not isinstance(value, Undefined) and not limits(value) and why(value)
+    return f"{estimate(value)} ({why(value)})" if bare else in_words(value)
+
+
 def estimate(value: Measured) -> str:
     """The estimate alone, in its unit.
 
@@ -51,14 +62,14 @@ def why(value: Measured) -> str:
 
     >>> from preceptor.evaluate.report import Value
     >>> why(Undefined("there is no teacher")), why(Value(1.2, None, None, 1, "temperature"))
-    ('there is no teacher', 'one seed')
+    ('there is no teacher', 'one model')
     >>> why(Value(19.0, 19.0, 19.0, 120, "tokens"))
     'the same throughout'
     """
     if isinstance(value, Undefined):
         return value.why
     if value.low is None and value.n == 1 and value.unit != "p":
-        return "one seed"
+        return "one model"
     alike = value.n > 1 and value.low is not None and value.low == value.high
     return "the same throughout" if alike else ""
 

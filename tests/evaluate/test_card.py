@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard
 from preceptor.evaluate.card import About, model_card
 from preceptor.evaluate.contamination import Contamination
 from preceptor.evaluate.report import Licence, Report, Value
+from preceptor.evaluate.words import in_full
 
 HOSTILE = "---\nlicense: mit\n# <script>alert(1)</script> | [x](http://y) `z` \u202e\x07"
 
@@ -53,6 +54,9 @@ def test_the_page_tells_teacher_student_control_verdict_and_what_is_unknown(repo
     (accuracy,) = (line for line in text.splitlines() if line.startswith("| accuracy |"))
     assert accuracy.count("%") == 3
     assert "| gained over the control |" in text
+    temperature = report.arm("teacher").measures["temperature"]
+    assert f"| {in_full(temperature)} |" in text
+    assert "(one model)" in in_full(temperature)
     assert "Weights in 8 bits were not tried." in text
     assert "Nobody looked for test examples" in text
     assert "nobody has judged them here" in text
