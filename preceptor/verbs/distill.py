@@ -92,7 +92,7 @@ def judged(experiment: Experiment, progress: Progress) -> tuple[Report, dict[str
     arms = trained_arms(experiment, progress)
     phases = {
         "teacher": sum(
-            finished(cell).seconds for cell in experiment.every_teacher() if cell.done()
+            finished(cell).seconds for cell in experiment.ways_teachers() if cell.done()
         ),
         "arms": sum(finished(cell).seconds for cells in arms.values() for cell in cells),
     }

@@ -135,10 +135,14 @@ class Experiment:
             if live.train is not None
         )
 
+    def ways_teachers(self) -> tuple[Cell, ...]:
+        """The teachers that are trained for any of the ways to teach."""
+        ways = map(self.taught_as, self.recipe.ways())
+        return tuple({cell.folder: cell for way in ways for cell in way.teachers()}.values())
+
     def every_teacher(self) -> tuple[Cell, ...]:
         """The teachers that are trained for any of the ways to teach, or to compare with."""
-        ways = map(self.taught_as, self.recipe.ways())
-        cells = [cell for way in ways for cell in way.teachers()]
+        cells = [*self.ways_teachers()]
         if self._said_independent is not None:
             each = live_inside(self._said_independent, INDEPENDENT)
             cells += [self.teacher_cell(one, name) for name, one in each if one.train is not None]

@@ -74,8 +74,11 @@ def test_what_comes_from_elsewhere_stays_in_the_report(tmp_path: Path) -> None:
 def test_a_run_that_is_refused_keeps_its_report_and_one_that_is_not_is_measured_again(
     tmp_path: Path,
 ) -> None:
-    run = distill(recipe_of(small()), out=tmp_path / "run")
-    assert evaluate(run.folder, again=True).differences == run.report.differences
+    asked = small(evaluate=["accuracy", "independent"])
+    run = distill(recipe_of(asked), out=tmp_path / "run")
+    again = evaluate(run.folder, again=True)
+    assert again.differences == run.report.differences
+    assert again.phases == run.report.phases
     file, recipe = run.folder / "report.json", run.folder / "recipe.yaml"
     before, said = file.read_text(), recipe.read_text()
     recipe.write_text(said + "# changed by hand\n")
