@@ -1,5 +1,7 @@
 """Reports of what writes text: measures a row, more or less of which is better."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,24 @@ def test_with_one_seed_rows_tell_the_chance_and_not_the_method() -> None:
     report = build_report(_run("bits_per_byte", seeds=1))
     assert report.verdict.kind == "not enough seeds"
     assert "Sign flips over the test items" in " ".join(report.verdict.sentences)
+
+
+def test_agreement_beyond_chance_names_the_final_answers_where_tokens_are_told_too() -> None:
+    result = _run("accuracy", seeds=3)
+
+    def written(arm: ArmResult) -> ArmResult:
+        seeds = []
+        for one in arm.seeds:
+            finals = tuple(
+                "7" if hit else f"{k % 3}" for k, hit in enumerate(one.items["accuracy"])
+            )
+            seeds.append(replace(one, finals=finals, texts=finals))
+        return replace(arm, seeds=tuple(seeds))
+
+    assert result.teacher is not None
+    told = replace(result, teacher=written(result.teacher), arms=tuple(map(written, result.arms)))
+    (found,) = (each for each in build_report(told).verdict.sentences if "Cohen" in each)
+    assert found.startswith("Of the final answers, beyond chance that is 0.")
 
 
 @pytest.mark.parametrize("primary", ["bits_per_byte", "accuracy"])
