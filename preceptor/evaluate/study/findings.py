@@ -14,6 +14,7 @@ from preceptor.evaluate.study.study import (
     GroupRow,
     SignalRow,
 )
+from preceptor.evaluate.study.words import in_full
 from preceptor.evaluate.words import in_words
 
 _ALPHA = 0.05
@@ -77,9 +78,9 @@ def _smaller(
 ) -> Finding:
     first, last = students[0], students[-1]
     sizes = (
-        f"{_named(first.name)} gained {in_words(first.gain)}, {_named(last.name)} "
-        f"{in_words(last.gain)}; "
-        f"the difference, task by task, is {in_words(small)}."
+        f"{_named(first.name)} gained {in_full(first.gain)}, {_named(last.name)} "
+        f"{in_full(last.gain)}; "
+        f"the difference, task by task, is {in_full(small)}."
     )
     said = {
         1: "Smaller students gained more.",
@@ -116,7 +117,7 @@ def _teachers(related: Sequence[CorrelationRow], teachers: Sequence[GroupRow]) -
         sentences.append(
             f"Within tasks, the more accurate teacher's students gained more by {_rho(within)}."
         )
-    sentences += [f"Taught by {_named(each.name)}: {in_words(each.gain)}." for each in teachers[:6]]
+    sentences += [f"Taught by {_named(each.name)}: {in_full(each.gain)}." for each in teachers[:6]]
     return Finding("Did better teachers give more?", answer, tuple(sentences))
 
 
@@ -155,8 +156,8 @@ def _changes(related: Sequence[CorrelationRow], fidelity: Sequence[FidelityRow])
         if row is not None
     ]
     sentences += [
-        f"Teaching moved {row.measure} by {in_words(row.change)} "
-        f"(from {in_words(row.control)} to {in_words(row.taught)})."
+        f"Teaching moved {row.measure} by {in_full(row.change)} "
+        f"(from {in_full(row.control)} to {in_full(row.taught)})."
         for row in fidelity[:2]
     ]
     question = "Where students gained, did they agree more?"
@@ -179,17 +180,17 @@ def _specific(fidelity: Sequence[FidelityRow]) -> Finding:
         return Finding(question, "not shown", (said[0], why))
     words = (
         f"A taught student agrees with its own teacher more than with the same teacher trained "
-        f"from another seed by {in_words(row.taught)}; its control, which met neither, by "
-        f"{in_words(row.control)}. The difference is {in_words(row.change)}."
+        f"from another seed by {in_full(row.taught)}; its control, which met neither, by "
+        f"{in_full(row.control)}. The difference is {in_full(row.change)}."
     )
     return Finding(question, _answer(row.change), (said[sign(row.change)], words))
 
 
 def _signals(signals: Sequence[SignalRow]) -> Finding:
     sentences = [
-        f"{_named(row.task)}, {_named(row.signal)}: {in_words(row.gain)} over the control"
+        f"{_named(row.task)}, {_named(row.signal)}: {in_full(row.gain)} over the control"
         + (
-            f", {in_words(row.against_true)} against the true signal."
+            f", {in_full(row.against_true)} against the true signal."
             if isinstance(row.against_true, Value)
             else "."
         )
@@ -205,9 +206,9 @@ def _signals(signals: Sequence[SignalRow]) -> Finding:
 def _options(options: Sequence[GroupRow]) -> Finding:
     first = options[0].name
     sentences = [
-        f"{each.name}: {in_words(each.gain)} everywhere"
+        f"{each.name}: {in_full(each.gain)} everywhere"
         + (
-            f", {in_words(each.against_first)} against {first}"
+            f", {in_full(each.against_first)} against {first}"
             if isinstance(each.against_first, Value)
             else ""
         )
@@ -310,4 +311,4 @@ def _sign(row: CorrelationRow) -> int:
 
 
 def _rho(row: CorrelationRow) -> str:
-    return f"rho {in_words(row.rho)}, p {in_words(row.p)} ({in_words(row.p_holm)} after Holm)"
+    return f"rho {in_full(row.rho)}, p {in_full(row.p)} ({in_full(row.p_holm)} after Holm)"

@@ -4,12 +4,11 @@ from markupsafe import Markup
 
 from preceptor.evaluate.drawing import short
 from preceptor.evaluate.render import environment
-from preceptor.evaluate.report import Measured, Value
 from preceptor.evaluate.study import plots
 from preceptor.evaluate.study.study import GroupRow, Study
+from preceptor.evaluate.study.words import why
 from preceptor.evaluate.tables import text_table
-from preceptor.evaluate.words import estimate, limits, why
-from preceptor.ops.correlations import FEWEST_UNITS
+from preceptor.evaluate.words import estimate, limits
 
 _TONES = {"yes": "good", "no": "bad", "not shown": "even"}
 
@@ -17,7 +16,7 @@ _TONES = {"yes": "good", "no": "bad", "not shown": "even"}
 def render_study(study: Study) -> str:
     """One page that needs nothing else: styles and pictures are in it, and no script is."""
     pages = environment()
-    pages.filters["why"] = _why
+    pages.filters["why"] = why
     return pages.get_template("study.html").render(
         study=study,
         tones=_TONES,
@@ -26,15 +25,6 @@ def render_study(study: Study) -> str:
         colours={row.name: (i + 1) % 8 for i, row in enumerate(study.students)},
         minutes=f"{study.seconds / 60:.1f}",
     )
-
-
-def _why(value: Measured) -> str:
-    """Why a number has no limits; those of a study are counted in tasks."""
-    if not isinstance(value, Value) or value.low is not None or value.unit == "p":
-        return why(value)
-    if value.n < FEWEST_UNITS:
-        return f"{value.n} task{'s' if value.n > 1 else ''}: too few for limits"
-    return "most draws of tasks have no correlation"
 
 
 def study_text(study: Study) -> str:
@@ -56,7 +46,7 @@ def study_text(study: Study) -> str:
             estimate(row.control),
             estimate(row.taught),
             estimate(row.gain),
-            limits(row.gain) or _why(row.gain),
+            limits(row.gain) or why(row.gain),
         ]
         for row in study.students
     ]

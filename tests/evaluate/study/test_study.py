@@ -296,6 +296,7 @@ def test_one_place_and_one_seed_make_a_study_without_limits() -> None:
     page = render_study(study)
     assert page.startswith("<!doctype html>")
     assert "1 task: too few for limits" in page
+    assert "(1 task: too few for limits)" in study_text(study)
     assert "one seed" not in page
 
 
