@@ -32,6 +32,7 @@ class ImageSet:
         ids: a name for each image that batches carry; differs between the sets of one
             `ImageData`, so that a cache keyed on it never mistakes one set for another.
         columns: what else is told of each image, by name.
+        files: the file that each image was read from; empty where they were arrays already.
     """
 
     pixels: UInt8[Tensor, "n c h w"] | EncodedImages
@@ -40,6 +41,7 @@ class ImageSet:
     name: str
     ids: Int[Tensor, " n"]
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.pixels) == 0:
@@ -99,8 +101,14 @@ class ImageSet:
         chosen = self.pixels
         chosen = chosen.chosen(rows) if isinstance(chosen, EncodedImages) else chosen[rows]
         told = {key: tuple(each[k] for k in rows.tolist()) for key, each in self.columns.items()}
-        return ImageSet(
-            chosen, self.labels[rows], self.class_names, name or self.name, self.ids[rows], told
+        return replace(
+            self,
+            pixels=chosen,
+            labels=self.labels[rows],
+            name=name or self.name,
+            ids=self.ids[rows],
+            columns=told,
+            files=tuple(self.files[k] for k in rows.tolist()) if self.files else (),
         )
 
     def fingerprint(self) -> str:

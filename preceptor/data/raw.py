@@ -112,6 +112,7 @@ def assembled(
         replace(
             image_set(_pixels(s, shape, shaping, in_memory), s.labels, names, name),
             columns=s.columns,
+            files=() if isinstance(s.images, Tensor) else tuple(each.name for each in s.images),
         )
         for s, name in zip(sets, ("train", "validation", "test"), strict=True)
     )

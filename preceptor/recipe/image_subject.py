@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from preceptor.data.encoded import EncodedImages
 from preceptor.data.image_source import ImageSource
 from preceptor.data.images import ImageSet
 from preceptor.errors import TeacherFailure
@@ -242,5 +241,5 @@ def _pixels(images: ImageSet) -> Iterator[Tensor]:
 
 
 def _name(images: ImageSet, row: int) -> str:
-    """An image's file, or its number where it lies in memory."""
-    return images.pixels.items[row].name if isinstance(images.pixels, EncodedImages) else str(row)
+    """An image's file with its folder's and the set's, or its number where it has none."""
+    return "/".join(Path(images.files[row]).parts[-3:]) if images.files else str(row)

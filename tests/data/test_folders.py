@@ -169,6 +169,12 @@ def test_what_does_not_fit_in_memory_is_decoded_on_the_way(tmp_path):
     rows = torch.tensor([3, 0, 2])
     one, other = held.train.batch(rows), streamed.train.batch(rows)
     assert torch.equal(torch.as_tensor(one.inputs), torch.as_tensor(other.inputs))
+    for data in (held, streamed):
+        files = data.train.subset(rows).files
+        assert files == tuple(data.train.files[row] for row in (3, 0, 2))
+        assert np.array_equal(
+            pixels(Image.open(files[0])), (255 * torch.as_tensor(one.inputs)[0]).round().numpy()
+        )
     some = streamed.train.subset(rows).batch(torch.arange(3))
     assert torch.equal(torch.as_tensor(some.inputs), torch.as_tensor(one.inputs))
     assert some.ids.tolist() == rows.tolist()

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,10 @@ from torch.nn.functional import interpolate
 
 from preceptor.evaluate.contamination import Passage, of_text
 from preceptor.evaluate.resemblance import of_images
+from preceptor.recipe import build
+from preceptor.recipe.load import recipe_of
+from tests.data.image_files import fill
+from tests.verbs.small import small
 
 
 def passages(name, *texts):
@@ -130,3 +136,14 @@ def test_chunks_change_nothing(chunk):
     train, test = pictures(12), pictures(7, seed=1)
     test[6] = train[11]
     assert of_images(train.split(chunk), test.split(chunk)) == of_images([train], [test])
+
+
+def test_images_from_files_are_named_by_them(tmp_path):
+    for part in ("train", "val"):
+        fill(tmp_path / part, ["a", "b"], each=6, side=20)
+    (tmp_path / "test" / "a").mkdir(parents=True)
+    shutil.copy(tmp_path / "train" / "a" / "5.png", tmp_path / "test" / "a" / "one.png")
+    said = {"kind": "images", "source": str(tmp_path)}
+    found = build.subject(recipe_of(small(data=said))).contamination()
+    assert (found.tested, found.trained, found.exact, found.near) == (1, 12, 1, 0)
+    assert found.found == ("test image test/a/one.png is training image train/a/5.png",)
