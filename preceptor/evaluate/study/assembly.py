@@ -168,19 +168,24 @@ def _groups(table: Table, axis: int, names: Sequence[str]) -> tuple[GroupRow, ..
     found = []
     for name in names:
         values = {m: _per_task(table, m, **{key: name}) for m in MEASURES}
-        found.append(
-            GroupRow(
-                name=name,
-                parameters=float(np.nanmean(values["parameters"])),
-                control=over_tasks(values["control_accuracy"], "fraction"),
-                taught=over_tasks(values["accuracy"], "fraction"),
-                gain=over_tasks(values["gain"], "difference"),
-                agreement=over_tasks(values["agreement"], "fraction"),
-                chosen=0,
-                against_first=Undefined("it is no option"),
-            )
-        )
+        found.append(_group(name, values, 0, Undefined("it is no option")))
     return tuple(found)
+
+
+def _group(
+    name: str, values: Mapping[str, np.ndarray], chosen: int, against_first: Measured
+) -> GroupRow:
+    """Means over tasks of what is one number a task."""
+    return GroupRow(
+        name=name,
+        parameters=float(np.nanmean(values["parameters"])),
+        control=over_tasks(values["control_accuracy"], "fraction"),
+        taught=over_tasks(values["accuracy"], "fraction"),
+        gain=over_tasks(values["gain"], "difference"),
+        agreement=over_tasks(values["agreement"], "fraction"),
+        chosen=chosen,
+        against_first=against_first,
+    )
 
 
 def _options(table: Table, options: Sequence[str]) -> tuple[GroupRow, ...]:
@@ -200,20 +205,10 @@ def _options(table: Table, options: Sequence[str]) -> tuple[GroupRow, ...]:
             for name in ("control_accuracy", "accuracy", "gain", "agreement", "parameters")
         }
         gains.append(values["gain"])
-        found.append(
-            GroupRow(
-                name=option,
-                parameters=float(np.nanmean(values["parameters"])),
-                control=over_tasks(values["control_accuracy"], "fraction"),
-                taught=over_tasks(values["accuracy"], "fraction"),
-                gain=over_tasks(values["gain"], "difference"),
-                agreement=over_tasks(values["agreement"], "fraction"),
-                chosen=sum(own == option for own in table.options.values()),
-                against_first=over_tasks(gains[-1] - gains[0], "difference of differences")
-                if len(gains) > 1
-                else Undefined("it is the first"),
-            )
-        )
+        first = Undefined("it is the first")
+        moved = over_tasks(gains[-1] - gains[0], "difference of differences")
+        chosen = sum(own == option for own in table.options.values())
+        found.append(_group(option, values, chosen, moved if len(gains) > 1 else first))
     return tuple(found)
 
 

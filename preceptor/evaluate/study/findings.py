@@ -18,6 +18,7 @@ from preceptor.evaluate.study.words import in_full
 from preceptor.evaluate.words import in_words
 
 _ALPHA = 0.05
+_Forms = dict[str, CorrelationRow | None]
 
 
 def findings(
@@ -130,15 +131,20 @@ def _levels(related: Sequence[CorrelationRow]) -> Finding:
         "not shown": "That more accurate students agree more with their teachers is not shown.",
     }
     sentences = [said[answer], *_rule(asked, beside)]
-    sentences += [
-        f"{words[0].upper()}{words[1:]}, and accuracy of taught students: {_rho(row)}."
-        for words, row in (asked | beside).items()
-        if row is not None
-    ]
+    sentences += _each(asked | beside, "accuracy of taught students")
     sentences.append(
         "Two models that are both often right agree often, so this alone is no imitation."
     )
     return Finding("Did agreement follow accuracy?", answer, tuple(sentences))
+
+
+def _each(forms: _Forms, other: str) -> list[str]:
+    """A sentence for every form that has a correlation with the other measure."""
+    return [
+        f"{words[0].upper()}{words[1:]}, and {other}: {_rho(row)}."
+        for words, row in forms.items()
+        if row is not None
+    ]
 
 
 def _changes(related: Sequence[CorrelationRow], fidelity: Sequence[FidelityRow]) -> Finding:
@@ -150,11 +156,7 @@ def _changes(related: Sequence[CorrelationRow], fidelity: Sequence[FidelityRow])
         "not shown": "That agreement rises where accuracy does is not shown.",
     }
     sentences = [said[answer], *_rule(asked, beside)]
-    sentences += [
-        f"{words[0].upper()}{words[1:]}, and gain: {_rho(row)}."
-        for words, row in (asked | beside).items()
-        if row is not None
-    ]
+    sentences += _each(asked | beside, "gain")
     sentences += [
         f"Teaching moved {row.measure} by {in_full(row.change)} "
         f"(from {in_full(row.control)} to {in_full(row.taught)})."
@@ -225,9 +227,6 @@ def _options(options: Sequence[GroupRow]) -> Finding:
     last = f"One of {len(options)} was chosen at each place, on validation alone."
     answer: Answer = "yes" if apart else "not shown"
     return Finding("Did the setting matter?", answer, (said, *sentences, last))
-
-
-_Forms = dict[str, CorrelationRow | None]
 
 
 def _forms(related: Sequence[CorrelationRow], change: str, second: str) -> tuple[_Forms, _Forms]:
