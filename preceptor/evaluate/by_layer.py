@@ -5,12 +5,11 @@ Dimension key: s seeds, a layers of the student, t of the teacher.
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 
-from preceptor.evaluate.likeness import Likeness
 from preceptor.evaluate.report import LayerPair, Matrix, Measured, Undefined, Value
-from preceptor.evaluate.results import RunResult
-from preceptor.ops.resampling import LEVEL
+from preceptor.evaluate.results import Likeness, RunResult
+from preceptor.ops.resampling import LEVEL, standard_error
 
 
 def layer_pairs(result: RunResult) -> tuple[LayerPair, ...]:
@@ -99,8 +98,8 @@ def _half_width(values: Float[np.ndarray, " s"]) -> float:
     """Student's, over seeds; 0 with one."""
     if len(values) < 2:
         return 0.0
-    return float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * stats.sem(values))
+    return float(special.stdtrit(len(values) - 1, 0.5 + LEVEL / 2)) * standard_error(values)
 
 
 def _normal() -> float:
-    return float(stats.norm.ppf(0.5 + LEVEL / 2))
+    return float(special.ndtri(0.5 + LEVEL / 2))

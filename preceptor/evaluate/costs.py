@@ -5,13 +5,12 @@ Dimension key: s seeds, n items.
 
 import numpy as np
 
-from preceptor.evaluate import cost
-from preceptor.evaluate.cost import Timing, Writing
 from preceptor.evaluate.measures import LESS_IS_BETTER
 from preceptor.evaluate.report import Measured, Undefined
 from preceptor.evaluate.results import ArmResult, RunResult
 from preceptor.evaluate.scores import Scores
 from preceptor.evaluate.significance import exact, over_seeds, valued
+from preceptor.evaluate.timing import Timing, Writing, quantile, ratio, throughput, token_seconds
 from preceptor.ops.resampling import Crossed, Interval, ratio_interval
 
 _UNTIMED = Undefined("it was not timed")
@@ -44,13 +43,13 @@ def _writing(
     if writing is None:
         return {}
     found: dict[str, Measured] = {}
-    each = cost.token_seconds(writing)
+    each = token_seconds(writing)
     for measure, timing in (("first_token", writing.first), ("token", each)):
-        for quantile, q in (("p50", 0.5), ("p95", 0.95)):
-            found[f"{measure}_{quantile}"] = _latency(name, timing, q, generator)
+        for part, q in (("p50", 0.5), ("p95", 0.95)):
+            found[f"{measure}_{part}"] = _latency(name, timing, q, generator)
     found["tokens_a_second"] = _UNTIMED
     if name in each.seconds:
-        interval = cost.throughput(each, name, 1, generator)
+        interval = throughput(each, name, 1, generator)
         found["tokens_a_second"] = valued(interval, _rounds(each), "tokens a second")
     return found
 
@@ -117,7 +116,7 @@ def _kept(result: RunResult, scores: dict[str, Scores], crossed: Crossed) -> Mea
 def _ratio(timing: Timing | None, of: str, to: str, generator: np.random.Generator) -> Measured:
     if timing is None or not {of, to} <= set(timing.seconds):
         return Undefined("they were not timed together")
-    return valued(cost.ratio(timing, of, to, generator), _rounds(timing), "times")
+    return valued(ratio(timing, of, to, generator), _rounds(timing), "times")
 
 
 def _latency(
@@ -125,14 +124,14 @@ def _latency(
 ) -> Measured:
     if timing is None or name not in timing.seconds:
         return _UNTIMED
-    return valued(cost.quantile(timing, name, q, generator), _rounds(timing), "seconds")
+    return valued(quantile(timing, name, q, generator), _rounds(timing), "seconds")
 
 
 def _throughput(name: str, timing: Timing | None, generator: np.random.Generator) -> Measured:
     if timing is None or name not in timing.seconds:
         return _UNTIMED
     count, unit = (timing.tokens, "tokens") if timing.tokens else (timing.batch, "examples")
-    interval = cost.throughput(timing, name, count, generator)
+    interval = throughput(timing, name, count, generator)
     return valued(interval, _rounds(timing), f"{unit} a second")
 
 

@@ -4,8 +4,7 @@ Two models that are merely both good agree on what both get right, so agreement 
 chance-corrected measure and beside the same measure of a control that never met the teacher
 (Stanton et al., "Does Knowledge Distillation Really Work?", NeurIPS 2021, arXiv:2106.05945).
 
-Measures that are no mean over items also come as functions of weighted items (`..._of`), for
-`ops.linearised`.
+Measures that are no mean over items have columns that stand for them in `ops.linearised`.
 
 Dimension key: *s seeds, n items, v classes.
 """
@@ -13,12 +12,10 @@ Dimension key: *s seeds, n items, v classes.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import logsumexp
-from torch import Tensor
 
-from preceptor.ops.linearised import Weighted
+from preceptor.ops import linearised
 
 
 @dataclass(frozen=True)
@@ -60,43 +57,13 @@ def agreement_on_errors(
     return float((student == teacher)[wrong].mean()) if wrong.any() else float("nan")
 
 
-def kappa_of(first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"]) -> Weighted:
-    """`cohen_kappa` of weighted items."""
-    named, numbers = np.unique(np.concatenate([first, second]), return_inverse=True)
-    classes, sides = len(named), torch.from_numpy(numbers).split(len(first))
-    same = (sides[0] == sides[1]).double()
-
-    def measure(weights: Tensor) -> Tensor:
-        total = weights.sum()
-        each = [weights.new_zeros(classes).index_add(0, side, weights) / total for side in sides]
-        return _above(weights @ same / total, each[0] @ each[1])
-
-    return measure
-
-
-def cohen_kappa(first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"]) -> float:
+def cohen_kappa(first: Shaped[np.ndarray, " n"], second: Shaped[np.ndarray, " n"]) -> float:
     """(A - A_e) / (1 - A_e), A the agreement and A_e = sum_v P_first(v) P_second(v).
 
-    Cohen (1960). 1 for the same answers, 0 for chance; NaN where both give one class throughout.
+    Cohen (1960); answers are classes, or texts. 1 for the same answers, 0 for chance; NaN where
+    both give one answer throughout.
     """
-    return _of_all(kappa_of(first, second), len(first))
-
-
-def error_consistency_of(
-    first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"], *, bound: bool = False
-) -> Weighted:
-    """`error_consistency` of weighted items: the kappa, or its bound."""
-    sides = torch.from_numpy(np.asarray(first)), torch.from_numpy(np.asarray(second))
-    a_hit, b_hit = (side.double() for side in sides)
-    same = (sides[0] == sides[1]).double()
-
-    def measure(weights: Tensor) -> Tensor:
-        share = weights / weights.sum()
-        a, b = share @ a_hit, share @ b_hit
-        seen = 1 - (a - b).abs() if bound else share @ same
-        return _above(seen, a * b + (1 - a) * (1 - b))
-
-    return measure
+    return float(linearised.kappa(first, second).mean())
 
 
 def error_consistency(
@@ -109,19 +76,9 @@ def error_consistency(
     c <= 1 - |a - b|, kappa has a bound below 1 where the accuracies differ.
     """
     return ErrorConsistency(
-        kappa=_of_all(error_consistency_of(first, second), len(first)),
-        bound=_of_all(error_consistency_of(first, second, bound=True), len(first)),
+        kappa=float(linearised.kappa(first, second).mean()),
+        bound=float(linearised.kappa_bound(first, second).mean()),
     )
-
-
-def _above(seen: Tensor, by_chance: Tensor) -> Tensor:
-    if by_chance >= 1 - 1e-12:
-        return seen * float("nan")
-    return (seen - by_chance) / (1 - by_chance)
-
-
-def _of_all(measure: Weighted, items: int) -> float:
-    return float(measure(torch.ones(items, dtype=torch.float64)))
 
 
 def entropy(logp: Float[np.ndarray, "*s n v"]) -> Float[np.ndarray, "*s n"]:
@@ -164,21 +121,8 @@ def jensen_shannon(
     return (kl(logp, middle) + kl(logq, middle)) / 2
 
 
-def correlation_of(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> Weighted:
-    """`confidence_correlation` of weighted items."""
-    sides = [torch.from_numpy(np.array(side, dtype=np.float64)) for side in (first, second)]
-
-    def measure(weights: Tensor) -> Tensor:
-        share = weights / weights.sum()
-        x, y = (side - share @ side for side in sides)
-        spread = (share @ x**2) * (share @ y**2)
-        return (share @ (x * y)) / spread.sqrt() if spread > 0 else spread * float("nan")
-
-    return measure
-
-
 def confidence_correlation(
     first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]
 ) -> float:
     """Pearson's correlation of two models' confidences max p; NaN where one never varies."""
-    return _of_all(correlation_of(first, second), len(first))
+    return float(linearised.correlation(first, second).mean())

@@ -9,16 +9,13 @@ Dimension key: s seeds, m pairs.
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from preceptor.evaluate.fidelity import correlation_of
 from preceptor.evaluate.measures import unit_of
 from preceptor.evaluate.report import Measured, Undefined
 from preceptor.evaluate.results import ArmResult
 from preceptor.evaluate.significance import gap_of_columns, means
-from preceptor.ops.linearised import Weighted, linearised
+from preceptor.ops import linearised
 from preceptor.ops.resampling import Crossed
 
 
@@ -36,12 +33,15 @@ def graded_measures(
     own = cosines_of(arm)
     if own is None:
         return {}
-    ranks = _columns(own, grades, rank_correlation_of)
-    columns = {"graded_spearman": ranks, "graded_pearson": _columns(own, grades, correlation_of)}
+    ranks = _columns(own, grades, linearised.rank_correlation)
+    columns = {
+        "graded_spearman": ranks,
+        "graded_pearson": _columns(own, grades, linearised.correlation),
+    }
     master = cosines_of(teacher) if teacher is not None and teacher is not arm else None
     if master is not None:
         others = np.broadcast_to(master, own.shape)
-        columns["graded_teacher"] = _columns(own, others, rank_correlation_of)
+        columns["graded_teacher"] = _columns(own, others, linearised.rank_correlation)
     known = {name: column for name, column in columns.items() if not np.isnan(column).any()}
     found: dict[str, Measured] = {}
     if known:
@@ -50,7 +50,7 @@ def graded_measures(
         found.setdefault(name, Undefined("all similarities are one"))
     other = cosines_of(control) if control is not None and control is not arm else None
     if other is not None and "graded_spearman" in known:
-        beside = _columns(other, grades, rank_correlation_of)
+        beside = _columns(other, grades, linearised.rank_correlation)
         if not np.isnan(beside).any():
             unit = unit_of("graded_gained")
             found["graded_gained"] = gap_of_columns(ranks, beside, crossed, unit)
@@ -63,33 +63,10 @@ def cosines_of(arm: ArmResult) -> Float[np.ndarray, "s m"] | None:
     return np.stack(each) if len(each) == len(arm.seeds) else None
 
 
-def rank_correlation_of(
-    first: Float[np.ndarray, " m"], second: Float[np.ndarray, " m"]
-) -> Weighted:
-    """Spearman's rho of weighted pairs: Pearson's of mid-ranks, in which every weight counts.
-
-    An item's weight moves the ranks of all others: leaving that out would make intervals wrong.
-    """
-    sides = [torch.from_numpy(np.unique(side, return_inverse=True)[1]) for side in (first, second)]
-
-    def measure(weights: Tensor) -> Tensor:
-        share = weights / weights.sum()
-        each = [_mid_ranks(side, share) for side in sides]
-        x, y = (ranks - share @ ranks for ranks in each)
-        spread = (share @ x**2) * (share @ y**2)
-        return (share @ (x * y)) / spread.sqrt() if spread > 0 else spread * float("nan")
-
-    return measure
-
-
-def _mid_ranks(place: Tensor, share: Tensor) -> Tensor:
-    """The share of pairs below each, and half of those beside it."""
-    held = share.new_zeros(int(place.max()) + 1).index_add(0, place, share)
-    return (held.cumsum(0) - held / 2)[place]
-
-
 def _columns(
-    own: Float[np.ndarray, "s m"], other: Float[np.ndarray, "*#s m"], of: Callable[..., Weighted]
+    own: Float[np.ndarray, "s m"],
+    other: Float[np.ndarray, "*#s m"],
+    of: Callable[..., Float[np.ndarray, " m"]],
 ) -> Float[np.ndarray, "s m"]:
     rows = np.broadcast_to(other, own.shape)
-    return np.stack([linearised(of(a, b), len(a)) for a, b in zip(own, rows, strict=True)])
+    return np.stack([of(a, b) for a, b in zip(own, rows, strict=True)])

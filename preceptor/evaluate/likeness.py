@@ -4,13 +4,13 @@ Dimension key: b examples, a layers of the student, t of the teacher, k blocks o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from preceptor.evaluate.results import Likeness
 from preceptor.models.anatomy import anatomy
 from preceptor.models.dry import keeping_modes
 from preceptor.models.tapped import TappedModel
@@ -21,31 +21,6 @@ MOST_LAYERS = 6
 """Layers of each model that are compared; a deeper model's are taken evenly, the last included."""
 
 _BLOCKS = 10
-
-
-@dataclass(frozen=True)
-class Likeness:
-    """A student's layers beside its teacher's.
-
-    Args:
-        student: taps, from the input on.
-        teacher: likewise.
-        cka: unbiased linear alignment of each two layers.
-        error: its standard error over examples (jackknife of ten blocks).
-        procrustes: of each two layers.
-        student_rank: the effective rank of each layer's features.
-        teacher_rank: likewise.
-        examples: how many there were.
-    """
-
-    student: tuple[str, ...]
-    teacher: tuple[str, ...]
-    cka: Float[np.ndarray, "a t"]
-    error: Float[np.ndarray, "a t"]
-    procrustes: Float[np.ndarray, "a t"]
-    student_rank: Float[np.ndarray, " a"]
-    teacher_rank: Float[np.ndarray, " t"]
-    examples: int
 
 
 def likeness(

@@ -194,9 +194,11 @@ _UNITS = {
 
 _RANGES = {
     "fraction": (0.0, 1.0),
-    **dict.fromkeys(["kappa", "correlation", "difference", "points"], (-1.0, 1.0)),
+    **dict.fromkeys(["kappa", "correlation", "rho", "difference", "points"], (-1.0, 1.0)),
     **dict.fromkeys(["nats", "bits", "tokens", "seconds", "steps", "temperature"], (0.0, math.inf)),
-    **dict.fromkeys(["difference of differences", "correlation more"], (-2.0, 2.0)),
+    **dict.fromkeys(
+        ["difference of differences", "correlation more", "difference of rho"], (-2.0, 2.0)
+    ),
     "score": (0.0, 2.0),
 }
 

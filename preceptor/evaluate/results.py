@@ -1,6 +1,7 @@
 """What a finished run hands over to be judged: plain arrays and numbers, nothing that is trained.
 
-Dimension key: n test items, m validation items, v classes, k logged steps, g graded pairs.
+Dimension key: n test items, m validation items, v classes, k logged steps, g graded pairs, a
+layers of the student, t of the teacher.
 """
 
 from collections.abc import Mapping
@@ -11,13 +12,56 @@ from jaxtyping import Float, Int
 
 from preceptor.errors import DataError, NonFiniteError
 from preceptor.evaluate.contamination import Contamination
-from preceptor.evaluate.cost import ModelCost, Timing, Writing
 from preceptor.evaluate.diagnosis import Finding
-from preceptor.evaluate.likeness import Likeness
 from preceptor.evaluate.report import Licence
+from preceptor.evaluate.timing import Timing, Writing
 
 PLAIN = ("control", "smoothing", "longer", "scratch")
 """Names of the arms that meet no teacher; every other arm is a student."""
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """A model's size, and what one example's forward pass takes.
+
+    Args:
+        parameters: how many numbers are learned.
+        bytes: of parameters and buffers.
+        flops: floating-point operations.
+        peak: bytes of tensors held at once, the model's own among them; 0 where not measured.
+        disk: bytes of the folder that the model is loaded from; 0 where it has none of its own.
+    """
+
+    parameters: int
+    bytes: int
+    flops: int
+    peak: int = 0
+    disk: int = 0
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """A student's layers beside its teacher's.
+
+    Args:
+        student: taps, from the input on.
+        teacher: likewise.
+        cka: unbiased linear alignment of each two layers.
+        error: its standard error over examples (jackknife of ten blocks).
+        procrustes: of each two layers.
+        student_rank: the effective rank of each layer's features.
+        teacher_rank: likewise.
+        examples: how many there were.
+    """
+
+    student: tuple[str, ...]
+    teacher: tuple[str, ...]
+    cka: Float[np.ndarray, "a t"]
+    error: Float[np.ndarray, "a t"]
+    procrustes: Float[np.ndarray, "a t"]
+    student_rank: Float[np.ndarray, " a"]
+    teacher_rank: Float[np.ndarray, " t"]
+    examples: int
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from jaxtyping import Bool, Float, Int
 from preceptor.evaluate import fidelity, rationales, task
 from preceptor.evaluate.report import LESS_IS_BETTER
 from preceptor.evaluate.results import ArmResult, SeedResult, Validation
-from preceptor.ops import calibration, rankings
-from preceptor.ops.linearised import linearised
+from preceptor.ops import calibration, linearised, rankings
 
 PLACES = 5
 """How many of the teacher's first classes are compared in their order."""
@@ -144,7 +143,7 @@ def _one(result: SeedResult, labels: _Labels) -> _One:
         "nll": calibration.nll(logp, labels),
         "brier": calibration.brier(logp, labels),
         "entropy": fidelity.entropy(logp),
-        "macro_f1": linearised(task.macro_f1_of(predicted, labels), len(labels)),
+        "macro_f1": linearised.macro_f1(predicted, labels),
         "ece": calibration.ece_by_item(confidence, hit),
         "ece_scaled": scaled,
     }
@@ -188,8 +187,8 @@ def _beside(own: _One, master: _One) -> _Columns:
     if own.logp is not None and master.logp is not None:
         found |= _alike_in_probabilities(own.logp, master.logp)
     if own.confidence is not None and master.confidence is not None:
-        of = fidelity.correlation_of(own.confidence, master.confidence)
-        found["confidence_correlation"] = linearised(of, len(own.confidence))
+        both = own.confidence, master.confidence
+        found["confidence_correlation"] = linearised.correlation(*both)
     if own.texts and master.texts:
         found |= rationales.rationale_scores(own.texts, master.texts)
     if "length" in own.columns and "length" in master.columns:
@@ -215,15 +214,11 @@ def _alike_in_answers(
     own: tuple[_Labels, Bool[np.ndarray, " n"]], master: tuple[_Labels, Bool[np.ndarray, " n"]]
 ) -> _Columns:
     """Beside what each answered, whether it is right."""
-    items = len(own[0])
-    consistency, bound = (
-        fidelity.error_consistency_of(own[1], master[1], bound=bound) for bound in (False, True)
-    )
     return {
         "agreement": fidelity.same_answer(own[0], master[0]).astype(float),
-        "kappa": linearised(fidelity.kappa_of(own[0], master[0]), items),
-        "error_consistency": linearised(consistency, items),
-        "error_consistency_bound": linearised(bound, items),
+        "kappa": linearised.kappa(own[0], master[0]),
+        "error_consistency": linearised.kappa(own[1], master[1]),
+        "error_consistency_bound": linearised.kappa_bound(own[1], master[1]),
     }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats
+from scipy import special
 
 from preceptor.evaluate.measures import range_of
 from preceptor.evaluate.report import Difference, Measured, Undefined, Value
@@ -242,7 +242,7 @@ def _p(first: _Good, second: _Good, crossed: Crossed, generator: np.random.Gener
 
 def _smallest(seen: Interval, items: int, primary: str) -> Value:
     """What would have been seen with probability 0.8; one item's worth of hits at the least."""
-    error = (seen.high - seen.low) / 2 / float(stats.norm.ppf(0.5 + resampling.LEVEL / 2))
+    error = (seen.high - seen.low) / 2 / float(special.ndtri(0.5 + resampling.LEVEL / 2))
     width = hypotheses.detectable(error)
     if primary in _GAINS:
         return Value(width, None, None, items, primary.partition("_")[0])

@@ -4,11 +4,9 @@ Dimension key: *s seeds, n items, v classes.
 """
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
-from preceptor.ops.linearised import Weighted
+from preceptor.ops import linearised
 
 
 def hits(
@@ -42,24 +40,6 @@ def per_class_accuracy(
     )
 
 
-def macro_f1_of(predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> Weighted:
-    """`macro_f1` of weighted items."""
-    classes = int(max(predicted.max(), labels.max())) + 1
-    guess, want = (torch.from_numpy(np.asarray(side)) for side in (predicted, labels))
-    right = (guess == want).double()
-    occurs = torch.bincount(torch.cat([guess, want]), minlength=classes) > 0
-
-    def measure(weights: Tensor) -> Tensor:
-        def counted(index: Tensor, amount: Tensor) -> Tensor:
-            return amount.new_zeros(classes).index_add(0, index, amount)[occurs]
-
-        both = counted(guess, weights) + counted(want, weights)
-        return (2 * counted(want, weights * right) / both).mean()
-
-    return measure
-
-
 def macro_f1(predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> float:
     """The mean over classes of 2 TP / (2 TP + FP + FN); over classes that occur on either side."""
-    everything = torch.ones(len(labels), dtype=torch.float64)
-    return float(macro_f1_of(predicted, labels)(everything))
+    return float(linearised.macro_f1(predicted, labels).mean())

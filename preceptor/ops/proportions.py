@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from preceptor.errors import DataError
 from preceptor.ops.resampling import LEVEL, Interval
@@ -17,7 +17,7 @@ def wilson(successes: int | float, n: int, level: float = LEVEL) -> Interval:
     """
     if n < 1:
         raise DataError("a rate of no items was asked", "0 / 0 is no rate", "Give some items.")
-    z = stats.norm.ppf(0.5 + level / 2)
+    z = special.ndtri(0.5 + level / 2)
     p = successes / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
@@ -38,8 +38,8 @@ def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> Interval:
     if n < 1:
         raise DataError("a rate of no items was asked", "0 / 0 is no rate", "Give some items.")
     tail = (1 - level) / 2
-    low = stats.beta.ppf(tail, successes, n - successes + 1) if successes else 0.0
-    high = stats.beta.ppf(1 - tail, successes + 1, n - successes) if successes < n else 1.0
+    low = special.betaincinv(successes, n - successes + 1, tail) if successes else 0.0
+    high = special.betaincinv(successes + 1, n - successes, 1 - tail) if successes < n else 1.0
     return Interval(successes / n, float(low), float(high))
 
 
@@ -67,7 +67,7 @@ def tango(
             "they are some of the items",
             "Count the items that one model alone has right, and all items.",
         )
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(special.ndtri(0.5 + level / 2))
     seen = (only_first - only_second) / n
 
     def above(difference: float, side: float) -> float:

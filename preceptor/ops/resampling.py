@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
-from scipy import stats
+from scipy import special
 
 from preceptor.errors import DataError
 from preceptor.ops.clusters import numbered
@@ -37,6 +37,11 @@ class Interval(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
+def standard_error(values: Float[np.ndarray, " s"]) -> float:
+    """Of a mean; it needs two values."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
 def t_interval(values: Shaped[Any, " s"], level: float = LEVEL) -> Interval:
     """The mean of one number a seed, with Student's interval; it needs two seeds.
 
@@ -47,7 +52,7 @@ def t_interval(values: Shaped[Any, " s"], level: float = LEVEL) -> Interval:
         raise DataError(
             f"{len(values)} seed was given", "a spread needs two", "Run more seeds, at least 3."
         )
-    half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values)
+    half = special.stdtrit(len(values) - 1, 0.5 + level / 2) * standard_error(values)
     mean = float(values.mean())
     return Interval(mean, mean - float(half), mean + float(half))
 
@@ -141,7 +146,8 @@ def _counts(generator: np.random.Generator, draws: int, size: int) -> Int[np.nda
 
 def _widening(seeds: int, level: float) -> float:
     tail = 0.5 + level / 2
-    return float(np.sqrt(seeds / (seeds - 1)) * stats.t.ppf(tail, seeds - 1) / stats.norm.ppf(tail))
+    student = special.stdtrit(seeds - 1, tail)
+    return float(np.sqrt(seeds / (seeds - 1)) * student / special.ndtri(tail))
 
 
 def percentile(estimate: float, drawn: Shaped[Any, " d"], level: float = LEVEL) -> Interval:
@@ -169,9 +175,9 @@ def bca(
     influence = np.mean(left_out) - np.asarray(left_out, dtype=np.float64)
     spread = float((influence**2).sum())
     acceleration = float((influence**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-    bias = stats.norm.ppf(below)
-    shifted = bias + stats.norm.ppf([0.5 - level / 2, 0.5 + level / 2])
-    shares = stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))
+    bias = special.ndtri(below)
+    shifted = bias + special.ndtri([0.5 - level / 2, 0.5 + level / 2])
+    shares = special.ndtr(bias + shifted / (1 - acceleration * shifted))
     low, high = np.quantile(drawn, shares)
     return Interval(float(estimate), float(low), float(high))
 

@@ -12,7 +12,7 @@ from preceptor.evaluate.selection import selected
 from preceptor.evaluate.stored import Stored, load_results
 from preceptor.evaluate.tables import render_text
 from preceptor.files import write_text
-from preceptor.verbs.folders import require_finished
+from preceptor.verbs.finished import require_finished
 
 
 def evaluate(run: Path, *, again: bool = False, show: bool = False) -> Report:

@@ -12,9 +12,10 @@ from torch import nn
 
 from preceptor.batches import map_tensors
 from preceptor.errors import RecipeError
-from preceptor.evaluate.cost import Timing, measure, quantile, ratio
+from preceptor.evaluate.cost import measure
 from preceptor.evaluate.report import Report
 from preceptor.evaluate.significance import valued
+from preceptor.evaluate.timing import Timing, quantile, ratio
 from preceptor.evaluate.words import in_words
 from preceptor.models.export import Exported, OnnxModel, write_onnx
 from preceptor.models.tapped import TappedModel
@@ -25,7 +26,7 @@ from preceptor.verbs.beforehand import decided
 from preceptor.verbs.cards import CARD, write_cards
 from preceptor.verbs.cells import student_folder
 from preceptor.verbs.experiment import Experiment
-from preceptor.verbs.folders import require_finished
+from preceptor.verbs.finished import require_finished
 from preceptor.verbs.progress import Progress
 from preceptor.verbs.tuning import tuned
 

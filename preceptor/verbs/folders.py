@@ -1,4 +1,4 @@
-"""A run's folder: which recipe it belongs to, and whether it is finished."""
+"""A run's folder: which recipe it belongs to."""
 
 import shutil
 from pathlib import Path
@@ -31,22 +31,6 @@ def open_run(
         if main:
             _open(folder, written, resolved, fresh=fresh)
     return folder
-
-
-def require_finished(run: Path) -> Path:
-    """The recipe of a finished run.
-
-    Raises:
-        RecipeError: it is none.
-    """
-    recipe = run / "recipe.yaml"
-    if not (run / "report.json").exists() or not recipe.exists():
-        raise RecipeError(
-            f"{run}",
-            "it is no finished run: recipe.yaml and report.json are not both there",
-            f"Finish it first: preceptor distill {recipe} --out {run}.",
-        )
-    return recipe
 
 
 def _open(folder: Path, written: Path, resolved: str, *, fresh: bool) -> None:

@@ -11,9 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from preceptor.evaluate.cost import ModelCost, model_cost, together
+from preceptor.evaluate.cost import model_cost, together
 from preceptor.evaluate.diagnosis import Finding
-from preceptor.evaluate.results import PLAIN, ArmResult, Losses, RunResult, SeedResult
+from preceptor.evaluate.results import (
+    PLAIN,
+    ArmResult,
+    Losses,
+    ModelCost,
+    RunResult,
+    SeedResult,
+)
 from preceptor.models.rounding import round_weights
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.image_subject import ImageSubject

@@ -6,7 +6,8 @@ from typing import Any, final
 import numpy as np
 from torch import nn
 
-from preceptor.evaluate.cost import Timing, Writing, measure, measure_writing
+from preceptor.evaluate.cost import measure, measure_writing
+from preceptor.evaluate.timing import Timing, Writing
 from preceptor.models.causal import bare, context_length, language_head
 from preceptor.models.generate import generate
 from preceptor.models.sampling import Sampling

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 from preceptor.evaluate.assembly import build_report
-from preceptor.evaluate.cost import ModelCost, Timing
-from preceptor.evaluate.results import ArmResult, Losses, RunResult, SeedResult, Validation
+from preceptor.evaluate.results import (
+    ArmResult,
+    Losses,
+    ModelCost,
+    RunResult,
+    SeedResult,
+    Validation,
+)
+from preceptor.evaluate.timing import Timing
 
 SMALL, BIG = ModelCost(3_800, 15_600, 210_000), ModelCost(288_000, 1_160_000, 9_300_000)
 SKILL = {"distilled": 2.0, "control": 1.75, "smoothing": 1.8, "longer": 1.76}

@@ -4,17 +4,8 @@ import torch
 from torch import nn
 
 from preceptor.errors import DataError
-from preceptor.evaluate.cost import (
-    Timing,
-    Writing,
-    measure,
-    measure_writing,
-    model_cost,
-    quantile,
-    ratio,
-    throughput,
-    token_seconds,
-)
+from preceptor.evaluate.cost import measure, measure_writing, model_cost
+from preceptor.evaluate.timing import Timing, Writing, quantile, ratio, throughput, token_seconds
 
 
 def rng():

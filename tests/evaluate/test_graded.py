@@ -4,14 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from scipy.stats import spearmanr
 
-from preceptor.evaluate.cost import ModelCost
-from preceptor.evaluate.graded import graded_measures, rank_correlation_of
+from preceptor.evaluate.graded import graded_measures
 from preceptor.evaluate.report import Undefined, Value
-from preceptor.evaluate.results import ArmResult, SeedResult
-from preceptor.ops.linearised import linearised
+from preceptor.evaluate.results import ArmResult, ModelCost, SeedResult
+from preceptor.ops import linearised
 from preceptor.ops.resampling import Crossed
 
 PAIRS = 150
@@ -35,20 +33,10 @@ def arm(name: str, *cosines: np.ndarray) -> ArmResult:
     return ArmResult(name, tuple(seeds), COST)
 
 
-def test_ranks_with_ties_are_scipys_and_weights_are_copies() -> None:
-    grades, similar = world()
-    measure = rank_correlation_of(similar, grades)
-    ones = torch.ones(PAIRS, dtype=torch.float64)
-    assert float(measure(ones)) == pytest.approx(_rho(similar, grades))
-    often = np.random.default_rng(1).integers(0, 3, PAIRS)
-    copied = _rho(similar.repeat(often), grades.repeat(often))
-    assert float(measure(torch.from_numpy(often).double())) == pytest.approx(copied)
-
-
 def test_the_interval_is_that_of_a_bootstrap_of_whole_pairs() -> None:
     grades, similar = world()
     draw = np.random.default_rng(2)
-    column = linearised(rank_correlation_of(similar, grades), PAIRS)
+    column = linearised.rank_correlation(similar, grades)
     picked = draw.integers(0, PAIRS, (600, PAIRS))
     drawn = [_rho(similar[rows], grades[rows]) for rows in picked]
     assert column[picked].mean(axis=1).std() == pytest.approx(np.std(drawn), rel=0.1)

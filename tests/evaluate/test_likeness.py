@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from preceptor.evaluate.assembly import build_report
-from preceptor.evaluate.likeness import Likeness, likeness
+from preceptor.evaluate.likeness import likeness
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report, Undefined, Value
+from preceptor.evaluate.results import Likeness
 from preceptor.models.load import load_model
 
 

@@ -8,10 +8,9 @@ import pytest
 from preceptor.errors import DataError, NonFiniteError
 from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.compare import compare, comparison_text
-from preceptor.evaluate.cost import ModelCost
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report, Undefined, Value
-from preceptor.evaluate.results import ArmResult, RunResult, SeedResult
+from preceptor.evaluate.results import ArmResult, ModelCost, RunResult, SeedResult
 from preceptor.evaluate.tables import render_markdown, render_text
 
 ITEMS = 200

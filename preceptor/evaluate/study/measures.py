@@ -11,32 +11,24 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from preceptor.evaluate.fidelity import cohen_kappa, error_consistency, kappa_of, specific
+from preceptor.evaluate.fidelity import cohen_kappa, error_consistency, specific
+from preceptor.evaluate.measures import range_of
 from preceptor.evaluate.report import Measured, Undefined, Value
 from preceptor.evaluate.significance import gap, means
 from preceptor.evaluate.study.cells import (
     Compared,
-    Told,
     answers,
     commonest,
     hits,
     same_tokens,
 )
-from preceptor.ops import proportions, resampling
-from preceptor.ops.linearised import linearised
+from preceptor.ops import linearised, proportions, resampling
 
 FEWEST_TASKS = 3
 _ROUNDING = 1e-9
 Who = Literal["taught", "control", "teacher"]
-_BOUNDS = {
-    "fraction": (0.0, 1.0),
-    "difference": (-1.0, 1.0),
-    "difference of differences": (-2.0, 2.0),
-    "rho": (-1.0, 1.0),
-    "difference of rho": (-2.0, 2.0),
-}
 
 MEASURES: dict[str, str] = {
     "accuracy": "accuracy",
@@ -77,7 +69,7 @@ def measured(trial: Compared) -> dict[str, float]:
     found["parameters"] = float(trial.taught.parameters or trial.control.parameters)
     for who, own in (("", taught), ("control_", control)):
         found[f"{who}agreement"] = float((own == teacher).mean())
-        found[f"{who}kappa"] = cohen_kappa(*_numbered(own, teacher))
+        found[f"{who}kappa"] = cohen_kappa(own, teacher)
         consistent = error_consistency(right[who], right["teacher_"])
         found[f"{who}error_consistency"] = consistent.kappa
         if trial.rival is not None and trial.rival.state != "failed":
@@ -91,12 +83,6 @@ def measured(trial: Compared) -> dict[str, float]:
         found[f"{name}_change"] = found[name] - found[f"control_{name}"]
     found["gain"] = found["accuracy"] - found["control_accuracy"]
     return found
-
-
-def _numbered(first: Told, second: Told) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """The same answers as numbers, equal where they are."""
-    numbers = np.unique(np.concatenate([first, second]), return_inverse=True)[1]
-    return numbers[: len(first)], numbers[len(first) :]
 
 
 def seed_mean(trials: Sequence[Compared]) -> dict[str, float]:
@@ -131,7 +117,7 @@ def _within(found: resampling.Interval, unit: str) -> tuple[float, float]:
 
     Student's interval knows no bounds, and a bootstrap of two seeds is widened as it is.
     """
-    least, most = _BOUNDS[unit]
+    least, most = range_of(unit)
     return max(least, found.low), min(most, found.high)
 
 
@@ -197,7 +183,7 @@ def at_place(trials: Sequence[Compared], crossed: resampling.Crossed) -> dict[st
     columns = {f"{who}_accuracy": own.astype(float) for who, own in right.items()}
     columns["accuracy"] = columns.pop("taught_accuracy")
     columns["agreement"] = np.stack([own == teacher for own, teacher in told]).astype(float)
-    kappa = np.stack([linearised(kappa_of(*_numbered(*each)), len(each[0])) for each in told])
+    kappa = np.stack([linearised.kappa(*each) for each in told])
     found: dict[str, Measured] = dict(means(columns, dict.fromkeys(columns, "fraction"), crossed))
     found["gain"] = gap(right["taught"], right["control"], crossed)
     found["kappa"] = Undefined("both give one class throughout")
