@@ -1,4 +1,4 @@
-"""Intervals of rates, and of the difference of two rates on the same items."""
+"""Intervals of rates, and of the difference and the ratio of two rates on the same items."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from preceptor.errors import DataError
 from preceptor.ops.resampling import LEVEL, Interval
 
 
-def wilson(successes: int | float, n: int, level: float = LEVEL) -> Interval:
+def wilson(successes: int | float, n: int | float, level: float = LEVEL) -> Interval:
     """A rate and its Wilson (1927) score interval: it stays in [0, 1] and has width at 0 and 1.
 
     >>> [round(x, 4) for x in wilson(10, 10)]
@@ -92,3 +92,100 @@ def _spread(only_first: float, only_second: float, n: int, difference: float) ->
     c = -only_second * difference * (1 - difference)
     alone = (np.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
     return max(0.0, 2 * float(alone) + difference * (1 - difference))
+
+
+def wilson_of_spread(rate: float, variance: float, most: int, level: float = LEVEL) -> Interval:
+    """Wilson's interval of a rate whose items are not independent: as many as its spread is worth.
+
+    So many independent items as would give the rate this variance, p (1 - p) / variance, and no
+    more than there are: E. Korn and B. Graubard, "Confidence intervals for proportions with small
+    expected number of positive counts estimated from survey data", Survey Methodology 1998; with
+    Wilson's limits, N. Dean and M. Pagano, "Evaluating confidence interval methods for binomial
+    proportions in clustered surveys", Journal of Survey Statistics and Methodology 2015.
+
+    Args:
+        rate: neither 0 nor 1.
+        variance: of the rate, seeds and items drawn anew; above 0.
+        most: all answers, of all seeds.
+        level: of the interval.
+
+    >>> wilson_of_spread(0.9, 0.9 * 0.1 / 50, 1000) == wilson(45, 50)
+    True
+    """
+    worth = max(1.0, min(rate * (1 - rate) / variance, most))
+    return wilson(rate * worth, worth, level)
+
+
+def ratio_of_rates(
+    only_first: int | float, only_second: int | float, both: int | float, n: int
+) -> Interval:
+    """The first model's rate over the second's, on the same n items: score interval.
+
+    Limits are the ratios that the score test does not reject: J. Nam and W. Blackwelder, "Analysis
+    of the ratio of marginal probabilities in a matched-pair setting", Statistics in Medicine 2002.
+    It has width where the two never differ.
+
+    Args:
+        only_first: items that the first alone has right; a mean of counts may be a fraction.
+        only_second: items that the second alone has right; likewise.
+        both: items that both have right; with `only_second` above 0.
+        n: all items.
+
+    >>> [round(x, 4) for x in ratio_of_rates(0, 0, 20, 20)]
+    [1.0, 0.8389, 1.1921]
+    """
+    first, second = both + only_first, both + only_second
+    if not 0 < second <= n:
+        raise DataError(
+            f"the second is right on {second} of {n} items",
+            "a ratio needs some, and no more than there are",
+            "Leave the ratio out.",
+        )
+    z = float(special.ndtri(0.5 + LEVEL / 2))
+    some = both + only_first + only_second
+
+    def above(ratio: float, side: float) -> float:
+        a = n * (1 + ratio)
+        b = second * ratio**2 - (first + 2 * only_second)
+        c = only_second * (1 - ratio) * some / n
+        alone = (np.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
+        spread = max(0.0, (ratio - 1) * some / n + (1 + ratio) * float(alone))
+        return first - ratio * second - side * z * np.sqrt(n * spread)
+
+    seen = first / second
+    root: Any = optimize.brentq
+    low, high = 0.0, max(1.0, 2 * seen)
+    if above(1e-12, 1.0) > 0:
+        low = root(above, 1e-12, max(1e-12, seen * (1 - 1e-12)), args=(1.0,))
+    while above(high, -1.0) > 0:
+        high *= 2
+    high = root(above, seen * (1 + 1e-12) + 1e-12, high, args=(-1.0,))
+    return Interval(seen, min(low, seen), max(high, seen))
+
+
+def beyond_chance(agreement: Interval, chance: float) -> Interval:
+    """Cohen's kappa at an agreement and its limits, chance being what it is.
+
+    (p - chance) / (1 - chance) grows with p, so limits of p are limits of kappa where chance is
+    held, as J. Cohen did for the first standard error of kappa ("A coefficient of agreement for
+    nominal scales", Educational and Psychological Measurement 1960).
+
+    >>> [round(x, 3) for x in beyond_chance(wilson(10, 10), 0.5)]
+    [1.0, 0.445, 1.0]
+    """
+    return Interval(*((each - chance) / (1 - chance) for each in agreement))
+
+
+def less(first: Interval, second: Interval) -> Interval:
+    """The difference of two quantities that have intervals: G. Zou and A. Donner's square-and-add.
+
+    "Construction of confidence limits about effect measures: a general approach", Statistics in
+    Medicine 2008. The two are taken as independent; where they rise and fall together it is wide.
+
+    >>> [round(x, 4) for x in less(Interval(0.5, 0.4, 0.6), Interval(0.3, 0.3, 0.3))]
+    [0.2, 0.1, 0.3]
+    """
+    seen = first.estimate - second.estimate
+    below = np.hypot(first.estimate - first.low, second.high - second.estimate)
+    above = np.hypot(first.high - first.estimate, second.estimate - second.low)
+    return Interval(seen, float(seen - below), float(seen + above))
