@@ -4,10 +4,16 @@ Matplotlib is imported here alone, and only when something is drawn. Colours are
 that become CSS variables, so one picture serves light and dark pages; text stays text.
 """
 
+import inspect
 import io
 import re
+import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from importlib.metadata import version
 from typing import Any
 
 from markupsafe import Markup
@@ -19,6 +25,7 @@ _VARIABLES = {INK: "var(--ink)", _FAINT: "var(--rule)"} | {
     mark: f"var(--arm{i})" for i, mark in enumerate(ARM_MARKS)
 }
 MARKERS = "osD^vP*X"
+_DPI = 200
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -41,9 +48,45 @@ _STYLE: dict[Any, Any] = {
 )
 
 
+@dataclass(frozen=True)
+class Picture:
+    """What is to be drawn, and not drawn yet.
+
+    Args:
+        paint: a module's function that paints on a pair of axes, given them and `data`.
+        data: plain values, which their text tells apart.
+        what: what the picture is, for those who cannot see it.
+        height: in inches.
+    """
+
+    paint: Callable[..., None]
+    data: tuple[Any, ...]
+    what: str
+    height: float = 3.2
+
+    @property
+    def key(self) -> str:
+        """A hash of all that the drawing depends on: data, code, matplotlib."""
+        said = (self.paint.__qualname__, self.data, self.what, self.height)
+        code = _code(self.paint.__module__)
+        return blake2b(f"{code} {said!r}".encode(), digest_size=12).hexdigest()
+
+    def drawn(self) -> Markup:
+        """As `draw` draws it."""
+        return draw(lambda axes: self.paint(axes, *self.data), self.what, self.height)
+
+
+@cache
+def _code(module: str) -> str:
+    """Which drawing code there is: a module's own, this one's, and matplotlib's version."""
+    sources = "".join(inspect.getsource(sys.modules[name]) for name in (module, __name__))
+    return version("matplotlib") + blake2b(sources.encode()).hexdigest()
+
+
 def draw(paint: Callable[[Any], None], what: str, height: float = 3.2) -> Markup:
     """A figure 4.3 inches wide (a card's width at its own scale), painted on one pair of axes."""
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     text = io.StringIO()
@@ -51,9 +94,11 @@ def draw(paint: Callable[[Any], None], what: str, height: float = 3.2) -> Markup
         # The page's fonts draw the text; matplotlib's own need not know every script.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
-        figure = Figure(figsize=(4.3, height))
+        figure = Figure(figsize=(4.3, height), dpi=_DPI)
         paint(figure.add_subplot())
-        figure.savefig(text, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
+        # `savefig` would draw twice, to find a layout first.
+        canvas = FigureCanvasSVG(figure)
+        canvas.print_svg(text, metadata={"Date": None, "Creator": None})
     return Markup(_inline(text.getvalue(), what))  # matplotlib has escaped all text in it
 
 

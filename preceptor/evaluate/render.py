@@ -1,12 +1,13 @@
 """A report as a page, as Markdown, as text."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from preceptor.evaluate import plots, words
+from preceptor.evaluate.drawing import Picture
 from preceptor.evaluate.measures import GROUPS
 from preceptor.evaluate.quantised import in_a_sentence
 from preceptor.evaluate.report import (
@@ -73,8 +74,11 @@ def summary(report: Report) -> Table:
     return Table(heads, rows)
 
 
-def render_html(report: Report) -> str:
-    """One page that needs nothing else: styles and pictures are in it, and no script is."""
+def render_html(report: Report, drawn: Callable[[Picture], Markup] = Picture.drawn) -> str:
+    """One page that needs nothing else: styles and pictures are in it, and no script is.
+
+    `drawn` draws a picture, or has it already.
+    """
     class_arms = [arm.name for arm in report.arms if arm.role == "teacher"]
     class_arms += [report.student] + ([report.control] if report.control else [])
     return (
@@ -88,11 +92,16 @@ def render_html(report: Report) -> str:
             summary=summary(report),
             notes=_NOTES,
             primary=_capital(MEASURES[report.primary]),
-            plots=_pictures(report),
+            plots=[
+                (title, "" if each is None else drawn(each), caption)
+                for title, each, caption in _pictures(report)
+            ],
             measures=_measures(report),
             by_seed=_by_seed(report),
             class_arms=class_arms,
-            rankings=[(each, list(each.lines()), plots.ranking(each)) for each in report.rankings],
+            rankings=[
+                (each, list(each.lines()), drawn(plots.ranking(each))) for each in report.rankings
+            ],
             rounded=in_a_sentence(report.quantised) if report.quantised else "",
             phases=[(name, words.in_words(value)) for name, value in report.phases.items()],
         )
@@ -167,41 +176,34 @@ def _by_seed(report: Report) -> list[tuple[str, list[Measured]]]:
     ]
 
 
-def _pictures(report: Report) -> list[tuple[str, Markup, str]]:
-    """Title, picture, caption."""
-    found: list[tuple[str, Markup | None, str]] = []
+def _pictures(report: Report) -> list[tuple[str, Picture | None, str]]:
+    """Title, picture, caption; no picture where the caption says why."""
+    found: list[tuple[str, Picture | None, str]] = []
     many = len(report.classes) > 20
     what = _capital(MEASURES[report.primary])
-    found.append(
-        (
-            f"{what} against size",
-            plots.against(report, "parameters", "parameters"),
-            "Bars are 95 % intervals. Arms of one size stand side by side.",
-        )
-    )
+    if (sized := plots.against(report, "parameters", "parameters")) is not None:
+        caption = "Bars are 95 % intervals. Arms of one size stand side by side."
+        found.append((f"{what} against size", sized, caption))
     if (timed := plots.against(report, "latency_p50", "latency, ms", scale=1e3)) is not None:
         found.append((f"{what} against latency", timed, report.timing))
-    found.append(
-        (
-            "Gain of each class",
-            plots.gains(report),
-            "Student minus control, sorted; lines are 95 % intervals."
-            + (" The ten that gain most and the ten that gain least." if many else ""),
-        )
-    )
+    if (gained := plots.gains(report)) is not None:
+        caption = "Student minus control, sorted; lines are 95 % intervals."
+        caption += " The ten that gain most and the ten that gain least." if many else ""
+        found.append(("Gain of each class", gained, caption))
     if report.reliability:
+        of_tokens = "" if report.classes else "of its next token "
         found.append(
             (
                 "Reliability",
                 plots.reliability(report),
-                "On the dashed line a model is as sure as it is right. Ten bins of equal mass, "
-                "all seeds.",
+                f"On the dashed line a model is as sure {of_tokens}as it is right. Ten bins of "
+                "equal mass, all seeds.",
             )
         )
     if not report.classes:
         pass  # What writes text has no classes to compare.
     elif isinstance(report.class_agreement, Undefined):
-        found.append(("Agreement by class", Markup(""), report.class_agreement.why))
+        found.append(("Agreement by class", None, report.class_agreement.why))
     else:
         picture = plots.matrix(report.class_agreement, "teacher's class", "student's class")
         found.append(("Agreement by class", picture, f"{report.class_agreement.title}, %."))
@@ -219,4 +221,4 @@ def _pictures(report: Report) -> list[tuple[str, Markup, str]]:
         if len(terms) > SHOWN_TERMS:
             caption += f" {SHOWN_TERMS} of {len(terms)} terms are drawn; report.json has all."
         found.append((f"Loss: {term}", plots.losses(report, term), caption))
-    return [(title, svg, caption) for title, svg, caption in found if svg is not None]
+    return found

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from preceptor.evaluate.album import write_page
 from preceptor.evaluate.assembly import build_report
-from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
 from preceptor.evaluate.selection import selected
 from preceptor.evaluate.stored import Stored, save_results
@@ -145,5 +145,5 @@ def _write(
     text = "\n".join(lines) + "\n"
     write_text(folder / "metrics.jsonl", text)
     write_cards(experiment.recipe, report, arms[STUDENT])
-    write_text(folder / "report.html", render_html(report))
+    write_page(report, folder)
     write_text(folder / "report.json", report.to_json())

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from preceptor.evaluate.album import write_page
 from preceptor.evaluate.assembly import build_report
-from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
 from preceptor.evaluate.selection import selected
 from preceptor.evaluate.stored import Stored, load_results
@@ -37,7 +37,7 @@ def _judged(run: Path, stored: Stored) -> Report:
     found = selected(build_report(stored.result), stored.parts)
     told = _told(json.loads(file.read_text(encoding="utf-8")), found)
     judged = Report.from_json(json.dumps({**dataclasses.asdict(found), **told}))
-    write_text(run / "report.html", render_html(judged))
+    write_page(judged, run)
     write_text(file, judged.to_json())
     return judged
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from preceptor.errors import RecipeError
+from preceptor.evaluate.album import write_page
 from preceptor.evaluate.compare import (
     compare,
     comparison_html,
@@ -11,7 +12,6 @@ from preceptor.evaluate.compare import (
     comparison_text,
 )
 from preceptor.evaluate.items import Items, items_of
-from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report
 from preceptor.evaluate.stored import load_results
 from preceptor.evaluate.tables import render_text
@@ -27,7 +27,7 @@ def report(*runs: Path | str, out: Path | None = None) -> str:
     reports = {Path(run): _read(Path(run)) for run in runs}
     if len(reports) == 1 and out is None:
         run, only = next(iter(reports.items()))
-        write_text(run / "report.html", render_html(only))
+        write_page(only, run)
         return render_text(only)
     labels = _labels(list(reports))
     comparison = compare(

@@ -38,7 +38,7 @@ def test_a_ranking_is_told_in_a_sentence_and_a_table() -> None:
 
 
 def test_a_rankings_picture_names_all_and_holds_no_markup_of_a_name() -> None:
-    picture = str(plots.ranking(RANKING))
+    picture = str(plots.ranking(RANKING).drawn())
     assert all(name in picture for name in ("large@0.5", "&lt;small&gt;", "far"))
     assert "<small>" not in picture
     assert "grace, lower is better" in picture
