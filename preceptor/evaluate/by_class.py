@@ -6,6 +6,7 @@ Dimension key: s seeds, n items, v classes.
 import numpy as np
 from jaxtyping import Bool, Float
 
+from preceptor.evaluate.confidences import pooled
 from preceptor.evaluate.measures import unit_of
 from preceptor.evaluate.report import (
     ClassReport,
@@ -121,13 +122,22 @@ def agreement_of_models(scores: dict[str, Scores]) -> Matrix | Undefined:
     )
 
 
-def reliability_curves(scores: dict[str, Scores]) -> tuple[ReliabilityCurve, ...]:
-    """Confidence and accuracy in ten bins of equal mass, all seeds pooled; of whom it is known."""
-    return tuple(
-        _curve(name, each.answered.confidence, each.answered.hit)
-        for name, each in scores.items()
-        if each.answered is not None and each.answered.confidence is not None
-    )
+def reliability_curves(
+    result: RunResult, scores: dict[str, Scores]
+) -> tuple[ReliabilityCurve, ...]:
+    """Confidence and accuracy in ten bins of equal mass, all seeds pooled; of whom it is known.
+
+    Of what predicts text they are of its next tokens.
+    """
+    found: list[ReliabilityCurve] = []
+    for arm in result.everybody:
+        told = [one.reliability for one in arm.seeds if one.reliability is not None]
+        own = scores[arm.name].answered
+        if own is not None and own.confidence is not None:
+            found.append(_curve(arm.name, own.confidence, own.hit))
+        elif len(told) == len(arm.seeds):
+            found.append(pooled(arm.name, told))
+    return tuple(found)
 
 
 def _curve(

@@ -26,6 +26,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "ece": "calibration error (15 bins of equal mass)",
         "ece_scaled": "calibration error after temperature scaling",
         "temperature": "temperature fitted on validation",
+        "token_brier": "Brier score of next tokens (0 to 2)",
+        "token_ece": "calibration error of next tokens (15 bins of equal mass)",
         "token_overconfidence": "confidence above accuracy, token by token",
         "entropy": "entropy of the answers",
     },
@@ -117,7 +119,7 @@ ASKED_FOR = frozenset(
 
 MEASURES: dict[str, str] = {name: said for group in GROUPS.values() for name, said in group.items()}
 
-LESS_IS_BETTER = frozenset({"bits_per_byte", "token_nll", "nll", "brier"})
+LESS_IS_BETTER = frozenset({"bits_per_byte", "token_nll", "nll", "brier", "token_brier"})
 """Measures that a better model has less of."""
 
 _UNITS = {
@@ -130,6 +132,7 @@ _UNITS = {
             "macro_f1",
             "ece",
             "ece_scaled",
+            "token_ece",
             "ended",
             "mrr",
             "recall_at_5",
@@ -181,7 +184,7 @@ _UNITS = {
     **dict.fromkeys(["specific", "token_specific", "token_overconfidence"], "difference"),
     **dict.fromkeys(["specific_gained", "token_specific_gained"], "difference of differences"),
     "graded_gained": "correlation more",
-    "brier": "score",
+    **dict.fromkeys(["brier", "token_brier"], "score"),
     "temperature": "temperature",
     "bits_per_byte": "bits",
     "train_bits_per_byte": "bits",

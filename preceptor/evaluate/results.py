@@ -1,7 +1,7 @@
 """What a finished run hands over to be judged: plain arrays and numbers, nothing that is trained.
 
 Dimension key: n test items, m validation items, v classes, k logged steps, g graded pairs, a
-layers of the student, t of the teacher.
+layers of the student, t of the teacher, b bins.
 """
 
 from collections.abc import Mapping
@@ -106,6 +106,8 @@ class SeedResult:
         texts: and all that was written to each.
         layers: its layers beside its teacher's.
         graded: for encoders: how alike it finds the sentences of each graded pair, as cosines.
+        reliability: of next tokens: sums of confidence and of hits, and tokens, in bins of equal
+            mass (`confidences.Confidences`).
     """
 
     seed: int
@@ -120,6 +122,7 @@ class SeedResult:
     texts: tuple[str, ...] = ()
     layers: Likeness | None = None
     graded: Float[np.ndarray, " g"] | None = None
+    reliability: Float[np.ndarray, "b 3"] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """How well a language model predicts held-out text, and how like its teacher: one number a row.
 
-Numbers are sums over a row's scored tokens over the mean row's count (or bytes), so that their mean
-over rows is the mean over all tokens (the bits of all bytes).
+Numbers are columns whose mean over rows is the mean over all tokens (the bits of all bytes), and
+whose drawn means are those of drawn rows, long and short ones: `linearised.ratio`.
 
-Dimension key: n rows, t positions of a slice, v classes.
+Dimension key: n rows, t positions of a slice, v classes, k places.
 """
 
 import hashlib
@@ -16,6 +16,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from preceptor.evaluate.confidences import Confidences
+from preceptor.evaluate.scores import PLACES
+from preceptor.ops import rankings
+from preceptor.ops.linearised import ratio
 from preceptor.types import Batch, Distribution, Sampled, TopK
 
 SLICE = 1 << 22
@@ -36,6 +40,11 @@ class _Sums:
         held = self.of.setdefault(name, np.zeros(self.rows))
         np.add.at(held, row.cpu().numpy(), values.double().cpu().numpy())
 
+    def by_token(self) -> dict[str, Float[np.ndarray, " n"]]:
+        """Columns whose means are those over all tokens."""
+        tokens = self.of["tokens"]
+        return {name: ratio(sums, tokens) for name, sums in self.of.items() if name != "tokens"}
+
 
 @torch.no_grad()
 def token_scores(
@@ -44,11 +53,13 @@ def token_scores(
     rows: int,
     byte_counts: Int[np.ndarray, " n"],
     beside: Shows | None = None,
+    confidences: Confidences | None = None,
 ) -> Mapping[str, Float[np.ndarray, " n"]]:
-    """token_nll (nats), bits_per_byte, token_accuracy and token_overconfidence, which is how far
-    the largest probability lies above it; beside a teacher how alike the two are.
+    """token_nll (nats), bits_per_byte, token_brier, token_accuracy and token_overconfidence, which
+    is how far the largest probability lies above it; beside a teacher how alike the two are.
 
-    That is token_agreement, kl_teacher_model, kl_model_teacher, js, acceptance, entropy_drift.
+    That is token_agreement, kl_teacher_model, kl_model_teacher, js, acceptance, entropy_drift,
+    kendall_top5, jaccard_top5, rbo. Of each slice a few numbers a position outlive it.
 
     Args:
         shows: the model.
@@ -56,6 +67,7 @@ def token_scores(
         rows: n.
         byte_counts: UTF-8 bytes of what is scored of each row.
         beside: its teacher, of the same vocabulary; divergences are of whole distributions.
+        confidences: where given, is told of every position.
     """
     sums = _Sums(rows)
     for batch in batches:
@@ -68,19 +80,34 @@ def token_scores(
             sums.add("tokens", row[part], torch.ones(len(part)))
             chosen = q.gather(-1, labels[part].unsqueeze(-1)).squeeze(-1)
             sums.add("token_nll", row[part], -chosen)
-            sure, first = q.max(dim=-1)
-            hit = (first == labels[part]).double()
+            # sum_v (p_v - [v = label])^2, without a matrix of [v = label].
+            sums.add("token_brier", row[part], 1 - 2 * chosen.exp() + (2 * q).exp().sum(dim=-1))
+            logs, first = q.max(dim=-1)
+            sure, hit = logs.double().exp(), (first == labels[part]).double()
             sums.add("token_accuracy", row[part], hit)
-            sums.add("token_overconfidence", row[part], sure.double().exp() - hit)
+            sums.add("token_overconfidence", row[part], sure - hit)
+            if confidences is not None:
+                confidences.add(*(each.cpu().numpy() for each in (row[part], sure, hit.bool())))
             if other is None or isinstance(other, TopK | Sampled):
                 continue
             p = _log_probs(other, part)
             if p.shape == q.shape:  # Else it has another vocabulary, and nothing to compare.
                 _compare(sums, row[part], q, p)
-    tokens = sums.of.pop("tokens").mean()
-    found = {name: values / tokens for name, values in sums.of.items()}
-    found["bits_per_byte"] = sums.of["token_nll"] / math.log(2) / byte_counts.mean()
-    return found
+    bits = sums.of["token_nll"] / math.log(2)
+    return {**sums.by_token(), "bits_per_byte": ratio(bits, byte_counts.astype(np.float64))}
+
+
+@torch.no_grad()
+def unlikeliness(shows: Shows, batches: Iterable[Batch], rows: int) -> Float[np.ndarray, " n"]:
+    """-log p of all that is scored of each row, in nats."""
+    sums = _Sums(rows)
+    for batch in batches:
+        index = batch.mask("all").flatten().nonzero().squeeze(1)
+        shown, row, labels = shows(batch), batch.extra["row"].flatten(), batch.labels.flatten()
+        for part in index.split(max(1, SLICE // _classes(shown))):
+            q = _log_probs(shown, part)
+            sums.add("nats", row[part], -q.gather(-1, labels[part].unsqueeze(-1)).squeeze(-1))
+    return sums.of["nats"]
 
 
 @torch.no_grad()
@@ -121,8 +148,7 @@ def support(
             sums.add("mass", row[part], p.gather(-1, first).exp().sum(dim=-1))
             shared = (first.unsqueeze(-1) == theirs.unsqueeze(-2)).any(dim=-1)
             sums.add("overlap", row[part], shared.double().mean(dim=-1))
-    tokens = sums.of.pop("tokens").mean()
-    return {name: values / tokens for name, values in sums.of.items()}
+    return sums.by_token()
 
 
 @torch.no_grad()
@@ -155,6 +181,24 @@ def _compare(sums: _Sums, row: Tensor, q: Tensor, p: Tensor) -> None:
     sums.add("acceptance", row, torch.minimum(p, q).exp().sum(dim=-1))
     more = torch.special.entr(q.exp()) - torch.special.entr(p.exp())
     sums.add("entropy_drift", row, more.sum(dim=-1))
+    for name, each in _ranked(q, p).items():
+        sums.add(name, row, torch.from_numpy(each))
+
+
+def _ranked(
+    q: Float[Tensor, "t v"], p: Float[Tensor, "t v"]
+) -> Mapping[str, Float[np.ndarray, " t"]]:
+    """How alike both order the likeliest tokens; of a slice only those leave it."""
+    count = min(2 * PLACES, q.shape[-1])
+    (_, ours), (logs, theirs) = q.topk(count), p.topk(count)
+    sides = logs, q.gather(-1, theirs)
+    order = (side[:, :PLACES].double().cpu().numpy() for side in sides)
+    own, master = (side.cpu().numpy() for side in (ours, theirs))
+    return {
+        "kendall_top5": rankings.order_of_firsts(*order),
+        "jaccard_top5": rankings.jaccard_of_firsts(master[:, :PLACES], own[:, :PLACES]),
+        "rbo": rankings.overlap_of_firsts(master, own),
+    }
 
 
 def _log_probs(shown: Distribution, index: Tensor) -> Tensor:

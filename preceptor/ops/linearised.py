@@ -22,6 +22,18 @@ _CERTAIN = 1 - 1e-12
 _Column = Float[np.ndarray, " n"]
 
 
+def ratio(sums: Float[np.ndarray, " n"], counts: Float[np.ndarray, " n"]) -> _Column:
+    """A mean over all that items hold, where items hold unequally much: tokens of rows.
+
+    sum(sums) / sum(counts) is the mean of the column; drawing items draws both sums.
+
+    >>> ratio(np.array([1.0, 3.0]), np.array([1.0, 3.0]))
+    array([1., 1.])
+    """
+    found = sums.sum() / counts.sum()
+    return found + (sums - found * counts) / counts.mean()
+
+
 def kappa(first: Shaped[Any, " n"], second: Shaped[Any, " n"]) -> _Column:
     """Cohen's kappa of two models' answers; NaN where both give one answer throughout.
 

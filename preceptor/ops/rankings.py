@@ -24,9 +24,15 @@ def jaccard(first: _Scores, second: Float[np.ndarray, "*#s n v"], k: int) -> np.
     >>> jaccard(np.array([[3.0, 2.0, 1.0]]), np.array([[3.0, 1.0, 2.0]]), 2).round(3)
     array([0.333])
     """
-    shared = _overlap(first, second, k)[..., -1]
-    k = min(k, first.shape[-1])
-    return shared / (2 * k - shared)
+    return jaccard_of_firsts(top(first, k), top(second, k))
+
+
+def jaccard_of_firsts(
+    first: Int[np.ndarray, "*s n k"], second: Int[np.ndarray, "*#s n k"]
+) -> np.ndarray:
+    """`jaccard`, where each side's first k classes are known, the likeliest first."""
+    shared = _overlap(first, second)[..., -1]
+    return shared / (2 * first.shape[-1] - shared)
 
 
 def rank_biased_overlap(
@@ -41,7 +47,14 @@ def rank_biased_overlap(
     >>> rank_biased_overlap(np.array([[3.0, 2.0, 1.0]]), np.array([[3.0, 2.0, 1.0]]), 3)
     array([1.])
     """
-    shared = _overlap(first, second, k)
+    return overlap_of_firsts(top(first, k), top(second, k), persistence)
+
+
+def overlap_of_firsts(
+    first: Int[np.ndarray, "*s n k"], second: Int[np.ndarray, "*#s n k"], persistence: float = 0.9
+) -> np.ndarray:
+    """`rank_biased_overlap`, where each side's first k classes are known, the likeliest first."""
+    shared = _overlap(first, second)
     depth = np.arange(1, shared.shape[-1] + 1)
     weights = (1 - persistence) * persistence ** (depth - 1.0)
     tail = persistence ** depth[-1] * shared[..., -1] / depth[-1]
@@ -57,17 +70,20 @@ def kendall_of_top(reference: _Scores, other: Float[np.ndarray, "*#s n v"], k: i
     reference, other = np.broadcast_arrays(reference, other)
     index = top(reference, k)
     ours, theirs = (np.take_along_axis(side, index, axis=-1) for side in (reference, other))
+    return order_of_firsts(ours, theirs)
+
+
+def order_of_firsts(
+    ours: Float[np.ndarray, "*s n k"], theirs: Float[np.ndarray, "*s n k"]
+) -> np.ndarray:
+    """`kendall_of_top`, where two sides' scores of the reference's first k classes are known."""
     return np.nan_to_num(np.asarray(kendall(ours, theirs)))
 
 
-def _overlap(first: np.ndarray, second: np.ndarray, k: int) -> Float[np.ndarray, "*s n k"]:
+def _overlap(
+    first: Int[np.ndarray, "*s n k"], second: Int[np.ndarray, "*#s n k"]
+) -> Float[np.ndarray, "*s n k"]:
     """How many classes the two's first d share, for d from 1 to k."""
-    places = [_places(side) for side in (first, second)]
-    # A class is in both first d where the worse of its two places is below d.
-    worse = np.maximum(*np.broadcast_arrays(*places))
-    depth = np.arange(1, min(k, first.shape[-1]) + 1)
-    return np.stack([(worse < d).sum(axis=-1) for d in depth], axis=-1).astype(np.float64)
-
-
-def _places(scores: np.ndarray) -> Int[np.ndarray, "*s n v"]:
-    return np.argsort(np.argsort(-scores, axis=-1, kind="stable"), axis=-1, kind="stable")
+    alike = first[..., :, None] == second[..., None, :]
+    within = alike.cumsum(axis=-2).cumsum(axis=-1)  # At i, j: of the first i + 1 and j + 1.
+    return np.diagonal(within, axis1=-2, axis2=-1).astype(np.float64)

@@ -10,7 +10,8 @@ from preceptor.data.compose import compose
 from preceptor.data.text import TextSet
 from preceptor.data.verifiers import verifier
 from preceptor.errors import DataError
-from preceptor.evaluate.tokens import token_scores
+from preceptor.evaluate.confidences import Confidences
+from preceptor.evaluate.tokens import token_scores, unlikeliness
 from preceptor.models.generate import generate
 from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
@@ -25,17 +26,27 @@ _MOST_CHOICES = 20
 TEXT, TEXT_ENDS = "text", "text_ends"
 """Names under which what was written stands beside the numbers."""
 
+SURENESS = "reliability"
+"""And how sure the model is of its next tokens: `Confidences.bins`."""
+
 Numbers = Mapping[str, np.ndarray]
 """One number a row, by the measure's name."""
 
 
 def predicted(
-    model: TappedModel | Teacher, texts: TextSet, rows: np.ndarray, beside: Teacher | None
+    model: TappedModel | Teacher,
+    texts: TextSet,
+    rows: np.ndarray,
+    beside: Teacher | None,
+    confidences: Confidences | None = None,
 ) -> Numbers:
-    """How well a model predicts some rows, and how near it is to another one there."""
+    """How well a model predicts some rows, and how near it is to another one there.
+
+    `confidences` is told how sure it is of each token.
+    """
     batches = batches_of(texts, rows)
     other = None if beside is None else lambda batch: beside.signal(batch).distribution
-    return token_scores(shows_of(model), batches, len(rows), texts.bytes(rows), other)
+    return token_scores(shows_of(model), batches, len(rows), texts.bytes(rows), other, confidences)
 
 
 def batches_of(texts: TextSet, rows: np.ndarray) -> Iterator[Batch]:
@@ -124,8 +135,8 @@ def chosen(model: TappedModel | Teacher, texts: TextSet, verify: Verify) -> Numb
             yield compose(prompts, responses * len(part), "data", ids=ids, pad=pad)
 
     sizes = np.array([len(choice.encode()) for choice in choices])
-    scores = token_scores(shows_of(model), batches(), len(rows) * count, np.tile(sizes, len(rows)))
-    unlikely = scores["token_nll"].reshape(len(rows), count)
+    found = unlikeliness(shows_of(model), batches(), len(rows) * count)
+    unlikely = found.reshape(len(rows), count)
     label = np.array([choices.index(answer) for answer in answers])
     best = unlikely.argmin(axis=1)
     return {

@@ -17,6 +17,7 @@ from preceptor.data.text import TextSet
 from preceptor.data.tokenizers import same_ids
 from preceptor.data.verifiers import final_answer
 from preceptor.errors import RecipeError, TeacherFailure
+from preceptor.evaluate.confidences import Confidences
 from preceptor.evaluate.contamination import Contamination, of_text
 from preceptor.evaluate.results import Losses, SeedResult
 from preceptor.models.load import load_model, save_model
@@ -31,6 +32,7 @@ from preceptor.recipe.subject import MOST_TRAINING, Answers, Subject, Taught, of
 from preceptor.recipe.teachers import CachedFields
 from preceptor.recipe.text_answers import (
     EVALUATION_BATCH,
+    SURENESS,
     TEXT,
     TEXT_ENDS,
     WithLogits,
@@ -307,7 +309,11 @@ class TextSubject(Subject):
             model.to(device)
         rows = np.arange(len(texts) if part != "train" else self._most(len(texts)))
         other = None if self.voice.joining else beside()  # Ids of another vocabulary say nothing.
-        found = dict(predicted(model, texts, rows, other))
+        sure = Confidences(len(rows))
+        found = dict(predicted(model, texts, rows, other, sure))
+        found["token_ece"] = sure.error_by_row()
+        if part == "test":
+            found[SURENESS] = sure.bins()
         if self.said.verify is not None and part != "train":
             said = self.said.verify
             found |= (chosen if said.by == "choice" else written)(model, texts, said)
@@ -338,7 +344,8 @@ class TextSubject(Subject):
     ) -> SeedResult:
         """Measures of the test rows, and what was written to them."""
         test = answers["test"]
-        items = {k: v.numpy() for k, v in test.items() if k not in (TEXT, TEXT_ENDS)}
+        items = {k: v.numpy() for k, v in test.items() if k not in (TEXT, TEXT_ENDS, SURENESS)}
+        sure = test.get(SURENESS)
         texts, finals = parted(test), ()
         if self.said.verify is not None and texts:
             said = self.said.verify
@@ -353,6 +360,7 @@ class TextSubject(Subject):
             train=of_training(answers.get("train")),
             finals=finals,
             texts=texts,
+            reliability=None if sure is None else sure.numpy(),
         )
 
     def clusters(self) -> tuple[str, ...]:

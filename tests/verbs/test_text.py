@@ -40,6 +40,8 @@ def test_a_run_ends_with_a_report_and_a_student_that_transformers_loads(tmp_path
     for name in ("bits_per_byte", "token_nll", "token_agreement", "kl_teacher_model", "length"):
         assert isinstance(measures[name], Value), name
     assert "token_agreement" not in report.arm("teacher").measures
+    assert {"token_brier", "token_ece", "kendall_top5"} <= set(measures)
+    assert [curve.arm for curve in report.reliability] == ["teacher", "distilled", "control"]
     student = tmp_path / "run/arms/distilled/seed-0/student"
     theirs = AutoModelForCausalLM.from_pretrained(student).eval()
     ids = AutoTokenizer.from_pretrained(student)("3+4=", return_tensors="pt").input_ids
