@@ -1,7 +1,6 @@
-"""Run by test_ranks.py, alone and under torchrun: text that is written while a student learns."""
+"""Run by test_ranks.py, in one process and in two: text that is written while a student learns."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,3 @@ def main(out: Path, sharded: bool) -> None:
         found[case] = {"losses": losses, "held": stream.state()["held"]}
         if training.accelerator.is_main_process:
             (out / "found.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] == "sharded")

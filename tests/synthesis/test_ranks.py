@@ -1,16 +1,12 @@
 """Two processes, whole or spread, write the rows and take the steps of one."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("loop_ranks.py")
-ROOT = Path(__file__).parents[2]
+from tests.synthesis import loop_ranks
+from tests.warm import together
 
 
 @pytest.fixture(scope="module")
@@ -19,19 +15,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for way in ("alone", "replicated", "sharded"):
         out = tmp_path_factory.mktemp(way)
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        environment |= {"ACCELERATE_USE_CPU": "true"}
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        before = launcher if way != "alone" else []
-        done = subprocess.run(
-            [sys.executable, *before, str(SCRIPT), str(out), way],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        processes = 1 if way == "alone" else 2
+        together(processes, loop_ranks.main, out, way == "sharded", log=out / "log")
         answers[way] = json.loads((out / "found.json").read_text())
     return answers
 

@@ -1,7 +1,6 @@
-"""Run by test_language_ranks.py, alone and under torchrun: trains each case and writes the end."""
+"""Run by test_language_ranks.py, in one process and in two: trains each case and writes the end."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,7 +109,3 @@ def main(out: Path, sharded: bool) -> None:
     if main_process:
         (out / "losses.json").write_text(json.dumps(losses))
         save_file(tensors, out / "weights.safetensors")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] == "sharded")

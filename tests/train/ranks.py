@@ -1,7 +1,6 @@
-"""Run by test_ranks.py, once alone and once under torchrun: trains and writes what came of it."""
+"""Run by test_ranks.py, once in one process and once in two: trains and writes what came of it."""
 
 import json
-import sys
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -42,7 +41,3 @@ def main(case: str, out: Path) -> None:
     if going.accelerator.is_main_process:
         (out / "losses.json").write_text(json.dumps(losses))
         save_file(weights(going), out / "student.safetensors")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))

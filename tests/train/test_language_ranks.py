@@ -4,9 +4,6 @@ The third step scores nothing in the second process's rows; token counts differ 
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,10 @@ from safetensors.torch import load_file
 from preceptor.models.load import load_model
 from preceptor.train.plan import Plan
 from preceptor.train.processes import make_accelerator
-from tests.train.language_ranks import CASES
+from tests.train import language_ranks
+from tests.train.language_ranks import CASES, made
+from tests.warm import together
 
-SCRIPT = Path(__file__).with_name("language_ranks.py")
-ROOT = Path(__file__).parents[2]
 WAYS = ("alone", "replicated", "sharded")
 
 
@@ -29,19 +26,9 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What each way of running wrote."""
     folders = {way: tmp_path_factory.mktemp(way) for way in WAYS}
     for way, out in folders.items():
-        launched(way, out)
+        processes = 1 if way == "alone" else 2
+        together(processes, language_ranks.main, out, way == "sharded", log=out / "log")
     return folders
-
-
-def launched(way: str, out: Path) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    environment |= {"ACCELERATE_USE_CPU": "true"}
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [sys.executable, *(launcher if way != "alone" else []), str(SCRIPT), str(out), way]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def weights(out: Path, prefix: str) -> dict[str, torch.Tensor]:
@@ -90,8 +77,6 @@ def test_a_sharded_student_is_saved_whole(ends: dict[str, Path], case: str) -> N
 
 def test_a_checkpoint_of_adapters_leaves_the_base_out(ends: dict[str, Path]) -> None:
     del ends
-    from tests.train.language_ranks import made
-
     plan: dict[str, Any] = {"steps": 1, "batch": 8}
     make_accelerator(Plan(**plan))
     tensors = made("adapters", Plan(**plan)).tensors()

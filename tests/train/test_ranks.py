@@ -1,31 +1,19 @@
 """Two processes and one, on the same global batches, end with the same losses and weights."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-SCRIPT = Path(__file__).with_name("ranks.py")
-ROOT = Path(__file__).parents[2]
+from tests.train import ranks
+from tests.warm import together
 
 
 def launched(case: str, world: int, out: Path) -> tuple[list[dict[str, float]], dict]:
     """The losses and weights of a case on so many processes."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    environment |= {"ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, str(SCRIPT), case, str(out)]
-    if world > 1:
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-        command = [sys.executable, *launcher, *command[1:]]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    together(world, ranks.main, case, out, log=out / "log")
     return json.loads((out / "losses.json").read_text()), load_file(out / "student.safetensors")
 
 

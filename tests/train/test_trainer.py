@@ -1,14 +1,11 @@
 """transformers' Trainer and `fit`, on the same batches: the same losses and the same weights."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import TrainerCallback, TrainingArguments
 
@@ -32,6 +29,7 @@ from preceptor.train.plan import Plan
 from preceptor.train.trainer import DistillationTrainer, as_batch
 from preceptor.types import Batch
 from tests.train.sentences import SGD, Sentences, inputs, language_model, language_training
+from tests.warm import together
 
 STEPS = 3
 
@@ -148,21 +146,20 @@ def test_a_checkpoint_of_the_trainer_is_gone_on_from_with_the_same_numbers(tmp_p
 MAPS = "model.layers.0.self_attn:output[1]"
 
 
+def in_each_process(out: Path) -> None:
+    """What transformers' Trainer makes of two processes."""
+    student = language_model(1)
+    trainer, _ = trainer_of(student, out / "trainer", accumulate=2, processes=2)
+    trainer.train()
+    if trainer.is_world_process_zero():
+        tensors = {n: p.detach().clone() for n, p in student.module.named_parameters()}
+        save_file(tensors, out / "student.safetensors")
+
+
 def test_two_processes_give_the_numbers_of_fit_on_one(tmp_path: Path) -> None:
     one = language_model(1)
     by_fit(one)
-    script = Path(__file__).with_name("trainer_ranks.py")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])}
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script), str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    together(2, in_each_process, tmp_path, log=tmp_path / "log")
     other = load_file(tmp_path / "student.safetensors")
     for name, tensor in one.module.named_parameters():
         torch.testing.assert_close(other[name], tensor.detach(), rtol=1e-5, atol=1e-6)

@@ -1,10 +1,5 @@
-"""The command in a process of its own that is forked warm, so that it can be killed often.
+"""The command in a process of its own, so that it can be killed often."""
 
-A fork server imports everything once; each child is a real process that runs the real command.
-"""
-
-import multiprocessing
-import os
 import random
 import signal
 import sys
@@ -13,21 +8,13 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-# What a child needs, imported by the fork server. Nothing is computed there: no thread is started.
 import preceptor.cli
-import preceptor.data.loading
-import preceptor.evaluate.plots
-import preceptor.verbs.distill
-
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__])
+from tests import warm
 
 
 def started(arguments: list[str], log: Path, limit: int = 0) -> BaseProcess:
     """`preceptor` with these arguments; with `limit`, no file may grow beyond so many bytes."""
-    child = _CONTEXT.Process(target=_command, args=(arguments, log, os.getcwd(), limit))
-    child.start()
-    return child
+    return warm.started(command, arguments, limit, log=log)
 
 
 def finished(arguments: list[str], log: Path, limit: int = 0) -> tuple[int | None, str]:
@@ -50,12 +37,8 @@ def killed(
     return child.exitcode == -signal.SIGKILL
 
 
-def _command(arguments: list[str], log: Path, here: str, limit: int) -> None:
-    os.chdir(here)
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+def command(arguments: list[str], limit: int = 0) -> None:
+    """`preceptor` with these arguments, in this process."""
     sys.argv = ["preceptor", *arguments]
     if limit:
         import resource

@@ -16,10 +16,11 @@ from preceptor.verbs.check_ranking import check_ranking
 from preceptor.verbs.rank import rank
 from tests.servers.chat_model import write_chat_model
 from tests.servers.serving import Reply, Request, serving
-from tests.verbs.ranks import in_two_processes
+from tests.verbs.child import command
 from tests.verbs.small import ran
 from tests.verbs.test_rank import TRAIN, answers, of_texts, told
 from tests.verbs.text import llama, written_recipe
+from tests.warm import together
 
 
 def features(run: Path, name: str) -> Features:
@@ -131,13 +132,17 @@ def test_a_student_in_bfloat16_with_adapters_and_products_in_bfloat16(tmp_path: 
         ranking_of(of_texts(tmp_path, features={"kind": "exact", "bfloat16": True}))
 
 
-def test_two_processes_take_the_features_of_one(tmp_path: Path) -> None:
+def test_two_processes_take_the_features_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     teacher = {"model": llama(8), "train": TRAIN, "most": 4}
     said = of_texts(tmp_path, prompts=12, responses=2, features={"dimension": 8})
     said["candidates"]["teachers"] = {"large": teacher}
     rank(ranking_of(said), out=tmp_path / "one")
     (tmp_path / "ranking.yaml").write_text(to_yaml(said))
-    printed = in_two_processes("rank", "ranking.yaml", "--out", "two", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["rank", "ranking.yaml", "--out", "two"]
+    printed = together(2, command, arguments, log=tmp_path / "log")
     assert printed.count("The ranking is") == 1
     for name in ("good", "large"):
         one, two = features(tmp_path / "one", name), features(tmp_path / "two", name)
