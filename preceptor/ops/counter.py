@@ -40,14 +40,6 @@ def signs(
     return bits.flatten(1)[:, :columns].to(torch.float32).mul_(-2).add_(1)
 
 
-def shuffle(
-    count: int, *keys: int, device: torch.device | str = "cpu"
-) -> Int64[Tensor, " {count}"]:
-    """The numbers 0 to count - 1 in the order of their words."""
-    names = torch.arange(count, device=device)
-    return torch.argsort(words(*keys, names, device=device), stable=True)
-
-
 def _splitmix64(state: Tensor) -> Tensor:
     z = state + _signed(0x9E3779B97F4A7C15)  # Sums and products wrap, as they must.
     z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)

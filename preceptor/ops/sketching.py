@@ -18,13 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from preceptor.ops.counter import shuffle, signs
+from preceptor.ops.counter import signs, words
 
 PIECE = 1 << 16
 """Coordinates of a long vector whose map is made at once."""
-
-_AT_ONCE = 1 << 13
-"""Coordinates that are brought into their order at once, so that they stay in the cache."""
 
 
 @final
@@ -69,23 +66,25 @@ class Side:
 class CountSketch:
     """n coordinates to k buckets: each coordinate has one bucket and one sign.
 
+    Coordinates are taken k at a time, and each such run is turned by an offset of its own: two
+    coordinates meet in a bucket with probability 1/k at most, and a run is added as it lies.
+
     Args:
         n, k: from how many to how many.
-        order: coordinates [n]; the one at place i has the bucket i mod k.
-        sign: of the coordinate at each place [n].
+        offsets: below k, of each run.
+        sign: of each coordinate [n].
     """
 
     n: int
     k: int
-    order: Int[Tensor, " n"]
+    offsets: tuple[int, ...]
     sign: Float[Tensor, " n"]
 
     @classmethod
     def drawn(cls, n: int, k: int, *keys: int, device: torch.device | str = "cpu") -> "CountSketch":
         """The sketch of these keys."""
-        order = shuffle(n, *keys, 0, device=device)
-        sign = signs(1, n, *keys, 1, device=device).squeeze(0)
-        return cls(n, k, order.int(), sign)
+        offsets = words(*keys, 0, torch.arange(-(-n // k))) % k
+        return cls(n, k, tuple(offsets.tolist()), signs(1, n, *keys, 1, device=device).squeeze(0))
 
     @property
     def scale(self) -> float:
@@ -98,28 +97,34 @@ class CountSketch:
 
     def __call__(self, x: Float[Tensor, "*n {self.n}"]) -> Float[Tensor, "*n {self.k}"]:
         """The sums of signed coordinates by bucket."""
-        rows = x.reshape(-1, self.n)
-        found = rows.new_zeros(len(rows), self.k)
-        step = max(1, _AT_ONCE // self.k) * self.k
-        for start in range(0, self.n, step):
-            there = slice(start, min(start + step, self.n))
-            signed = rows.index_select(1, self.order[there]).mul_(self.sign[there].to(x.dtype))
-            each, rest = divmod(signed.shape[1], self.k)
-            if each:
-                found += signed[:, : each * self.k].view(len(rows), each, self.k).sum(dim=1)
-            found[:, :rest] += signed[:, each * self.k :]
-        return found.view(*x.shape[:-1], self.k)
+        room = x.new_zeros(*x.shape[:-1], 2 * self.k)
+        self.add(x, room)
+        return turned(room)
 
-    def places(self) -> tuple[Int[Tensor, " {self.n}"], Float[Tensor, " {self.n}"]]:
-        """Each coordinate's bucket, and its sign."""
-        inverse = torch.empty_like(self.order, dtype=torch.int64)
-        place = torch.arange(self.n, device=self.order.device)
-        inverse[self.order.long()] = place
-        return inverse % self.k, self.sign[inverse]
+    def add(self, x: Float[Tensor, "*n {self.n}"], room: Float[Tensor, "*n 2*{self.k}"]) -> None:
+        """Add to a `room` of twice as many buckets, the second half of which `turned` brings in."""
+        sign = self.sign.to(room.dtype)
+        for start, offset in zip(range(0, self.n, self.k), self.offsets, strict=True):
+            run = slice(start, min(start + self.k, self.n))
+            own = x[..., run]
+            room[..., offset : offset + own.shape[-1]].addcmul_(own, sign[run])
+
+    @property
+    def bucket(self) -> Int[Tensor, " {self.n}"]:
+        """Of each coordinate."""
+        place = torch.arange(self.n, device=self.sign.device)
+        offsets = torch.tensor(self.offsets, device=place.device)
+        return (place + offsets[place // self.k]) % self.k
 
     def matrix(self) -> Float[Tensor, "{self.n} {self.k}"]:
         """C, so that `self(x)` is x @ C."""
         return self(torch.eye(self.n))
+
+
+def turned(room: Float[Tensor, "*n two_k"]) -> Float[Tensor, "*n k"]:
+    """The sums of k buckets, of a room to which `CountSketch.add` added."""
+    first, second = room.chunk(2, dim=-1)
+    return first + second
 
 
 def contracted(

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from preceptor.errors import ModelError
 from preceptor.ops.sketching import Side
-from preceptor.selection.ledger import AT_ONCE, Entry, Ledger
+from preceptor.selection.entry import AT_ONCE, Entry
+from preceptor.selection.ledger import Ledger
 
 _BACKWARD = torch.ops.aten.convolution_backward.default
 
@@ -125,10 +126,10 @@ class _Convolution(torch.autograd.Function):
 
 def _add(entry: Entry, slope: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> None:
     """A call of its own: what it makes is gone before the input's gradient is made."""
-    if not _is_sketched(entry, geometry):
+    if _is_sketched(entry, geometry):
+        entry.add_parts(_sketched(entry, slope, x, geometry))
+    else:
         entry.add_matrices(_gradients(slope, x, weight, geometry))
-        return
-    entry.add_parts(_sketched(entry, slope, x, geometry))
 
 
 def _sketched(

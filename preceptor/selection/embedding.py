@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from preceptor.errors import ModelError
-from preceptor.selection.ledger import Entry
+from preceptor.selection.entry import Entry
+from preceptor.selection.strange import misplaced
 
 
 def embedding(
@@ -20,18 +20,17 @@ def embedding(
     """The rows of `weight` at `ids`; the row `padding` has no gradient, as in torch.
 
     Raises:
-        ModelError: the first axis of `ids` is not the examples'.
+        Strange: the first axis of `ids` is not the examples'.
     """
     examples = entry.ledger.examples
+    if examples == 1:
+        found = _Embedding.apply(entry.ledger.anchor, ids.reshape(1, -1), weight, entry, padding)
+        assert isinstance(found, Tensor)
+        return found.view(*ids.shape, weight.shape[1])
     if ids.dim() > 1 and len(ids) == 1:
         ids = ids.expand(examples, *ids.shape[1:])
     if ids.dim() < 1 or len(ids) != examples:
-        raise ModelError(
-            f"the embedding {entry.name} was asked for ids of shape {list(ids.shape)} in a batch "
-            f"of {examples} examples",
-            "which of them belong to which example is read from the first axis",
-            "Use exact features for this model.",
-        )
+        raise misplaced(entry, ids.shape)
     found = _Embedding.apply(entry.ledger.anchor, ids, weight, entry, padding)
     assert isinstance(found, Tensor)
     return found

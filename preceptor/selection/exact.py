@@ -14,11 +14,19 @@ from torch import Tensor
 
 from preceptor.batches import Batch
 from preceptor.models.dry import keeping_modes
-from preceptor.models.lora import movable
 from preceptor.models.tapped import TappedModel
 from preceptor.ops.sketching import count_sketch, signs_sketch
 from preceptor.selection.probe import Projection
-from preceptor.selection.rows import Details, Rows, Scored, Soft, classified, ranks
+from preceptor.selection.rows import (
+    Details,
+    Rows,
+    Scored,
+    Soft,
+    classified,
+    joined,
+    learned_parameters,
+    ranks,
+)
 
 HELD = 1 << 28
 """Numbers of gradients that are held at once: one set of signs serves them all."""
@@ -50,7 +58,7 @@ class ExactSketcher:
         self._dimension, self._seed = dimension, seed
         self._projection: Projection = projection
         self._project = signs_sketch if projection == "signs" else count_sketch
-        self._named = movable(model.module)
+        self._named = learned_parameters(model.module)
 
     @property
     def parameters(self) -> int:
@@ -70,8 +78,7 @@ class ExactSketcher:
             found, rows = self.gradients(batch.rows(start, min(start + step, len(batch))))
             sketches = self._project(found, self._dimension, self._seed)
             parts.append(Rows(sketches, rows.losses, rows.lengths, rows.rank_sums))
-        columns = ("sketches", "losses", "lengths", "rank_sums")
-        return Rows(*(torch.cat([getattr(part, name) for part in parts]) for name in columns))
+        return joined(parts)
 
     @torch.enable_grad()
     def gradients(self, batch: Batch) -> tuple[Float[Tensor, "b p"], Rows]:
@@ -81,13 +88,13 @@ class ExactSketcher:
         with keeping_modes(self._model):
             self._model.eval()
             for index in range(len(batch)):
-                loss, *rest = self._loss(batch.rows(index, index + 1))
+                loss, *rest = self.loss(batch.rows(index, index + 1))
                 found.append(self._gradient(loss))
                 rows.append((loss.detach().reshape(1), rest[0], rest[1]))
         losses, lengths, sums = (torch.cat(column) for column in zip(*rows, strict=True))
         return torch.stack(found), Rows(losses.new_zeros(len(batch), 0), losses, lengths, sums)
 
-    def _loss(self, single: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def loss(self, single: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """An example's mean loss with its graph, how many tokens it has, the sum of their ranks."""
         outputs = self._model(single.inputs)
         if not self._model.causal:

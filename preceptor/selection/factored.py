@@ -8,18 +8,24 @@ NeurIPS 2025); what differs is said in `linear.py`.
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from preceptor.batches import Batch
+from preceptor.distributions import Head
 from preceptor.errors import ModelError
 from preceptor.models.causal import language_head, last_hidden
 from preceptor.models.dry import keeping_modes
-from preceptor.models.lora import movable
 from preceptor.models.tapped import TappedModel
+from preceptor.selection.apart import Apart
+from preceptor.selection.exact import ExactSketcher
 from preceptor.selection.head import (
+    Entries,
     autocast,
     head_entries,
     head_parameters,
@@ -27,12 +33,25 @@ from preceptor.selection.head import (
     scored_by_head,
 )
 from preceptor.selection.ledger import Ledger, Sketching
-from preceptor.selection.rows import Details, Rows, Soft, classified
+from preceptor.selection.proof import (
+    SOME,
+    Shown,
+    expect_apart,
+    expect_own,
+    expect_seen,
+    expect_unmixed,
+)
+from preceptor.selection.rows import (
+    Details,
+    Rows,
+    Soft,
+    classified,
+    joined,
+    learned_parameters,
+)
+from preceptor.selection.strange import Strange
 from preceptor.selection.tracked import tracking
 from preceptor.selection.uses import USES
-
-_APART = 0.1
-"""How far, of its size, a row may move when others stand beside it: bfloat16 rounds."""
 
 
 @final
@@ -57,20 +76,26 @@ class FactoredSketcher:
         soft: Soft | None = None,
     ) -> None:
         self._model, self._bfloat16, self._soft = model, bfloat16, soft
-        named = movable(model.module)
+        named = learned_parameters(model.module)
         tables = [part.weight for part in model.modules() if isinstance(part, nn.Embedding)]
         if model.causal:
             tables.append(language_head(model.module).weight)
         self.ledger = Ledger(named, sketching or Sketching(), tables)
         own = head_parameters(model) if model.causal else {}
         self._entries = head_entries(own, self.ledger)
-        self._is_apart = False
+        self._is_proven = False
+        self._apart = Apart(model.module, self.ledger)
         self._device = next(iter(named.values())).device
 
     @property
     def parameters(self) -> int:
         """D, how many numbers the gradient has."""
         return self.ledger.size
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """The modules that are run one example at a time; '' is the whole model."""
+        return self._apart.names
 
     @property
     def details(self) -> Details:
@@ -81,63 +106,126 @@ class FactoredSketcher:
     def __call__(self, batch: Batch) -> Rows:
         """The rows of a batch, in its order.
 
+        The first batch of several examples proves that rows are right (`proof.py`), and what is
+        not is run one example at a time from then on.
+
         Raises:
-            ModelError: a parameter is used in a way that no rule knows, or an example's row
-                depends on the examples beside it.
+            ModelError: an example's row depends on the examples beside it, or a parameter has a
+                gradient that is not seen.
         """
-        rows = self._rows(batch)
-        if not self._is_apart and len(batch) > 1:
-            expect_apart(rows, self._rows(batch.rows(0, 1)))
-            self._is_apart = True
+        while True:
+            try:
+                return self._proven(batch)
+            except Strange as found:
+                if len(batch) == 1 and found.entry is None:
+                    raise
+                self._is_proven = self._is_proven and len(batch) == 1
+                self._make_way(found, batch)
+            except RuntimeError as error:
+                # A module that keeps something from one call for the next one.
+                if not self._apart.names or self._apart.is_whole or "memory" in str(error):
+                    raise
+                self._apart.is_whole = True
+
+    def _make_way(self, found: Strange, batch: Batch) -> None:
+        """Change what is run one example at a time, so that something strange does not recur.
+
+        Raises:
+            Strange: it would.
+        """
+        noted = self.ledger.running is not None
+        if noted:
+            self.ledger.settle(found)
+        self.ledger.running = []
+        if noted and len(batch) > 1:
+            self._apart.extend(found.chains, self.losses, batch)
+
+    def _proven(self, batch: Batch) -> Rows:
+        if not self.ledger.is_used:
+            # A model may set itself up where it is first run.
+            self.losses(batch.rows(0, min(len(batch), SOME)))
+        if not self._is_proven and len(batch) > 1:
+            self.ledger.running = []
+            first = self._prove(batch.rows(0, min(len(batch), SOME)))
+            rows = self._rows(batch)
+            expect_apart(rows, first)
+            self._is_proven, self.ledger.running = True, None
+        else:
+            rows = self._rows(batch)
+        self.ledger.is_used = True
         return rows
+
+    def _prove(self, some: Batch) -> Rows:
+        """The first example's row, alone, once the rows of some are known to be right."""
+        last = len(some) - 1
+        alone = {i: self._shown(some.rows(i, i + 1)) for i in (0, last)}
+        together = None if self._apart.is_whole else self._shown(some)
+        plain = self.losses(some)
+        for i, (rows, _) in alone.items():
+            expect_unmixed(plain[i : i + 1], rows.losses)
+            if together is not None:
+                expect_unmixed(together[0].losses[i : i + 1], rows.losses)
+        if together is not None:
+            expect_own(self.ledger, together, alone)
+        single = some.rows(0, 1)
+        with self._asked():
+            loss = ExactSketcher(self._model, soft=self._soft).loss(single)[0]
+            expect_seen(self.ledger, learned_parameters(self._model.module), loss, alone[0])
+        return alone[0][0]
+
+    def _shown(self, some: Batch) -> Shown:
+        """Rows, and what each parameter added, without rounding to bfloat16."""
+        self.ledger.is_shared, held = True, self._bfloat16
+        self._bfloat16 = False
+        try:
+            rows = self._rows(some)
+            return rows, [self.ledger.share(entry) for entry in self.ledger.entries]
+        finally:
+            self.ledger.is_shared, self._bfloat16 = False, held
 
     def _rows(self, batch: Batch) -> Rows:
+        """The rows of a batch as they come."""
+        if self._apart.is_whole and len(batch) > 1:
+            return joined([self._rows(batch.rows(i, i + 1)) for i in range(len(batch))])
         self.ledger.begin(len(batch))
+        module, head = self._model.module, self._head()
+        with self._asked(), tracking(module, self.ledger, USES), self._apart.running():
+            with autocast(self._device, self._bfloat16):
+                loss, rows = self._scored(batch, head, self._entries)
+            _backward(loss)
+        return replace(rows, sketches=self.ledger.sketches())
+
+    @torch.no_grad()
+    def losses(self, batch: Batch) -> Tensor:
+        """Each example's loss by a plain forward pass."""
+        self.ledger.begin(len(batch))
+        with self._asked():
+            return self._scored(batch, self._head(), (None, None))[1].losses
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
         with keeping_modes(self._model):
             self._model.eval()
-            return self._of_text(batch) if self._model.causal else self._of_classes(batch)
+            yield
 
-    def _of_text(self, batch: Batch) -> Rows:
-        module, inputs = self._model.module, batch.inputs
-        assert not isinstance(inputs, Tensor), "a language model reads keyword tensors"
+    def _head(self) -> Head | None:
+        """A language model's; asked for before its weight is tracked."""
+        if not self._model.causal:
+            return None
         head = plain_head(self._model)
-        used = head.first(self._model.vocabulary or len(head.weight))
-        with tracking(module, self.ledger, USES):
-            with autocast(self._device, self._bfloat16):
-                hidden = last_hidden(module, inputs)
-                loss, rows = scored_by_head(hidden, used, self._entries, batch, self.ledger)
-            _backward(loss)
-        return rows
+        return head.first(self._model.vocabulary or len(head.weight))
 
-    def _of_classes(self, batch: Batch) -> Rows:
+    def _scored(self, batch: Batch, head: Head | None, entries: Entries) -> tuple[Tensor, Rows]:
+        """The sum of the examples' losses, and what is known of them before a backward pass."""
+        if head is not None:
+            assert not isinstance(batch.inputs, Tensor), "a language model reads keyword tensors"
+            hidden = last_hidden(self._model.module, batch.inputs)
+            return scored_by_head(hidden, head, entries, batch, self.ledger)
         shown = copy.copy(self._model)
         shown.head_name = ""  # Its classifier is a layer like the others here.
-        with tracking(shown.module, self.ledger, USES):
-            with autocast(self._device, self._bfloat16):
-                logits = shown(batch.inputs).logits
-            losses, ranks = classified(logits, batch, self._soft)
-            _backward(losses.sum())
+        losses, placed = classified(shown(batch.inputs).logits, batch, self._soft)
         ones = torch.ones_like(losses, dtype=torch.int64)
-        return Rows(self.ledger.total, losses.detach(), ones, ranks)
-
-
-def expect_apart(together: Rows, first: Rows) -> None:
-    """Raise where the first row of a batch is another than the same example's alone.
-
-    So a layer that mixes examples, or lays them out along another axis than the first, is found.
-
-    Raises:
-        ModelError: it is.
-    """
-    alone = first.sketches[0]
-    far = float((together.sketches[0] - alone).norm() / alone.norm().clamp_min(1e-30))
-    if far > _APART:
-        raise ModelError(
-            "an example's gradient was sketched alone and beside others",
-            f"the sketches differ by {far:.2g} of their size: the student mixes examples, or lays "
-            "them out along another axis than the first",
-            "Use exact features for this model.",
-        )
+        return losses.sum(), Rows(self.ledger.total, losses.detach(), ones, placed)
 
 
 def _backward(loss: Tensor) -> None:

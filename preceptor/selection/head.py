@@ -23,7 +23,8 @@ from preceptor.models.causal import language_head, last_hidden, output_layer
 from preceptor.models.dry import keeping_modes
 from preceptor.models.tapped import TappedModel
 from preceptor.ops.projection import projected
-from preceptor.selection.ledger import Entry, Ledger, Sketching
+from preceptor.selection.entry import Entry
+from preceptor.selection.ledger import Ledger, Sketching
 from preceptor.selection.rows import Details, Rows, Scored, ranks
 
 Entries = tuple[Entry | None, Entry | None]

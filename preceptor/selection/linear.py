@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from preceptor.selection.ledger import Entry, Ledger
+from preceptor.selection.entry import Entry
+from preceptor.selection.ledger import Ledger
 
 
 def linear(
@@ -58,7 +59,9 @@ class _Linear(torch.autograd.Function):
             given = (entry.rows if transposed else entry.columns).raw(x)
         ctx.save_for_backward(given, weight[0])
         ctx.entries, ctx.transposed = (entry, bias[1]), transposed
-        return _product(x, weight[0], bias[0], transposed)
+        found = _product(x, weight[0], bias[0], transposed)
+        # What it gives may be written to, as a plain layer's may.
+        return torch.ops.aten._unsafe_view.default(found, found.shape)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -68,7 +71,7 @@ class _Linear(torch.autograd.Function):
         if entry is not None:
             _add(entry, slope, given, ctx.transposed)
         if of_bias is not None:
-            rows = of_bias.ledger.by_example(slope)
+            rows = of_bias.by_example(slope)
             of_bias.add_flat(rows.sum(dim=1, dtype=of_bias.ledger.total.dtype))
         if not ctx.needs_input_grad[1]:
             return None, None, None, None, None
@@ -78,7 +81,6 @@ class _Linear(torch.autograd.Function):
 
 def _add(entry: Entry, slope: Tensor, given: Tensor, transposed: bool) -> None:
     """A call of its own: what it makes is gone before the input's gradient is."""
-    ledger = entry.ledger
-    own = ledger.by_example((entry.columns if transposed else entry.rows).raw(slope))
-    given = ledger.by_example(given)
+    own = entry.by_example((entry.columns if transposed else entry.rows).raw(slope))
+    given = entry.by_example(given)
     entry.add(*((given, own) if transposed else (own, given)))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from preceptor.selection.ledger import Entry, Ledger
+from preceptor.selection.entry import Entry
+from preceptor.selection.ledger import Ledger
 
 Norm = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 """A norm of x with a weight and a bias, or without; no example's answer depends on another."""
@@ -113,7 +114,7 @@ class _BatchNormed(torch.autograd.Function):
         back, scales, shifts = _BACKWARD(slopes, given, *each, None, None, False, ctx.eps, wanted)
         for entry, found in ((own, scales), (shift, shifts)):
             if entry is not None:
-                entry.add_flat(found.view(count, -1))
+                entry.add_flat(entry.by_example(found.view(count, -1)).sum(dim=1))
         return None, back.view_as(x) if wanted[0] else None, None, None, None
 
 
@@ -121,16 +122,17 @@ def _along_channels(value: Tensor, x: Tensor) -> Tensor:
     return value.view(-1, *[1] * (x.dim() - 2))
 
 
-def _by_channel(x: Tensor) -> Tensor:
+def _by_channel(entry: Entry, x: Tensor) -> Tensor:
     """The sum over an example's positions [b, c], in float32 or better."""
-    return x.flatten(2).sum(dim=2, dtype=torch.promote_types(x.dtype, torch.float32))
+    each = x.flatten(2).sum(dim=2, dtype=torch.promote_types(x.dtype, torch.float32))
+    return entry.by_example(each).sum(dim=1)
 
 
 def _add(entry: Entry, each: Tensor, channels: bool) -> None:
     """The sum over an example's positions."""
     if channels:
-        entry.add_flat(_by_channel(each))
+        entry.add_flat(_by_channel(entry, each))
         return
     rows = each.reshape(*each.shape[: each.dim() - entry.parameter.dim()], -1)
     kind = entry.ledger.total.dtype
-    entry.add_flat(entry.ledger.by_example(rows).sum(dim=1, dtype=kind))
+    entry.add_flat(entry.by_example(rows).sum(dim=1, dtype=kind))

@@ -10,10 +10,11 @@ from typing import final
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from preceptor.batches import Batch
 from preceptor.errors import DataError
+from preceptor.models.lora import movable
 from preceptor.selection.probe import Kind
 
 RANK_CAP = 100
@@ -32,6 +33,17 @@ class Rows:
     losses: Float[Tensor, " b"]
     lengths: Int[Tensor, " b"]
     rank_sums: Float[Tensor, " b"]
+
+
+def learned_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters whose gradients count: those that may be trained, and are not frozen."""
+    return {name: each for name, each in movable(module).items() if each.requires_grad}
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of batches, one batch behind another."""
+    columns = ("sketches", "losses", "lengths", "rank_sums")
+    return Rows(*(torch.cat([getattr(part, name) for part in parts]) for name in columns))
 
 
 @final

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from preceptor.selection.ledger import Entry
-from preceptor.selection.tracked import refusal
+from preceptor.selection.entry import Entry
+from preceptor.selection.strange import refusal
 
 
 def copies(entry: Entry) -> Float[Tensor, "b *s"]:
@@ -49,6 +49,8 @@ def beside(entry: Entry, own: Tensor, x: Tensor) -> Tensor:
     if x.dim() <= len(shape) or (len(x) != 1 and len(x) % examples):
         raise refusal(entry, f"together with a tensor of shape {list(x.shape)}")
     own = own.reshape(examples, *[1] * (x.dim() - 1 - len(shape)), *shape)
+    if examples == 1:
+        return own
     # Where positions are rows, each example's copy stands beside all of its own.
     return own.repeat_interleave(len(x) // examples, 0) if len(x) > examples else own
 

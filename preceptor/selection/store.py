@@ -21,8 +21,8 @@ from preceptor.selection.features import Features, joined
 from preceptor.selection.probe import Probe
 from preceptor.shards import MANIFEST, Shard, clear_away, read_manifest
 
-FORMAT = 1
-"""The layout's version."""
+FORMAT = 2
+"""The version of the layout, and of the maps that stored sketches were made with."""
 
 Extract = Callable[[Int64[np.ndarray, " p"]], Features]
 """Takes the features of all responses to some prompts: one pass over the student"""

@@ -3,7 +3,8 @@
 In the block of `tracking`, every parameter whose gradient counts is replaced by a tensor of its
 own kind. Torch hands it each function that it is an argument of, whichever module calls: so
 a subclass of a layer, an adapter's wrapping or a model's own norm needs no rule. A function
-without a rule (`uses.py`) is refused by the parameter's name; none is passed over.
+without a rule (`uses.py`) is `Strange`, and none is passed over: what uses the parameter is then
+run one example at a time (`apart.py`), where autograd's own gradient is the example's.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,10 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-from preceptor.errors import ModelError
-from preceptor.selection.ledger import Entry, Ledger
+from preceptor.selection.entry import Entry
+from preceptor.selection.ledger import Ledger
+from preceptor.selection.strange import Strange, changed, refusal
 
 Uses = Mapping[Any, Callable[..., Any]]
 """What is done in place of a function of torch's; it is given the function and its arguments."""
@@ -67,30 +69,53 @@ class Tracked(Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             return self.as_subclass(Tensor)
 
+    def own(self) -> Tensor:
+        """The numbers of one example alone, with autograd's own gradient."""
+        found = _Whole.apply(self.entry.ledger.anchor, self.entry)
+        assert isinstance(found, Tensor)
+        for step in self.steps:
+            found = step(found)
+        return found
+
     @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
-        first = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tracked))
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Asked by torch of every function that one of these is an argument of."""
+        del types
+        named = kwargs or {}
+        first = next(leaf for leaf in tree_leaves((args, named)) if isinstance(leaf, Tracked))
         with torch._C.DisableTorchFunctionSubclass():
             uses, entry = first.uses, first.entry
-            if func in uses:
-                return uses[func](func, *args, **(kwargs or {}))
-            found = func(*args, **(kwargs or {}))
-        # Shapes, dtypes and devices are for everybody.
-        if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(found)):
-            return found
-        raise refusal(entry, f"in `{getattr(func, '__name__', func)}`")
+            entry.seen()
+            if func in uses and not entry.is_whole:
+                try:
+                    return uses[func](func, *args, **named)
+                except Strange:
+                    if entry.ledger.examples > 1:
+                        raise
+            name = getattr(func, "__name__", str(func))
+            if name.endswith("_") and not name.endswith("__") and args and args[0] is first:
+                raise changed(entry)
+            if entry.ledger.examples == 1:
+                args, named = tree_map_only(Tracked, Tracked.own, (args, named))
+                return func(*args, **named)
+            found = func(*args, **named)
+            # Shapes, dtypes and devices are for everybody.
+            if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(found)):
+                return found
+            raise refusal(entry, f"in `{name}`")
 
 
-def refusal(entry: Entry, how: str) -> ModelError:
-    """What is raised where a parameter is used in a way that is not known."""
-    return ModelError(
-        f"the parameter {entry.name} is used {how}",
-        "how each example's gradient comes about is not known there",
-        "Use exact features for this model (kind: exact, projection: counts), or freeze what "
-        "cannot be sketched.",
-    )
+class _Whole(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, entry: Entry) -> Tensor:  # noqa: ARG004
+        ctx.entry = entry
+        return entry.parameter.view_as(entry.parameter)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.entry.add_whole(outer[0])
+        return None, None
 
 
 @contextmanager

@@ -1,19 +1,23 @@
 """What a tracked parameter does in each function of torch's that it may be an argument of."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from preceptor.errors import ModelError
 from preceptor.selection.convolution import convolution
 from preceptor.selection.embedding import embedding
-from preceptor.selection.ledger import Entry, Ledger
+from preceptor.selection.entry import Entry
+from preceptor.selection.ledger import Ledger
 from preceptor.selection.linear import linear
 from preceptor.selection.norms import batch_normed, normed
 from preceptor.selection.small import beside, copies, spread_to
-from preceptor.selection.tracked import Step, Tracked, Uses, refusal
+from preceptor.selection.strange import Strange, changed, mixing, refusal
+from preceptor.selection.tracked import Step, Tracked, Uses
 
 
 def _pair(value: Any) -> tuple[Any, Entry | None]:
@@ -32,7 +36,11 @@ def _first(*values: Any) -> Tracked:
 def _ledger(x: Any, *parameters: Any) -> Ledger:
     if isinstance(x, Tracked):
         raise refusal(x.entry, "as what a layer is given")
-    return _first(*parameters).entry.ledger
+    entry = _first(*parameters).entry
+    for each in parameters:
+        if isinstance(each, Tensor) and not isinstance(each, Tracked) and each.grad_fn is not None:
+            raise refusal(entry, "in a layer together with what is no parameter")
+    return entry.ledger
 
 
 def _copies(value: Tracked) -> Tensor:
@@ -52,10 +60,22 @@ def _addmm(_: Any, bias: Any, x: Tensor, weight: Any) -> Tensor:
 
 
 def _matmul(_: Any, x: Tensor, weight: Any) -> Tensor:
-    ledger, (matrix, entry) = _ledger(x, weight), _pair(weight)
+    own = _first(x, weight)
+    straight, is_turned = _straight(own)
+    matrix, entry = _pair(straight)
     if matrix.dim() != 2:
-        raise refusal(_first(weight).entry, f"in a product as {matrix.dim()} axes of numbers")
-    return linear(ledger, x, (matrix, entry), transposed=True)
+        raise refusal(own.entry, f"in a product as {matrix.dim()} axes of numbers")
+    if own is x and isinstance(weight, Tensor) and weight.dim() > 2:
+        return linear(own.entry.ledger, weight.mT, (matrix, entry), transposed=is_turned).mT
+    return linear(_ledger(x, weight), x, (matrix, entry), transposed=not is_turned)
+
+
+def _straight(value: Tracked) -> tuple[Tracked, bool]:
+    """A matrix, or a stack of them, as the parameter has it, and whether it was transposed."""
+    turns = sum(step.func is _TURN for step in value.steps)
+    found = value.after(Step(_TURN, (-2, -1))) if turns % 2 else value
+    found.steps = tuple(step for step in value.steps if step.func is not _TURN)
+    return found, turns % 2 == 1
 
 
 def _embedding(
@@ -87,7 +107,11 @@ def _convolution(
     groups: int = 1,
 ) -> Tensor:
     ledger, geometry = _ledger(input, weight, bias), (stride, padding, dilation, groups)
-    return convolution(ledger, input, _pair(weight), _pair(bias), geometry)
+    try:
+        return convolution(ledger, input, _pair(weight), _pair(bias), geometry)
+    except ModelError as error:
+        chain = _first(weight, bias).entry.chain
+        raise Strange(error.seen, error.why, [chain]) from error
 
 
 def _layer_norm(
@@ -142,7 +166,7 @@ def _batch_norm(
 ) -> Tensor:
     del momentum  # Of statistics that stand still.
     if training:
-        raise refusal(_first(weight, bias).entry, "in a norm over the batch, which mixes examples")
+        raise mixing(_first(weight, bias).entry)
     ledger = _ledger(input, weight, bias)
     return batch_normed(ledger, input, (running_mean, running_var, eps), _pair(weight), _pair(bias))
 
@@ -159,7 +183,7 @@ def _elementwise(func: Any, *arguments: Any, **named: Any) -> Any:
     own = _first(*arguments)
     place = next(i for i, value in enumerate(arguments) if value is own)
     if place == 0 and func.__name__ in _IN_PLACE:
-        raise refusal(own.entry, "as what is changed in place")
+        raise changed(own.entry)
     others: Sequence[Any] = [*arguments[:place], *arguments[place + 1 :]]
     tensors = [other for other in others if isinstance(other, Tensor)]
     if not tensors:
@@ -171,12 +195,57 @@ def _elementwise(func: Any, *arguments: Any, **named: Any) -> Any:
     return step(beside(own.entry, _copies(own), tensors[0]))
 
 
+def _part(_: Any, value: Tracked, index: Any) -> Tracked:
+    """One of a stack of experts: a parameter of its own, where all rows are one example's."""
+    own = value.entry
+    is_number = isinstance(index, int) or (isinstance(index, Tensor) and index.dim() == 0)
+    if not is_number or isinstance(index, bool) or own.ledger.examples > 1 or not own.has_parts:
+        raise refusal(own, "in `__getitem__`")
+    part = Tracked.of(value.plain()[index], own.part(int(index)), value.uses)
+    part.steps = value.steps
+    return part
+
+
+def _turned(_: Any, value: Tracked, *axes: int) -> Tracked:
+    """A matrix, or a stack of them, transposed; its size by `.T`, without axes."""
+    count = value.dim()
+    last = {axis % count for axis in axes} == {count - 2, count - 1} if axes else count == 2
+    if not last or count not in (2, 3):
+        raise refusal(value.entry, "transposed")
+    return value.after(Step(_TURN, (-2, -1)))
+
+
+def _grouped(
+    _: Any,
+    input: Tensor,
+    mat_b: Tracked,
+    offs: Tensor | None = None,
+    bias: Any = None,
+    out_dtype: Any = None,
+) -> Tensor:
+    """Each expert's rows stand together, and end where `offs` says."""
+    entry, (stack, is_turned) = mat_b.entry, _straight(mat_b)
+    ends = [] if offs is None else offs.tolist()
+    is_known = bias is None and out_dtype is None and entry.has_parts and len(ends) == len(mat_b)
+    if entry.ledger.examples > 1 or not is_known:
+        raise refusal(entry, "in a product by groups")
+    parts: list[Tensor] = []
+    for number, (start, end) in enumerate(pairwise([0, *ends])):
+        if end > start:
+            weight = (stack.plain()[number], entry.part(number))
+            parts.append(linear(entry.ledger, input[start:end], weight, transposed=not is_turned))
+    rest = len(input) - ends[-1]
+    return torch.cat([*parts, input.new_zeros(rest, mat_b.shape[2])])
+
+
 def _expand(_: Any, value: Tracked, *sizes: Any) -> Tensor:
     wanted = sizes if isinstance(sizes[0], int) else tuple(sizes[0])
     return spread_to(value.entry, _copies(value), wanted)
 
 
-_CASTS = ("to", "float", "double", "half", "bfloat16", "type_as", "contiguous")
+_TURN = Tensor.transpose
+_GROUPED = getattr(torch, "_grouped_mm", None)  # Of newer versions.
+_CASTS = ("to", "float", "double", "half", "bfloat16", "type", "type_as", "contiguous")
 _ELEMENTWISE = ("add", "sub", "mul", "div", "true_divide", "neg", "rsub")
 _IN_PLACE = ("add_", "sub_", "mul_", "div_", "__iadd__", "__imul__", "__isub__")
 
@@ -195,6 +264,12 @@ USES: Uses = {
     F.batch_norm: _batch_norm,
     F.group_norm: _group_norm,
     Tensor.expand: _expand,
+    Tensor.__getitem__: _part,
+    _TURN: _turned,
+    torch.transpose: _turned,
+    Tensor.t: _turned,
+    **{getattr(Tensor, name).__get__: _turned for name in ("T", "mT")},
+    **({_GROUPED: _grouped} if _GROUPED else {}),
     **{getattr(Tensor, name): _cast for name in _CASTS},
     **{
         getattr(Tensor, name): _elementwise for name in (*_ELEMENTWISE[:-1], *_IN_PLACE, "__rsub__")

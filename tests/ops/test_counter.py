@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from preceptor.data import counter as in_numpy
-from preceptor.ops.counter import shuffle, signs, words
+from preceptor.ops.counter import signs, words
 
 
 @pytest.fixture
@@ -25,12 +25,11 @@ def test_words_are_those_of_splitmix64() -> None:
     assert words(state).item() == 3203168211198807973
 
 
-def test_words_signs_and_orders_never_change() -> None:
+def test_words_and_signs_never_change() -> None:
     assert words(1, 2, torch.arange(2)).tolist() == [-1833405127366507680, -5182195735961227806]
     assert words(-3, 2**64 - 1, 5).item() == words(2**64 - 3, -1, 5).item()
     first = signs(2, 8, 5)[:, :].int().tolist()
     assert first == [[-1, 1, -1, 1, -1, -1, -1, 1], [1, 1, 1, 1, -1, 1, -1, 1]]
-    assert shuffle(10, 3).tolist() == [4, 6, 3, 0, 5, 7, 1, 9, 2, 8]
 
 
 def test_words_are_those_of_the_numpy_generator() -> None:
@@ -50,7 +49,6 @@ def test_another_number_of_threads_draws_the_same() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 def test_a_gpu_draws_the_same() -> None:
     assert torch.equal(signs(300, 130, 1, device="cuda").cpu(), signs(300, 130, 1))
-    assert torch.equal(shuffle(1000, 1, device="cuda").cpu(), shuffle(1000, 1))
 
 
 def test_a_part_of_a_matrix_of_signs_is_drawn_without_the_rest() -> None:
@@ -69,8 +67,3 @@ def test_signs_are_as_often_plus_as_minus_and_have_nothing_to_do_with_one_anothe
     assert off.pow(2).mean().sqrt().item() == pytest.approx(rows**-0.5, rel=0.03)
     other = signs(rows, columns, 3).double()
     assert abs((drawn * other).mean().item()) < 5 / (rows * columns) ** 0.5
-
-
-def test_an_order_holds_every_number_once() -> None:
-    assert sorted(shuffle(1000, 4).tolist()) == list(range(1000))
-    assert shuffle(1000, 4).tolist() != shuffle(1000, 5).tolist()

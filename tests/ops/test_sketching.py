@@ -47,8 +47,18 @@ def test_a_count_sketch_puts_each_coordinate_into_one_bucket_with_one_sign(n: in
     assert filled.max() - filled.min() <= 1
     x = normal(2, 3, n)
     assert torch.allclose(sketch(x), x @ matrix)
-    bucket, sign = sketch.places()
-    assert torch.equal(matrix[torch.arange(n), bucket], sign.double())
+    assert torch.equal(matrix[torch.arange(n), sketch.bucket], sketch.sign.double())
+
+
+def test_numbers_that_are_large_at_even_distances_do_not_meet_more_often() -> None:
+    n, k, seeds = 4096, 512, 300
+    x = torch.zeros(n, dtype=torch.float64)
+    x[::64] = 1.0  # A column of a matrix of 64 columns, which runs of 512 would bring together.
+    square = [float(CountSketch.drawn(n, k, seed)(x).square().sum()) for seed in range(seeds)]
+    errors = torch.tensor(square) / float(x.square().sum()) - 1
+    assert abs(float(errors.mean())) < 0.01
+    # Buckets drawn at random: 2 / k of the square of what the coordinates weigh, at most.
+    assert float(errors.square().mean()) < 1.3 * 2 / k
 
 
 def test_two_sides_of_a_matrix_are_two_products() -> None:

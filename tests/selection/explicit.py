@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from preceptor.selection.entry import Entry
 from preceptor.selection.ledger import Ledger
 
 
@@ -12,20 +13,36 @@ def expected(ledger: Ledger, gradients: Tensor) -> Tensor:
     A parameter that the ledger never met has no gradient.
     """
     total = torch.zeros(len(gradients), ledger.sketching.dimension, dtype=gradients.dtype)
+    shorts = torch.zeros(len(gradients), ledger.buckets.n, dtype=gradients.dtype)
     start = 0
     for entry in ledger.entries:
         size = entry.parameter.numel()
         own = gradients[:, start : start + size]
         start += size
+        place = ledger.place(entry)
         if entry.form == "flat":
-            total += entry.buckets(own)
-        elif entry.form == "matrix":
-            rows, columns = entry.rows.matrix().to(own), entry.columns.matrix().to(own)
-            small = rows.T @ own.reshape(len(own), len(entry.parameter), -1) @ columns
-            total += entry.fold(small.flatten(1))
+            assert place is not None
+            shorts[:, place] = own
         else:
-            assert not own.any(), entry.name
+            total += _expected(entry, own)
     assert start == gradients.shape[1]
+    return total + ledger.buckets(shorts) if ledger.buckets.n else total
+
+
+def _expected(entry: Entry, own: Tensor) -> Tensor:
+    """The sketch of one parameter's, [b, n]."""
+    if entry.form == "bucketed":
+        return entry.buckets(own)
+    if entry.form == "matrix":
+        rows, columns = entry.rows.matrix().to(own), entry.columns.matrix().to(own)
+        small = rows.T @ own.reshape(len(own), len(entry.parameter), -1) @ columns
+        return entry.fold(small.flatten(1))
+    total = own.new_zeros(len(own), entry.ledger.sketching.dimension)
+    if entry.form == "parts":
+        for number, each in enumerate(own.unflatten(1, (len(entry.parameter), -1)).unbind(1)):
+            total += _expected(entry.part(number), each)
+    else:
+        assert not own.any(), entry.name
     return total
 
 

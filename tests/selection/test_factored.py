@@ -167,9 +167,10 @@ def test_products_in_bfloat16_leave_sketches_in_float32_close_to_the_exact_ones(
     near = FactoredSketcher(model, SMALL, bfloat16=True)(batch).sketches
     assert near.dtype == torch.float32
     assert ((near - exact).norm(dim=1) < 0.03 * exact.norm(dim=1)).all()
+    # Rounded weights move the gradients themselves by up to 0.029 of their size, Gemma's most.
     lowered = FactoredSketcher(model.bfloat16(), SMALL)(batch).sketches
     assert lowered.dtype == torch.float32
-    assert ((lowered - exact).norm(dim=1) < 0.03 * exact.norm(dim=1)).all()
+    assert ((lowered - exact).norm(dim=1) < 0.05 * exact.norm(dim=1)).all()
 
 
 class Shapes(TorchDispatchMode):

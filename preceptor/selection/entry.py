@@ -1,0 +1,225 @@
+"""One parameter's maps, and how its per-example gradients are added through them.
+
+Dimension key: b examples, t rows of each, d numbers a sketch, r and c of a parameter's rows and
+columns, kr and kc of their sides, n of all its numbers.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from preceptor.ops.sketching import CountSketch, Side, contracted, two_sided
+from preceptor.selection.strange import Chain, common, misplaced, mixed_forms
+
+if TYPE_CHECKING:
+    from preceptor.selection.ledger import Ledger
+
+FOLD, FLAT, ROWS, COLUMNS = range(4)
+"""What a random number of a parameter is for."""
+_FEWEST = 16
+"""Filters of random signs, however few the layer's own are."""
+AT_ONCE = 1 << 19
+"""Numbers of sketches of one parameter, before the last map, that exist at once."""
+
+
+@final
+class Entry:
+    """One parameter's maps; those of a form are drawn when it is first used in that form."""
+
+    def __init__(
+        self,
+        ledger: "Ledger",
+        number: int,
+        name: str,
+        parameter: Tensor,
+        *,
+        vocabulary: bool = False,
+        part_of: "tuple[Entry, int] | None" = None,
+    ) -> None:
+        self.ledger, self.name, self.vocabulary = ledger, name, vocabulary
+        self.parameter = parameter.detach()
+        self.number, self._part_of = number, part_of
+        self._parts: dict[int, Entry] = {}
+        self.chain: Chain = ()  # The modules that every use so far was in, where that was noted.
+        self.is_whole = False  # Whether autograd's own gradient is taken wherever it is used.
+        self.form = ""  # "matrix", "flat" or "bucketed", once it was used so.
+
+    def _keys(self, purpose: int) -> tuple[int, ...]:
+        part = () if self._part_of is None else (self._part_of[1],)
+        return self.ledger.sketching.seed, self.number, purpose, *part
+
+    @cached_property
+    def _sizes(self) -> tuple[int, int]:
+        """How many numbers the rows' side and the columns' are brought to."""
+        (rows, columns), settings = self._shape, self.ledger.sketching
+        k = settings.side
+        if self.vocabulary:
+            return min(rows, settings.vocabulary), min(columns, k)
+        places = self.parameter[0, 0].numel() if self.parameter.dim() > 2 else 1
+        if places == columns:  # One channel each: the filters' own gradients have few numbers.
+            return rows, columns
+        if places > 1:
+            # A filter of random signs costs what one of the layer's own does.
+            half = min(settings.filters, max(_FEWEST, rows // 2))
+            return min(rows, settings.filters), columns if columns <= half else half
+        # Where the gradient is cheaper to make than to sketch, it is made.
+        is_whole = rows * columns <= k * (rows + columns) + k * k
+        return (rows, columns) if is_whole else (min(rows, k), min(columns, k))
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.parameter), self.parameter[0].numel()
+
+    @cached_property
+    def rows(self) -> Side | CountSketch:
+        """The map of the parameter's first axis."""
+        drawn = CountSketch.drawn if self.vocabulary else Side.drawn
+        keys, device = self._keys(ROWS), self.parameter.device
+        return drawn(self._shape[0], self._sizes[0], *keys, device=device)
+
+    @cached_property
+    def columns(self) -> Side:
+        """The map of all other axes."""
+        keys, device = self._keys(COLUMNS), self.parameter.device
+        return Side.drawn(self._shape[1], self._sizes[1], *keys, device=device)
+
+    @cached_property
+    def fold(self) -> CountSketch:
+        """The map of the numbers of both sides."""
+        count, d = self.rows.k * self.columns.k, self.ledger.sketching.dimension
+        return CountSketch.drawn(count, d, *self._keys(FOLD), device=self.parameter.device)
+
+    @cached_property
+    def buckets(self) -> CountSketch:
+        """The map of the parameter's numbers, where no product is taken with it."""
+        count, d = self.parameter.numel(), self.ledger.sketching.dimension
+        return CountSketch.drawn(count, d, *self._keys(FLAT), device=self.parameter.device)
+
+    def add(self, left: Float[Tensor, "b t kr"], right: Float[Tensor, "b t kc"]) -> None:
+        """G = sum_t left_t right_t^T of each example, given through `rows.raw`, `columns.raw`."""
+        step = max(1, AT_ONCE // (self.rows.k * self.columns.k))
+        self.add_parts(zip(left.split(step), right.split(step), strict=True))
+
+    def add_parts(self, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """The same, some examples at a time."""
+        scale = self.rows.scale * self.columns.scale
+        self._sum("matrix", torch.cat([self.fold(contracted(*part, scale)) for part in parts]))
+
+    def add_rows(
+        self, ids: Int[Tensor, "b t"], right: Float[Tensor, "b t kc"], kept: Tensor | None
+    ) -> None:
+        """G = sum_t e_id right_t^T of each example, over the positions that are `kept`."""
+        assert isinstance(self.rows, CountSketch), "embeddings have buckets"
+        bucket, sign = self.rows.bucket, self.rows.sign
+        total = self.ledger.total
+        signs = sign[ids] if kept is None else sign[ids] * kept
+        signed = right.to(total.dtype) * signs.unsqueeze(-1).to(total.dtype)
+        example = torch.arange(len(ids), device=ids.device).unsqueeze(1)
+        room = total.new_zeros(len(ids) * self.rows.k, self.columns.k)
+        room.index_add_(0, (example * self.rows.k + bucket[ids]).flatten(), signed.flatten(0, 1))
+        scale = self.rows.scale * self.columns.scale
+        self._sum("matrix", self.fold(room.mul_(scale).view(len(ids), -1)))
+
+    def add_matrices(self, parts: Iterable[Float[Tensor, "some r c"]]) -> None:
+        """G of each example itself, some examples at a time."""
+        each = [self.fold(two_sided(g, self.rows, self.columns).flatten(1)) for g in parts]
+        self._sum("matrix", torch.cat(each))
+
+    def add_flat(self, gradient: Float[Tensor, "b n"]) -> None:
+        """The gradient of each example of a parameter that no product is taken with."""
+        place = self.ledger.place(self)
+        if place is None:
+            self.add_bucketed(self.buckets(gradient.to(self.ledger.total.dtype)))
+        else:
+            self._becomes("flat")
+            self.ledger.add_short(place, gradient)
+
+    def add_bucketed(self, sketch: Float[Tensor, "b d"]) -> None:
+        """The same, given through `buckets`."""
+        self._sum("bucketed", sketch)
+
+    def by_example(self, x: Float[Tensor, "*n k"]) -> Float[Tensor, "b t k"]:
+        """Rows [b, t] of a tensor whose leading axes go through one example after another.
+
+        Raises:
+            Strange: the first axis does not.
+        """
+        examples = self.ledger.examples
+        if examples > 1 and (x.dim() < 2 or len(x) % examples):
+            raise misplaced(self, x.shape)
+        return x.reshape(examples, -1, x.shape[-1])
+
+    def add_whole(self, gradient: Float[Tensor, "*s"]) -> None:
+        """The one example's own, in the parameter's shape."""
+        if self.parameter.dim() == 2:
+            self.add_matrices([gradient.unsqueeze(0).to(self.ledger.total.dtype)])
+        else:
+            self.add_flat(gradient.reshape(1, -1))
+
+    def of(self, gradient: Float[Tensor, "*s"]) -> Float[Tensor, " n"] | None:
+        """What an example with this gradient adds; None where a part of it was never seen."""
+        if self.form == "parts":
+            found = self.ledger.total.new_zeros(self.ledger.sketching.dimension)
+            for number in gradient.flatten(1).any(dim=1).nonzero().flatten().tolist():
+                own = self.part(number).of(gradient[number])
+                if own is None:
+                    return None
+                found += own
+            return found
+        flat = gradient.reshape(1, -1)
+        if self.form == "flat":
+            return flat.squeeze(0)
+        if self.form == "bucketed":
+            return self.buckets(flat).squeeze(0)
+        if self.form == "matrix":
+            matrix = gradient.reshape(1, *self._shape)
+            return self.fold(two_sided(matrix, self.rows, self.columns).flatten(1)).squeeze(0)
+        return None
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether slices along the first axis can be entries of their own."""
+        is_stack = self.parameter.dim() > 1 and not self.vocabulary and self._part_of is None
+        return is_stack and self.ledger.place(self) is None and self.form in ("", "parts")
+
+    def part(self, number: int) -> "Entry":
+        """The entry of a slice along the first axis, as of one of a stack of experts."""
+        self._becomes("parts")
+        number %= len(self.parameter)
+        if number not in self._parts:
+            name, own = f"{self.name}[{number}]", self.parameter[number]
+            self._parts[number] = Entry(self.ledger, self.number, name, own, part_of=(self, number))
+        return self._parts[number]
+
+    @property
+    def parts(self) -> Mapping[int, "Entry"]:
+        """Those of its slices that were used."""
+        return self._parts
+
+    def forget(self) -> None:
+        """Be as one that was never used; but for where it was, and whether it is whole."""
+        self.form = ""
+        self._parts.clear()
+
+    def seen(self) -> None:
+        """Note who runs, where somebody asked."""
+        running = self.ledger.running
+        if self._part_of is not None:
+            self._part_of[0].seen()
+        elif running is not None:
+            self.chain = common(self.chain, tuple(running)) if self.chain else tuple(running)
+
+    def _sum(self, form: str, sketch: Float[Tensor, "b d"]) -> None:
+        self._becomes(form)
+        self.ledger.total += sketch
+        if self.ledger.shares is not None:
+            self.ledger.shares[self.number] += sketch
+
+    def _becomes(self, form: str) -> None:
+        if self.form not in ("", form):
+            raise mixed_forms(self)
+        self.form = form
