@@ -3,24 +3,22 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-
-import numpy as np
-from jaxtyping import Float
+from dataclasses import dataclass
 
 from preceptor.errors import DataError
 from preceptor.evaluate import plots
+from preceptor.evaluate.drawing import short
 from preceptor.evaluate.items import Items
+from preceptor.evaluate.pairing import Pairing, paired
 from preceptor.evaluate.render import environment
 from preceptor.evaluate.report import Difference, Measured, Report, Undefined
-from preceptor.evaluate.significance import difference
-from preceptor.evaluate.tables import escaped, markdown_table, text_table
+from preceptor.evaluate.tables import escaped, markdown_table, text_table, wrapped
 from preceptor.evaluate.words import estimate, in_words, limits
-from preceptor.ops.hypotheses import holm
-from preceptor.ops.resampling import Crossed
 
 SCHEMA = "preceptor.comparison/1"
-_SEED = 0
+_WIDEST = 32
+"""Letters of a label in a terminal's table; files have the whole of it."""
+
 _NOTHING = Undefined("there is none")
 _UNMEASURED = Undefined("not measured")
 _HEADS = (
@@ -50,21 +48,21 @@ class Row:
 class Comparison:
     """Reports side by side, and what keeps their rows from being compared."""
 
+    schema: str
     heads: tuple[str, ...]
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
 
     def to_json(self) -> str:
-        """As JSON text, of the version in `schema`."""
-        plain = {"schema": SCHEMA, **dataclasses.asdict(self)}
-        return json.dumps(plain, indent=1, allow_nan=False)
+        """As JSON text; `docs/comparison.schema.json` says of what form."""
+        return json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False)
 
 
 def compare(
     reports: Mapping[str, Report], items: Mapping[str, Items | None] | None = None
 ) -> Comparison:
-    """Lay reports side by side, by label, and pair their students with the first one's.
+    """Lay reports side by side, by label, and pair the students of those that share test items.
 
     A row's intervals are its run's own: two rows whose intervals overlap may still differ. A
     difference has its interval where both runs were tested on the same items under the same seeds:
@@ -79,47 +77,9 @@ def compare(
     rows = tuple(
         Row(label, report.verdict.kind, _values(report)) for label, report in reports.items()
     )
-    differences, unpaired = ((), []) if items is None else _paired(reports, items)
-    notes = (*unpaired, *_notes(reports))
-    return Comparison(_HEADS, rows, differences, notes)
-
-
-def _paired(
-    reports: Mapping[str, Report], items: Mapping[str, Items | None]
-) -> tuple[tuple[Difference, ...], list[str]]:
-    """Each student against the first run's, and why some cannot be paired."""
-    first, *others = reports
-    base = items.get(first)
-    found: list[Difference] = []
-    unpaired: list[str] = []
-    for label in others:
-        own = items.get(label)
-        if base is None or own is None:
-            why = "a run holds no scores of single items (run `preceptor evaluate` on it)"
-        else:
-            why = own.pairs_with(base)
-        if why:
-            unpaired.append(f"{label} is not paired with {first}: {why}.")
-            continue
-        assert base is not None
-        assert own is not None
-        of, versus = own.arms[reports[label].student], base.arms[reports[first].student]
-        generator = np.random.default_rng(_SEED)
-        seeds, count = of.shape
-        groups = np.array(own.clusters) if own.clusters else None
-        crossed = Crossed(seeds, count, generator, clusters=groups)
-        sides = (label, _kept(of, own.primary)), (first, _kept(versus, own.primary))
-        found.append(difference(*sides, None, crossed, generator, own.primary))
-    adjusted = holm(np.array([each.p.estimate for each in found]))
-    return tuple(
-        replace(each, p_holm=replace(each.p, estimate=float(p)))
-        for each, p in zip(found, adjusted, strict=True)
-    ), unpaired
-
-
-def _kept(good: Float[np.ndarray, "s n"], primary: str) -> np.ndarray:
-    """Hits as truth values, for McNemar's test."""
-    return good.astype(bool) if primary == "accuracy" else good
+    students = {label: report.student for label, report in reports.items()}
+    differences, unpaired = Pairing((), ()) if items is None else paired(students, items)
+    return Comparison(SCHEMA, _HEADS, rows, differences, (*unpaired, *_notes(reports)))
 
 
 def _values(report: Report) -> tuple[Measured, ...]:
@@ -164,13 +124,18 @@ def comparison_text(comparison: Comparison) -> str:
     """As a plain table."""
     lines: list[list[str]] = [list(comparison.heads)]
     for row in comparison.rows:
-        lines.append([row.label, row.kind, *map(estimate, row.values)])
+        lines.append([_brief(row.label), row.kind, *map(estimate, row.values)])
         lines.append(["", "", *map(limits, row.values)])
-    parts = [text_table(lines), "", *comparison.notes]
+    parts = [text_table(lines), "", *map(wrapped, comparison.notes)]
     if comparison.differences:
-        pairs = [list(_PAIRED), *map(_pair, comparison.differences)]
-        parts[1:1] = ["", text_table(pairs)]
+        pairs = [_pair(each) for each in comparison.differences]
+        named = [[_brief(of), _brief(versus), *numbers] for of, versus, *numbers in pairs]
+        parts[1:1] = ["", text_table([list(_PAIRED), *named])]
     return "\n".join(parts) + "\n"
+
+
+def _brief(label: str) -> str:
+    return short(label, _WIDEST)
 
 
 def comparison_markdown(comparison: Comparison) -> str:

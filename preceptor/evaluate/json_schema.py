@@ -1,15 +1,19 @@
-"""The shape of report.json in words that other programs read: JSON Schema, draft 2020-12.
+"""The shape of report.json and of comparison.json in words that other programs read: JSON Schema,
+draft 2020-12.
 
-`python -m preceptor.evaluate.json_schema` prints it; `docs/report.schema.json` is what it printed.
+`python -m preceptor.evaluate.json_schema report` and `... comparison` print them;
+`docs/report.schema.json` and `docs/comparison.schema.json` are what was printed.
 """
 
 import dataclasses
 import json
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from preceptor.evaluate import compare
 from preceptor.evaluate.report import SCHEMA, Report
 
 _PLAIN = {float: "number", int: "integer", str: "string", bool: "boolean", type(None): "null"}
@@ -18,6 +22,11 @@ _PLAIN = {float: "number", int: "integer", str: "string", bool: "boolean", type(
 def report_schema() -> dict[str, Any]:
     """The schema of a report."""
     return schema_of(Report, SCHEMA, "A finished run of Preceptor")
+
+
+def comparison_schema() -> dict[str, Any]:
+    """The schema of finished runs side by side."""
+    return schema_of(compare.Comparison, compare.SCHEMA, "Finished runs of Preceptor side by side")
 
 
 def schema_of(kind: type, version: str, title: str) -> dict[str, Any]:
@@ -72,4 +81,5 @@ def _describe(kind: type, parts: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(report_schema(), indent=1))
+    schemas = {"report": report_schema, "comparison": comparison_schema}
+    print(json.dumps(schemas[sys.argv[1]](), indent=1))

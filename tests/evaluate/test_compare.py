@@ -76,11 +76,24 @@ def test_runs_are_labelled_by_what_tells_their_folders_apart(report, tmp_path):
     assert str(tmp_path) not in text
 
 
+def test_a_long_name_is_shortened_in_the_terminal_alone(report):
+    long = f"first{'x' * 150}last"
+    found = compare({long: report, "b": report})
+    text = comparison_text(found)
+    assert "firstxxx" in text
+    assert "xxx…xxx" in text
+    assert max(map(len, text.splitlines())) < 200
+    assert long in comparison_markdown(found)
+    assert long in comparison_html(found)
+
+
 def test_what_was_not_measured_is_not_called_missing_and_notes_mark_nothing_up(report):
     bare = dataclasses.replace(report, ratios={}, timing="")
     found = compare({"a": report, "<b>`x`": bare}, {"a": None, "<b>`x`": None})
     assert found.rows[1].values[-2:] == (Undefined("not measured"),) * 2
     assert not any("Latencies" in note for note in found.notes)
     text = comparison_markdown(found)
-    assert "\\<b\\>\\`x\\` is not paired with a" in text
+    assert "single items (run \\`preceptor evaluate\\` on each): a, \\<b\\>\\`x\\`." in text
+    # Each n/a has its reason, on the page too.
+    assert '<small class="why">not measured</small>' in comparison_html(found)
     assert "<b>" not in text.replace("\\<b", "")

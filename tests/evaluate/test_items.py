@@ -81,3 +81,17 @@ def test_what_cannot_be_paired_is_said_and_not_paired(fake):
         found = compare({"a": report, "b": report}, {"a": own, "b": other})
         assert not found.differences
         assert words in found.notes[0]
+
+
+def test_runs_are_paired_within_each_group_that_shares_its_test_items(fake):
+    result = fake(seeds=3, items=40)
+    report, here = build_report(result), items_of(result)
+    there, less = items_of(fake(seeds=3, items=40, test="there")), items_of(fake(seeds=2, items=40))
+    items = {"lone": less, "a": there, "b": here, "c": there, "d": here, "e": there}
+    found = compare(dict.fromkeys(items, report), items)
+    pairs = [(each.of, each.versus) for each in found.differences]
+    assert pairs == [("c", "a"), ("e", "a"), ("d", "b")]
+    assert found.notes[0].startswith("2 groups of runs share test items and seeds (3 with a; 2")
+    assert found.notes[1] == "Not paired with any run, for the seeds differ: lone."
+    alone = compare(dict.fromkeys("ac", report), {"a": there, "c": there}).differences
+    assert alone[0].gain == found.differences[0].gain
