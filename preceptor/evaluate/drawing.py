@@ -6,6 +6,7 @@ that become CSS variables, so one picture serves light and dark pages; text stay
 
 import inspect
 import io
+import math
 import re
 import sys
 import warnings
@@ -26,6 +27,7 @@ _VARIABLES = {INK: "var(--ink)", _FAINT: "var(--rule)"} | {
 }
 MARKERS = "osD^vP*X"
 _DPI = 200
+_TICKS = 7
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -95,9 +97,12 @@ def draw(paint: Callable[[Any], None], what: str, height: float = 3.2) -> Markup
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
         figure = Figure(figsize=(4.3, height), dpi=_DPI)
-        paint(figure.add_subplot())
-        # `savefig` would draw twice, to find a layout first.
+        axes = figure.add_subplot()
+        # As many ticks as fit would change with the layout, which is made for those before.
+        axes.locator_params(nbins=_TICKS)
+        paint(axes)
         canvas = FigureCanvasSVG(figure)
+        # `savefig` would draw everything twice.
         canvas.print_svg(text, metadata={"Date": None, "Creator": None})
     return Markup(_inline(text.getvalue(), what))  # matplotlib has escaped all text in it
 
@@ -120,10 +125,21 @@ def _font(match: re.Match[str]) -> str:
 
 
 def plain_numbers(axis: Any) -> None:
-    """Tick labels like 30 k rather than powers of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+    """Tick labels like 30 k rather than powers of ten; to be called when limits are settled."""
+    from matplotlib.ticker import (
+        FuncFormatter,
+        LogLocator,
+        MaxNLocator,
+        NullFormatter,
+        NullLocator,
+    )
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    low, high = axis.get_view_interval()
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    inside = sum(low <= step * 10.0**decade <= high for decade in decades for step in (1, 3))
+    # Where numbers are near each other, even steps: few, as they crowd at the upper end.
+    few = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
+    axis.set_major_locator(LogLocator(subs=(1.0, 3.0)) if inside > 1 else few)
     axis.set_major_formatter(FuncFormatter(lambda x, _: _engineering(x)))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())

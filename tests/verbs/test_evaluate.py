@@ -1,6 +1,8 @@
 """A finished run judged again from what lies in its folder."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,15 +30,28 @@ def test_a_run_is_judged_again_without_a_model(
 ) -> None:
     said = small() if kind == "images" else written_recipe(sums(tmp_path / "sums.jsonl"))
     run = distill(recipe_of(said), out=tmp_path / "run")
-    page = (run.folder / "report.html").read_text()
+    page, pictures = (run.folder / each for each in ("report.html", "pictures.json"))
+    written = page.read_text(), pictures.read_text()
     file = run.folder / "report.json"
     older = json.loads(file.read_text()) | {"differences": [], "items": 1}
     file.write_text(json.dumps(older))
-    (run.folder / "report.html").unlink()
+    page.unlink()
     monkeypatch.setattr(load, "load_model", no_model)
     assert evaluate(run.folder) == run.report
     assert Report.from_json(file.read_text()) == run.report
-    assert (run.folder / "report.html").read_text() == page
+    assert (page.read_text(), pictures.read_text()) == written
+    assert _read_meanwhile(run.folder) == set()
+
+
+def _read_meanwhile(run: Path) -> set[str]:
+    """Which libraries that are slow to read a process reads to judge a run again."""
+    slow = {"torch", "scipy.stats", "matplotlib", "pydantic"}
+    code = (
+        "import sys, pathlib; from preceptor.verbs.evaluate import evaluate;"
+        f"evaluate(pathlib.Path(sys.argv[1])); print(*({slow} & set(sys.modules)))"
+    )
+    told = [sys.executable, "-c", code, str(run)]
+    return set(subprocess.run(told, check=True, capture_output=True, text=True).stdout.split())
 
 
 def test_answers_on_training_examples_and_final_answers_reach_the_report(tmp_path: Path) -> None:
