@@ -103,9 +103,12 @@ def of_text(train: Iterable[Passage], test: Sequence[Passage]) -> Contamination:
             f"it has {_FEWEST} to {WORDS - 1}"
         ),
         found=tuple(
-            f"{test[i].place} {does} {place}"
-            for does, each in (("is in", found), ("resembles", near))
-            for i, place in each
+            # Two texts of one row, as the sentences of a pair, have one place.
+            dict.fromkeys(
+                f"{test[i].place} {does} {place}"
+                for does, each in (("is in", found), ("resembles", near))
+                for i, place in each
+            )
         )[:NAMED],
     )
 

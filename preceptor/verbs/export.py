@@ -19,6 +19,7 @@ from preceptor.evaluate.timing import Timing, quantile, ratio
 from preceptor.evaluate.words import in_words
 from preceptor.models.export import Exported, OnnxModel, write_onnx
 from preceptor.models.tapped import TappedModel
+from preceptor.recipe.data import TextData
 from preceptor.recipe.load import load_recipe
 from preceptor.recipe.schema import STUDENT
 from preceptor.types import Inputs
@@ -73,11 +74,11 @@ def export(
     first = found.recipe.seed.first
     cell = experiment.distilled(first, tuned(experiment, STUDENT))[-1]
     (card,) = write_cards(found.recipe, report, [cell])
-    student = experiment.subject.saved(student_folder(cell))
-    kind = to or ("folder" if student.causal else "onnx")
-    if kind == "folder":
+    kind = to or ("folder" if isinstance(recipe.data, TextData) else "onnx")
+    if kind == "folder":  # The run's data need not be there.
         done = _as_folder(student_folder(cell), out)
     else:
+        student = experiment.subject.saved(student_folder(cell))
         done = _as_onnx(experiment, student, card, out or run / "export", report)
     if show:
         print("\n".join(done.sentences))

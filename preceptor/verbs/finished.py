@@ -12,10 +12,18 @@ def require_finished(run: Path) -> Path:
         RecipeError: it is none.
     """
     recipe = run / "recipe.yaml"
-    if not (run / "report.json").exists() or not recipe.exists():
+    if not recipe.exists():
         raise RecipeError(
             f"{run}",
-            "it is no finished run: recipe.yaml and report.json are not both there",
+            "it is no finished run: there is no recipe.yaml in it"
+            if run.is_dir()
+            else "it is no finished run: there is no such folder",
+            "Name the folder of a run that `preceptor distill` finished.",
+        )
+    if not (run / "report.json").exists():
+        raise RecipeError(
+            f"{run}",
+            "it is no finished run: there is no report.json in it yet",
             f"Finish it first: preceptor distill {recipe} --out {run}.",
         )
     return recipe

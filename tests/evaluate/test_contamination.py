@@ -28,6 +28,13 @@ def test_a_row_that_stands_in_training_is_exact_whatever_its_blanks():
     assert "of 2 test examples 1 stand among 2 training examples as they are" in found.sentence()
 
 
+def test_two_texts_of_one_row_are_named_once():
+    pair = [Passage("g.csv, row 1", text, text) for text in ("a b", "c d")]
+    rows = [Passage("docs.txt:45", text, text) for text in ("a b", "c d")]
+    found = of_text(rows, pair)
+    assert (found.exact, found.found) == (2, ("g.csv, row 1 is in docs.txt:45",))
+
+
 def test_the_same_question_with_another_answer_is_exact():
     train = [Passage("train:0", "2+2=", "2+2= 4")]
     test = [Passage("test:0", "2+2=", "2+2= 5"), Passage("test:1", "2+3=", "2+3= 5")]

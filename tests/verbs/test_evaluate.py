@@ -106,3 +106,9 @@ def test_a_run_that_is_refused_keeps_its_report_and_one_that_is_not_is_measured_
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no finished run"):
         evaluate(tmp_path)
+    with pytest.raises(RecipeError, match="no such folder") as refused:
+        evaluate(tmp_path / "nothing-here")
+    assert "recipe.yaml" not in str(refused.value)
+    (tmp_path / "recipe.yaml").write_text("")
+    with pytest.raises(RecipeError, match=r"preceptor distill .*recipe\.yaml"):
+        evaluate(tmp_path)
