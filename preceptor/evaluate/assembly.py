@@ -7,8 +7,9 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from preceptor.evaluate.alike import kappas
 from preceptor.evaluate.by_class import (
     agreement_by_class,
     agreement_of_models,
@@ -44,6 +45,7 @@ from preceptor.evaluate.significance import (
     gap_of_columns,
     means,
     over_seeds,
+    share_where,
     valued,
 )
 from preceptor.evaluate.transfer import transfer
@@ -63,7 +65,11 @@ _WHY = {
     "error_consistency_bound": "both are always right, or always wrong",
     "train_kappa": "both give one class throughout",
     "confidence_correlation": "a confidence never varies",
+    "follows_steps": "no text holds an equation",
 }
+_OF_SOME_ITEMS = frozenset({"follows_steps"})
+"""Rates of the items alone that the measure is about; NaN elsewhere."""
+
 _ON_TRAINING = (
     "accuracy",
     "bits_per_byte",
@@ -187,7 +193,8 @@ def _arm(
     clusters = np.array(result.clusters) if result.clusters else None
     measures = _of_items(own, crossed)
     for name, numbers in own.by_seed.items():
-        measures[name] = over_seeds(numbers, unit_of(name), _WHY.get(name, _NO_NUMBER))
+        if name not in own.untold:
+            measures[name] = over_seeds(numbers, unit_of(name), _WHY.get(name, _NO_NUMBER))
     if result.teacher is not None and arm is not result.teacher:
         master, control = scores[result.teacher.name].answered, scores.get(arm.versus)
         control = None if control is own else control
@@ -212,22 +219,40 @@ def _arm(
 
 def _more_specific(own: Scores, control: Scores, crossed: Crossed) -> dict[str, Measured]:
     """How much more of its teacher alone a student has than its control, which never met it."""
+    both = own, control
     return {
         f"{name}_gained": gap_of_columns(
             own.by_item[name], control.by_item[name], crossed, unit_of(f"{name}_gained")
         )
         for name in ("specific", "token_specific")
-        if name in own.by_item and name in control.by_item
+        if all(name in each.by_item and not np.isnan(each.by_item[name]).any() for each in both)
     }
 
 
 def _of_items(scores: Scores, crossed: Crossed) -> dict[str, Measured]:
-    """Every measure of items that there is a number of."""
-    defined = {k: column for k, column in scores.by_item.items() if not np.isnan(column).any()}
-    found = dict[str, Measured](means(defined, {k: unit_of(k) for k in defined}, crossed))
-    for name in scores.by_item:
-        found.setdefault(name, Undefined(_WHY.get(name, _NO_NUMBER)))
-    return found
+    """Every measure of items: its value, or why there is none."""
+    found: dict[str, Measured] = {name: Undefined(why) for name, why in scores.untold.items()}
+    defined: dict[str, Float[np.ndarray, "s n"]] = {}
+    for name, column in scores.by_item.items():
+        there = ~np.isnan(column)
+        if name in found:
+            continue
+        if there.all():
+            defined[name] = column
+        elif name in _OF_SOME_ITEMS:
+            found[name] = share_where(column == 1, there, crossed, _WHY[name])
+        else:
+            found[name] = Undefined(_missing(name, there))
+    found |= means(defined, {name: unit_of(name) for name in defined}, crossed)
+    sides = {name: side for name, side in scores.alike.items() if name in defined}
+    return found | kappas({name: defined[name] for name in sides}, sides, crossed)
+
+
+def _missing(name: str, there: Bool[np.ndarray, "s n"]) -> str:
+    """Why a measure has no number, and under how many seeds where that is some."""
+    seeds, without = len(there), int((~there).any(axis=1).sum())
+    why = _WHY.get(name, _NO_NUMBER)
+    return why if without == seeds else f"{why}, under {without} of {seeds} seeds"
 
 
 def _on_training(

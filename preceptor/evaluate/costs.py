@@ -4,13 +4,15 @@ Dimension key: s seeds, n items.
 """
 
 import numpy as np
+from jaxtyping import Bool
 
-from preceptor.evaluate.measures import LESS_IS_BETTER
+from preceptor.evaluate.measures import LESS_IS_BETTER, MEASURES
 from preceptor.evaluate.report import Measured, Undefined
 from preceptor.evaluate.results import ArmResult, RunResult
 from preceptor.evaluate.scores import Scores
-from preceptor.evaluate.significance import exact, over_seeds, valued
+from preceptor.evaluate.significance import ROUNDING, WIDEST, exact, over_seeds, valued
 from preceptor.evaluate.timing import Timing, Writing, quantile, ratio, throughput, token_seconds
+from preceptor.ops.proportions import ratio_of_rates
 from preceptor.ops.resampling import Crossed, Interval, ratio_interval
 
 _UNTIMED = Undefined("it was not timed")
@@ -99,7 +101,11 @@ def ratios(
 
 
 def _kept(result: RunResult, scores: dict[str, Scores], crossed: Crossed) -> Measured:
-    """The student's primary measure over the teacher's; turned round where less is better."""
+    """The student's primary measure over the teacher's; turned round where less is better.
+
+    Of rates it never lacks width: where the bootstrap has none, and under one seed, it has the
+    score interval, on the mean seed's counts.
+    """
     assert result.teacher is not None
     student = scores[result.student.name].by_item[result.primary]
     teacher = scores[result.teacher.name].by_item[result.primary]
@@ -107,10 +113,32 @@ def _kept(result: RunResult, scores: dict[str, Scores], crossed: Crossed) -> Mea
     above, below = pair[::-1] if result.primary in LESS_IS_BETTER else pair
     drawn = crossed.means(np.stack([above, below]).astype(np.float64))
     means = float(above.mean()), float(below.mean())
+    if means[1] == 0:
+        return Undefined(f"the teacher's {MEASURES[result.primary]} is 0: there is none to keep")
     interval = ratio_interval(drawn[:, 0], drawn[:, 1], means)
-    if isinstance(interval, Interval):
+    rates = all(np.isin(side, (0.0, 1.0)).all() for side in pair)
+    if rates and ((len(student) == 1 and not crossed.clustered) or _flat(interval)):
+        interval = _of_rates(student == 1, pair[1] == 1, len(crossed.summed(student[0])))
+    if isinstance(interval, Interval) and interval.high - interval.low <= WIDEST:
         return valued(interval, student.shape[1], "share")
-    return Undefined(interval)
+    return Undefined(
+        f"the teacher's {MEASURES[result.primary]} is too near to 0 for limits of a share of it"
+    )
+
+
+def _flat(interval: Interval | str) -> bool:
+    """Whether nothing lies between the limits."""
+    return isinstance(interval, Interval) and interval.high - interval.low < ROUNDING
+
+
+def _of_rates(
+    student: Bool[np.ndarray, "s n"], teacher: Bool[np.ndarray, "s n"], units: int
+) -> Interval:
+    only_student, only_teacher, both = (
+        float(each.mean()) * units
+        for each in (student & ~teacher, teacher & ~student, student & teacher)
+    )
+    return ratio_of_rates(only_student, only_teacher, both, units)
 
 
 def _ratio(timing: Timing | None, of: str, to: str, generator: np.random.Generator) -> Measured:

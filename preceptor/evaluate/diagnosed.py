@@ -9,6 +9,7 @@ from preceptor.evaluate.diagnosis import (
     Finding,
     leading,
     of_answers,
+    settled,
     token_confidence,
 )
 from preceptor.evaluate.report import Report, Value
@@ -25,7 +26,7 @@ APART = 0.05
 
 def diagnosed(result: RunResult, report: Report) -> tuple[Finding, ...]:
     """Everything that was found, what was known before the run first."""
-    return (*result.findings, *_found(result, report))
+    return settled((*result.findings, *_found(result, report)))
 
 
 def _found(result: RunResult, report: Report) -> Iterator[Finding]:
@@ -37,7 +38,8 @@ def _found(result: RunResult, report: Report) -> Iterator[Finding]:
     told = len(report.seeds) == 1 or len(report.seeds) >= MIN_SEEDS
     if told and isinstance(lead, Value) and lead.low is not None and lead.high is not None:
         words = f"The teacher's lead over the control is {in_words(lead)}."
-        yield leading(lead.low, lead.high, words)
+        unit = "points" if lead.unit == "difference" else lead.unit.removesuffix(" gained")
+        yield leading(lead.low, lead.high, words, unit)
     held = teacher.seeds[0].validation
     if held is not None:
         yield from of_answers(held.logits, held.labels, result.classes)

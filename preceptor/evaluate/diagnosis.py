@@ -6,16 +6,24 @@ interval, so that a finding is not made of noise.
 Dimension key: n items, v classes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from preceptor.ops.calibration import TEMPERATURES, fit_temperature, log_probabilities
+from preceptor.evaluate.numerals import percent, plain, signed
+from preceptor.ops.calibration import (
+    TEMPERATURES,
+    at_edge,
+    log_probabilities,
+    temperature_interval,
+)
+from preceptor.ops.hypotheses import seen_within
 from preceptor.ops.proportions import tango, wilson
-from preceptor.ops.resampling import t_interval
+from preceptor.ops.resampling import Interval, t_interval
 
 FEWEST = 20
 """Items below which nothing is said."""
@@ -64,25 +72,48 @@ def lead(
         return None
     seen = t_interval(teacher.astype(float) - other.astype(float))
     words = (
-        f"On {len(teacher)} items the teacher is right on {teacher.mean():.1%}, {called} on "
-        f"{other.mean():.1%}: a lead of {100 * seen.estimate:+.1f} points "
-        f"({100 * seen.low:+.1f} to {100 * seen.high:+.1f})."
+        f"On {len(teacher)} validation items the teacher is right on {percent(teacher.mean())}, "
+        f"{called} on {percent(other.mean())}: a lead of {signed(100 * seen.estimate, 1)} points "
+        f"({signed(100 * seen.low, 1)} to {signed(100 * seen.high, 1)})."
     )
     return leading(seen.low, seen.high, words)
 
 
-def leading(low: float, high: float, words: str) -> Finding:
-    """What a teacher's lead comes to, in any measure: its limits, positive where it is better."""
+def leading(low: float, high: float, words: str, unit: str = "points") -> Finding:
+    """What a teacher's lead comes to, in any measure: its limits, positive where it is better.
+
+    A lead that is not shown may be there all the same: what it may be, and what would have shown,
+    stand beside it. `unit` is "points", for which limits are shares, or that of the limits.
+    """
     if high < 0:
         advice = "Do not distil from it: choose a teacher that knows this data better."
         return Finding("lead", words, advice, against=True)
     if low <= 0:
+        most, least = (_in_unit(each, unit) for each in (high, seen_within(low, high)))
         advice = (
-            "No lead is seen. Its probabilities may still tell more than labels do, but there is "
-            "no gap to close: try a better teacher, or none."
+            f"No lead is shown, and none is ruled out: it may be {most}, and one of {least} would "
+            "have shown four times in five. Test on more items, under more seeds, or try a better "
+            "teacher."
         )
         return Finding("lead", words, advice)
     return Finding("lead", words)
+
+
+def _in_unit(number: float, unit: str) -> str:
+    return f"{plain(100 * number, 1)} points" if unit == "points" else f"{plain(number, 3)} {unit}"
+
+
+def settled(found: Iterable[Finding | None]) -> tuple[Finding, ...]:
+    """What was found, its lead first; no advice how to follow a teacher that shows none."""
+    there = sorted((each for each in found if each is not None), key=_is_no_lead)
+    if not any(each.kind == "lead" and each.advice for each in there):
+        return tuple(there)
+    first = "Whether this teacher is worth following comes first: see its lead."
+    return tuple(replace(one, advice=first) if one.kind == "capacity" else one for one in there)
+
+
+def _is_no_lead(found: Finding) -> bool:
+    return found.kind != "lead"
 
 
 def label_order(
@@ -101,8 +132,9 @@ def label_order(
     hits = np.zeros((len(classes), len(classes)))
     np.add.at(hits, (said[first], labels[first]), 1.0)
     _, renamed = linear_sum_assignment(hits, maximize=True)
-    plain, better = (name[second] == labels[second] for name in (said, renamed[said]))
-    gained = tango(int((better & ~plain).sum()), int((plain & ~better).sum()), len(plain))
+    as_said, better = (name[second] == labels[second] for name in (said, renamed[said]))
+    won, lost = int((better & ~as_said).sum()), int((as_said & ~better).sum())
+    gained = tango(won, lost, len(better))
     if gained.low <= 0 or gained.estimate < RENAMED:
         return None
     moved = [k for k, other in enumerate(renamed) if k != other and (said == k).any()]
@@ -110,8 +142,8 @@ def label_order(
     more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
     return Finding(
         "label order",
-        f"The teacher is right on {plain.mean():.1%} of the items, and on {better.mean():.1%} with "
-        f"its classes renamed (more by {100 * gained.low:.1f} to {100 * gained.high:.1f} points): "
+        f"The teacher is right on {percent(as_said.mean())} of the validation items, and on "
+        f"{percent(better.mean())} with its classes renamed (more by {_between(gained)} points): "
         f"{', '.join(names)}{more}.",
         "It was trained with the classes in another order: reorder its last layer, or the labels.",
         against=True,
@@ -146,20 +178,29 @@ def confidence(logits: Float[np.ndarray, "n v"], labels: Int[np.ndarray, " n"]) 
     over = t_interval(sure - right)
     if over.low <= OVER:
         return None
-    best = fit_temperature(logits, labels)
+    best = temperature_interval(logits, labels)
     return Finding(
         "confidence",
-        f"The teacher is over-confident: it gives its answers {sure.mean():.1%} and is right on "
-        f"{right.mean():.1%} (more by {100 * over.low:.1f} to {100 * over.high:.1f} points).",
+        f"The teacher is over-confident: on the {len(labels)} validation items it gives its "
+        f"answers {percent(sure.mean())} and is right on {percent(right.mean())} (more by "
+        f"{_between(over)} points).",
         _calibrated("items", best, "distil at that or more"),
     )
 
 
-def _calibrated(on: str, temperature: float, advice: str) -> str:
+def _between(limits: Interval) -> str:
+    return f"{plain(100 * limits.low, 1)} to {plain(100 * limits.high, 1)}"
+
+
+def _calibrated(on: str, temperature: Interval, advice: str) -> str:
     most = TEMPERATURES[1]
-    if temperature > 0.99 * most:
+    if at_edge(temperature.estimate):
         return f"No temperature up to {most:.0f} calibrates it on these {on}."
-    return f"On these {on} it is calibrated at a temperature of {temperature:.2g}: {advice}."
+    above = f"{temperature.high:.2g}" if temperature.high < most else f"above {most:.0f}"
+    return (
+        f"On these {on} it is calibrated at a temperature of {temperature.estimate:.2g} "
+        f"({temperature.low:.2g} to {above}): {advice}."
+    )
 
 
 def token_lead(
@@ -170,21 +211,22 @@ def token_lead(
         return None
     seen = t_interval(other - teacher)
     words = (
-        f"On {len(teacher)} rows the teacher needs {teacher.mean():.3f} nats a token, {called} "
-        f"{other.mean():.3f}: a lead of {seen.estimate:+.3f} ({seen.low:+.3f} to {seen.high:+.3f})."
+        f"On {len(teacher)} held-out rows the teacher needs {teacher.mean():.3f} nats a token, "
+        f"{called} {other.mean():.3f}: a lead of {signed(seen.estimate, 3)} "
+        f"({signed(seen.low, 3)} to {signed(seen.high, 3)})."
     )
-    return leading(seen.low, seen.high, words)
+    return leading(seen.low, seen.high, words, "nats")
 
 
 def token_confidence(
-    over: Float[np.ndarray, " n"], right: float, temperature: float | None = None
+    over: Float[np.ndarray, " n"], right: float, temperature: Interval | None = None
 ) -> Finding | None:
     """Whether a teacher is surer of the next token than it may be; None where that is not seen.
 
     Args:
         over: how far its confidence lies above its accuracy, row by row.
         right: how often its likeliest token stands there.
-        temperature: at which it is calibrated; None where nobody fitted one.
+        temperature: at which it is calibrated, with its limits; None where nobody fitted one.
     """
     if len(over) < FEWEST:
         return None
@@ -192,9 +234,9 @@ def token_confidence(
     if seen.low <= OVER:
         return None
     words = (
-        f"The teacher is over-confident: it gives its likeliest token {right + seen.estimate:.1%} "
-        f"and is right on {right:.1%} (more by {100 * seen.low:.1f} to {100 * seen.high:.1f} "
-        "points)."
+        f"The teacher is over-confident: on {len(over)} rows it gives its likeliest token "
+        f"{percent(right + seen.estimate)} and is right on {percent(right)} (more by "
+        f"{_between(seen)} points)."
     )
     if temperature is None:
         return Finding("confidence", words, "Distil at a temperature above 1.")
@@ -220,9 +262,10 @@ def support(
         return None
     seen = t_interval(mass)
     words = (
-        f"Of the teacher's probability {seen.estimate:.1%} ({max(0.0, seen.low):.1%} to "
-        f"{min(1.0, seen.high):.1%}) lies on the student's {places} likeliest tokens; of the "
-        f"teacher's {places} likeliest {overlap:.1%} are among them."
+        f"Of the teacher's probability {percent(seen.estimate)} "
+        f"({plain(100 * max(0.0, seen.low), 1)} to {plain(100 * min(1.0, seen.high), 1)}) lies on "
+        f"the student's {places} likeliest tokens; of the teacher's {places} likeliest "
+        f"{percent(overlap)} are among them."
     )
     if seen.high >= COVERED or not writes:
         return Finding("support", words)
@@ -259,12 +302,12 @@ def cover(
     missing = sorted(set(tested.tolist()) - set(trained.tolist()))
     if not missing:
         return None
-    share = np.isin(tested, missing).mean()
+    share = float(np.isin(tested, missing).mean())
     names = ", ".join(repr(classes[k]) for k in missing[:_SHOWN])
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     return Finding(
         "cover",
-        f"{share:.1%} of the test items are of classes of which the student sees no example: "
+        f"{percent(share)} of the test items are of classes of which the student sees no example: "
         f"{names}{more}.",
         "Only the teacher's small probabilities speak of them: add examples, or expect little.",
     )

@@ -167,9 +167,8 @@ _UNITS = {
         ],
         "fraction",
     ),
-    **dict.fromkeys(
-        ["kappa", "error_consistency", "error_consistency_bound", "train_kappa"], "kappa"
-    ),
+    **dict.fromkeys(["kappa", "error_consistency", "train_kappa"], "kappa"),
+    "error_consistency_bound": "greatest kappa",
     **dict.fromkeys(
         [
             "confidence_correlation",
@@ -196,7 +195,7 @@ _UNITS = {
 
 
 _RANGES = {
-    "fraction": (0.0, 1.0),
+    **dict.fromkeys(["fraction", "greatest kappa"], (0.0, 1.0)),
     **dict.fromkeys(["kappa", "correlation", "rho", "difference", "points"], (-1.0, 1.0)),
     **dict.fromkeys(["nats", "bits", "tokens", "seconds", "steps", "temperature"], (0.0, math.inf)),
     **dict.fromkeys(

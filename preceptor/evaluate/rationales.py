@@ -85,17 +85,16 @@ def step_f1(own: Sequence[str], teacher: Sequence[str]) -> Float[np.ndarray, " n
     return np.array([2 * len(a & b) / (len(a) + len(b)) if a or b else 1.0 for a, b in pairs])
 
 
-def follows_steps(texts: Sequence[str], finals: Sequence[str]) -> Float[np.ndarray, " n"] | None:
-    """1 where the answer is the result of the text's last equation before it; None without any.
+def follows_steps(texts: Sequence[str], finals: Sequence[str]) -> Float[np.ndarray, " n"]:
+    """1 where the answer is the result of the text's last equation, else 0; NaN without any.
 
-    Texts without an equation, or whose answer is no number, count as not following.
+    A text that holds no equation neither follows its steps nor leaves them; one whose answer is no
+    number counts as not following.
     """
     found = [_EQUATION.findall(text) for text in texts]
-    if not any(found):
-        return None
     return np.array(
         [
-            float(bool(each) and _same(each[-1][1], final))
+            float(_same(each[-1][1], final)) if each else float("nan")
             for each, final in zip(found, finals, strict=True)
         ]
     )

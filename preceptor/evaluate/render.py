@@ -147,15 +147,16 @@ class Group(NamedTuple):
 
 
 def _measures(report: Report) -> list[Group]:
-    """Groups of measures of which some arm has a number."""
+    """Groups of measures of which some arm has a number; of fidelity also why there is none."""
     nothing = Undefined("it does not apply")
     groups: list[Group] = []
     for title, names in GROUPS.items():
         shown = [arm for arm in report.arms if _has(arm, names)]
+        told = title.startswith("Fidelity")
         rows = [
             (label, [arm.measures.get(name, nothing) for arm in shown])
             for name, label in names.items()
-            if any(_has(arm, (name,)) for arm in shown)
+            if any(_has(arm, (name,)) or (told and name in arm.measures) for arm in shown)
         ]
         groups += [Group(title, [arm.name for arm in shown], rows)] if rows else []
     return groups

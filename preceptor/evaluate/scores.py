@@ -7,7 +7,7 @@ Dimension key: s seeds, n items, v classes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from preceptor.evaluate import fidelity, rationales, task
+from preceptor.evaluate.alike import Alike, alike, columns_of, too_few_errors
 from preceptor.evaluate.report import LESS_IS_BETTER
 from preceptor.evaluate.results import ArmResult, SeedResult, Validation
 from preceptor.ops import calibration, linearised, rankings
@@ -37,12 +38,23 @@ class Answered:
 
 @dataclass(frozen=True)
 class Scores:
-    """How one arm's models score; `answered` is None where nothing is answered."""
+    """How one arm's models score.
+
+    Args:
+        name: the arm's.
+        answered: None where nothing is answered.
+        by_item: measures, named as in `report.MEASURES`; NaN where one does not exist.
+        by_seed: what is one number a model.
+        alike: what stands behind measures of agreement beyond chance.
+        untold: measures of which nothing is said, and why.
+    """
 
     name: str
     answered: Answered | None
     by_item: Mapping[str, Float[np.ndarray, "s n"]]
     by_seed: Mapping[str, Float[np.ndarray, " s"]]
+    alike: Mapping[str, Alike] = field(default_factory=dict)
+    untold: Mapping[str, str] = field(default_factory=dict)
 
     def good(self, primary: str) -> Float[np.ndarray, "s n"]:
         """The primary measure with a sign by which more is better."""
@@ -58,25 +70,38 @@ def score(
 ) -> Scores:
     """Score an arm under every seed, beside its teacher and one that it never met, where there are.
 
-    `by_item` and `by_seed` are named as in `report.MEASURES`; where a measure does not exist for a
-    seed it is NaN.
+    A measure that some seeds lack, or some items, is NaN there.
     """
     seeds = [_one(one, labels) for one in arm.seeds]
     columns = [each.columns for each in seeds]
+    beyond: dict[str, Any] = {}
     if teacher is not None and teacher is not arm:
         masters = _of_each_seed(teacher, labels, len(seeds))
         for i, (own, master) in enumerate(zip(seeds, masters, strict=True)):
             columns[i] = {**columns[i], **_beside(own, master)}
+        beyond = _beyond_chance(seeds, masters)
         if independent is not None and independent is not arm:
             others = _of_each_seed(independent, labels, len(seeds))
             for i, each in enumerate(zip(seeds, masters, others, strict=True)):
                 columns[i] |= _beyond(*each, columns[i])
     by_seed = {"temperature": [each.temperature for each in seeds]}
+    ended = [each.temperature for each in seeds if calibration.at_edge(each.temperature)]
+    untold = beyond.pop("untold", {}) | ({"temperature": _at_edge(ended, seeds)} if ended else {})
     return Scores(
         name=arm.name,
         answered=_answered(seeds),
         by_item=_stacked(columns),
         by_seed={k: np.array(v) for k, v in by_seed.items() if seeds[0].logp is not None},
+        **beyond,
+        untold=untold,
+    )
+
+
+def _at_edge(ended: Sequence[float], seeds: Sequence[Any]) -> str:
+    where = f", under {len(ended)} of {len(seeds)} seeds" if len(seeds) > 1 else ""
+    return (
+        f"the search for it ended at its edge, {ended[0]:.2g}{where}: the validation items do not "
+        "settle it"
     )
 
 
@@ -119,7 +144,12 @@ def _of_each_seed(teacher: ArmResult, labels: _Labels, seeds: int) -> list[_One]
 
 
 def _stacked(seeds: Sequence[_Columns]) -> dict[str, Float[np.ndarray, "s n"]]:
-    return {name: np.stack([each[name] for each in seeds]) for name in seeds[0]}
+    """Every measure that some seed has; NaN under a seed that has it not."""
+    some = {name: column for each in seeds for name, column in each.items()}
+    return {
+        name: np.stack([each.get(name, np.full_like(column, np.nan)) for each in seeds])
+        for name, column in some.items()
+    }
 
 
 def _answered(seeds: Sequence[_One]) -> Answered | None:
@@ -156,8 +186,7 @@ def _written(result: SeedResult) -> _One:
     columns = dict(result.items)
     if not result.finals:
         return _One(columns)
-    follows = rationales.follows_steps(result.texts, result.finals)
-    columns |= {} if follows is None else {"follows_steps": follows}
+    columns["follows_steps"] = rationales.follows_steps(result.texts, result.finals)
     predicted = np.array([_number(text) for text in result.finals])
     answers = predicted, columns["accuracy"].astype(bool)
     return _One(columns, answers=answers, texts=result.texts)
@@ -183,7 +212,7 @@ def _beside(own: _One, master: _One) -> _Columns:
     """Measures beside the teacher."""
     found: _Columns = {}
     if own.answers is not None and master.answers is not None:
-        found |= _alike_in_answers(own.answers, master.answers)
+        found |= columns_of(own.answers, master.answers)
     if own.logp is not None and master.logp is not None:
         found |= _alike_in_probabilities(own.logp, master.logp)
     if own.confidence is not None and master.confidence is not None:
@@ -194,6 +223,20 @@ def _beside(own: _One, master: _One) -> _Columns:
     if "length" in own.columns and "length" in master.columns:
         found["length_drift"] = own.columns["length"] - master.columns["length"]
     return found
+
+
+def _beyond_chance(seeds: Sequence[_One], masters: Sequence[_One]) -> dict[str, Any]:
+    """`Scores.alike` and `Scores.untold` of an arm beside its teacher."""
+    own, master = _answered(seeds), _answered(masters)
+    if own is None or master is None:
+        return {}
+    sides = {
+        "kappa": alike(own.predicted, master.predicted),
+        "error_consistency": alike(own.hit, master.hit),
+    }
+    why = too_few_errors(own.hit, master.hit)
+    names = ("error_consistency", "error_consistency_bound")
+    return {"alike": sides, "untold": dict.fromkeys(names, why) if why else {}}
 
 
 def _beyond(own: _One, master: _One, other: _One, columns: _Columns) -> _Columns:
@@ -208,18 +251,6 @@ def _beyond(own: _One, master: _One, other: _One, columns: _Columns) -> _Columns
     if {"token_agreement", "rival_token_agreement"} <= set(columns):
         found["token_specific"] = columns["token_agreement"] - columns["rival_token_agreement"]
     return found
-
-
-def _alike_in_answers(
-    own: tuple[_Labels, Bool[np.ndarray, " n"]], master: tuple[_Labels, Bool[np.ndarray, " n"]]
-) -> _Columns:
-    """Beside what each answered, whether it is right."""
-    return {
-        "agreement": fidelity.same_answer(own[0], master[0]).astype(float),
-        "kappa": linearised.kappa(own[0], master[0]),
-        "error_consistency": linearised.kappa(own[1], master[1]),
-        "error_consistency_bound": linearised.kappa_bound(own[1], master[1]),
-    }
 
 
 def _alike_in_probabilities(

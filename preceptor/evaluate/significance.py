@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import special
 
 from preceptor.evaluate.measures import range_of
+from preceptor.evaluate.numerals import signed
 from preceptor.evaluate.report import Difference, Measured, Undefined, Value
 from preceptor.ops import hypotheses, proportions, resampling
 from preceptor.ops.resampling import Crossed, Interval
@@ -21,11 +21,17 @@ _Hits = Bool[np.ndarray, "s n"]
 _Good = Bool[np.ndarray, "s n"] | Float[np.ndarray, "s n"]
 """A measure by which more is better: hits, or numbers."""
 
-_WIDEST = 10.0
+WIDEST = 10.0
 """Limits of a share farther apart than this, 1,000 %, say nothing of it."""
 
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 """Limits nearer than this are the same."""
+
+_NOTHING = 1e-12
+"""What is nearer to 0 than this is 0, and the rest of a sum's rounding."""
+
+FEW = 10
+"""Items a seed below which what a rate counts is too rare for its bootstrap."""
 
 _GAINS = {"bits_per_byte": "bits gained", "token_nll": "nats gained"}
 
@@ -45,33 +51,53 @@ def means(
     units: Mapping[str, str],
     crossed: Crossed,
 ) -> dict[str, Value]:
-    """The mean of each column, within its unit's bounds; a rate of hits never has width 0."""
+    """The mean of each column, within its unit's bounds.
+
+    A rate of hits never has width 0; where either kind is rare, of `FEW` items a seed, it has
+    Wilson's interval of as many items as its draws' spread is worth.
+    """
+    if not columns:
+        return {}
     drawn = crossed.means(np.stack(list(columns.values())))
     values = {}
     for (name, column), draws in zip(columns.items(), drawn.T, strict=True):
         interval = _bounded(resampling.percentile(float(column.mean()), draws), units[name])
         if units[name] == "fraction" and np.isin(column, (0.0, 1.0)).all():
-            interval = _rate(interval, column, crossed)
+            interval = _rate(interval, column, draws, crossed)
         values[name] = valued(interval, column.shape[1], units[name])
     return values
 
 
-def _rate(interval: Interval, column: Float[np.ndarray, "s n"], crossed: Crossed) -> Interval:
+def _rate(
+    interval: Interval,
+    column: Float[np.ndarray, "s n"],
+    drawn: Float[np.ndarray, " d"],
+    crossed: Crossed,
+) -> Interval:
+    rate, items = interval.estimate, column.shape[1]
     one = bool((column == column[:1]).all()) and not crossed.clustered
-    if one or _no_width(interval):
+    if one or _flat(interval):
         units = len(crossed.summed(column[0]))
-        return proportions.wilson(interval.estimate * units, units)
+        return proportions.wilson(rate * units, units)
+    if min(rate, 1 - rate) * items < FEW:
+        return proportions.wilson_of_spread(rate, float(drawn.var()), column.size)
     return interval
 
 
-def _no_width(interval: Interval) -> bool:
-    return interval.high - interval.low < _ROUNDING
+def _flat(interval: Interval) -> bool:
+    return interval.high - interval.low < ROUNDING
+
+
+def no_width(value: Value) -> bool:
+    """Whether a value's limits are one number, or there are none."""
+    return value.low is None or value.high is None or value.high - value.low < ROUNDING
 
 
 def _bounded(interval: Interval, unit: str) -> Interval:
     """No limit lies where the measure cannot; rounding puts no estimate there either."""
     low, high = range_of(unit)
-    return Interval(*(float(np.clip(number, low, high)) for number in interval))
+    cut = (float(np.clip(number, low, high)) for number in interval)
+    return Interval(*(number if abs(number) > _NOTHING else 0.0 for number in cut))
 
 
 def over_seeds(numbers: Float[np.ndarray, " s"], unit: str, why: str) -> Measured:
@@ -105,10 +131,13 @@ def share_where(happens: _Hits, where: _Hits, crossed: Crossed, why: str) -> Mea
     if column is None:
         return Undefined(why)
     rate = float(column.mean())
-    interval = resampling.percentile(rate, crossed.means(column[None])[:, 0])
+    drawn = crossed.means(column[None])[:, 0]
+    interval = resampling.percentile(rate, drawn)
     n = max(1, round(float(where.mean()) * where.shape[1]))
-    if (len(column) == 1 and not crossed.clustered) or interval.low == interval.high:
+    if (len(column) == 1 and not crossed.clustered) or _flat(interval):
         return valued(proportions.wilson(rate * n, n), n, "fraction")
+    if 0 < min(rate, 1 - rate) * n < FEW:
+        interval = proportions.wilson_of_spread(rate, float(drawn.var()), int(where.sum()))
     return valued(_bounded(interval, "fraction"), n, "fraction")
 
 
@@ -181,7 +210,7 @@ def _gain(
     """
     seen = resampling.percentile(float((first.astype(float) - second).mean()), drawn)
     alone = len(first) == 1 and not crossed.clustered
-    if not (first.dtype == second.dtype == bool) or not (alone or _no_width(seen)):
+    if not (first.dtype == second.dtype == bool) or not (alone or _flat(seen)):
         return seen
     units = len(crossed.summed(first[0]))
     only_first = float((first & ~second).mean()) * units
@@ -194,15 +223,16 @@ def _stretched(drawn: Float[np.ndarray, " d"], to: Interval) -> Float[np.ndarray
     """Draws of a measure with these percentile limits; None where they do not lie on both sides."""
     own = resampling.percentile(to.estimate, drawn)
     below, above = own.estimate - own.low, own.high - own.estimate
-    if min(below, above) < _ROUNDING:
+    if min(below, above) < ROUNDING:
         return None
     factors = (to.estimate - to.low) / below, (to.high - to.estimate) / above
     away = drawn - to.estimate
     return to.estimate + away * np.where(away < 0, *factors)
 
 
-def _way(better: float, primary: str) -> str:
-    return f"{better:+.3f}" if primary in _GAINS else f"{100 * better:+.1f} points"
+def way(better: float, primary: str) -> str:
+    """A difference in a measure, as sentences have it."""
+    return f"{signed(better, 3)}" if primary in _GAINS else f"{signed(100 * better, 1)} points"
 
 
 def _share(
@@ -214,9 +244,9 @@ def _share(
     )
     if gained is None and isinstance(found, Interval):
         return Undefined("the two arms differ on too few items for limits of the share")
-    if isinstance(found, Interval) and found.high - found.low > _WIDEST:
+    if isinstance(found, Interval) and found.high - found.low > WIDEST:
         return Undefined(
-            f"the teacher's lead of {_way(estimate[1], primary)} is too uncertain: limits of the "
+            f"the teacher's lead of {way(estimate[1], primary)} is too uncertain: limits of the "
             "share would lie more than 1,000 % apart"
         )
     if isinstance(found, Interval) and estimate[1] > 0:
@@ -224,8 +254,8 @@ def _share(
     if isinstance(found, Interval):
         return Undefined("the teacher is worse than the other arm: there is no gap to close")
     return Undefined(
-        f"the teacher ({_way(estimate[1], primary)}) is not clearly better than the other arm: "
-        "there is no gap to close"
+        f"the teacher's lead of {way(estimate[1], primary)} is not told from zero with these items "
+        "and seeds, so nothing can be said of a share of it"
     )
 
 
@@ -242,8 +272,7 @@ def _p(first: _Good, second: _Good, crossed: Crossed, generator: np.random.Gener
 
 def _smallest(seen: Interval, items: int, primary: str) -> Value:
     """What would have been seen with probability 0.8; one item's worth of hits at the least."""
-    error = (seen.high - seen.low) / 2 / float(special.ndtri(0.5 + resampling.LEVEL / 2))
-    width = hypotheses.detectable(error)
+    width = hypotheses.seen_within(seen.low, seen.high)
     if primary in _GAINS:
         return Value(width, None, None, items, primary.partition("_")[0])
     return Value(min(1.0, max(width, 1 / items)), None, None, items, "points")

@@ -1,5 +1,6 @@
 """Numbers as words: how a value reads in a table or a sentence."""
 
+from preceptor.evaluate.numerals import plain, signed
 from preceptor.evaluate.report import Measured, Undefined
 
 
@@ -37,6 +38,8 @@ def estimate(value: Measured) -> str:
     >>> from preceptor.evaluate.report import Value
     >>> estimate(Value(3e-9, None, None, 500, "p"))
     '< 0.0001'
+    >>> estimate(Value(2.14e-5, 1e-5, 4e-5, 500, "nats"))
+    '2.1e-5 nats'
     """
     if isinstance(value, Undefined):
         return "n/a"
@@ -50,6 +53,10 @@ def limits(value: Measured) -> str:
     >>> from preceptor.evaluate.report import Value
     >>> limits(Value(0.036, 0.021, 0.05, 500, "difference"))
     '+2.1 to +5.0'
+    >>> limits(Value(742.0, 600.0, 1030.0, 40, "tokens a second"))
+    '600 to 1030'
+    >>> limits(Value(2.14e-5, -1e-5, 0.00104, 500, "nats gained"))
+    '−1e-5 to +0.001'
     """
     if isinstance(value, Undefined) or value.low is None or value.high is None:
         return ""
@@ -74,39 +81,49 @@ def why(value: Measured) -> str:
     return "the same throughout" if alike else ""
 
 
-def _tenths(number: float) -> float:
-    """Percent, rounded as it is shown; adding zero keeps a small loss from showing as -0.0."""
-    return round(100 * number, 1) + 0.0
-
-
 def _number(number: float, unit: str, scale: float) -> str:
     match unit:
+        case "nats" | "bits" | "nats more" | "nats gained" | "bits gained" if _tiny(scale):
+            return _two_figures(number, "+" if unit.endswith(("more", "gained")) else "")
         case "fraction" | "share" | "points":
-            return f"{_tenths(number):.1f}".replace("-", "−")
+            return plain(100 * number, 1)
         case "difference" | "difference of differences":
-            return f"{_tenths(number):+.1f}".replace("-", "−")
+            return signed(100 * number, 1)
         case "p" if number < 0.00005:
             return "< 0.0001"
         case "p":
             return f"{number:.4f}" if number < 0.1 else f"{number:.2f}"
         case "parameters" | "bytes" | "operations" | "examples a second" | "tokens a second":
-            return f"{number / 1000 ** _power(scale):.3g}"
-        case "bits gained" | "nats gained":
-            return f"{number:+.3f}".replace("-", "−")
+            return _three_figures(number / 1000 ** _power(scale))
+        case "bits gained" | "nats gained" | "nats more" | "correlation more":
+            return signed(number, 3)
         case "tokens":
             return f"{number:.1f}"
         case "tokens more":
-            return f"{number:+.1f}".replace("-", "−")
-        case "nats more" | "correlation more":
-            return f"{number:+.3f}".replace("-", "−")
+            return signed(number, 1)
         case "steps":
             return f"{number:.0f}"
         case "seconds" if scale < 0.1:
-            return f"{1000 * number:.3g}"
+            return _three_figures(1000 * number)
         case "seconds" | "times":
-            return f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"
+            return _three_figures(number)
         case _:
-            return f"{number:.3f}".replace("-", "−")
+            return plain(number, 3)
+
+
+def _tiny(number: float) -> bool:
+    """Whether three places would show it as 0."""
+    return 0 < abs(number) < 0.0005
+
+
+def _two_figures(number: float, sign: str) -> str:
+    """Of numbers however small: 2.1e-5."""
+    return f"{number:{sign}.2g}".replace("e-0", "e-").replace("-", "−", number < 0)
+
+
+def _three_figures(number: float) -> str:
+    """All figures of numbers from a thousand on: 1040, and not 1.04e+03."""
+    return f"{number:.3g}" if abs(number) < 999.5 else f"{number:.0f}"
 
 
 def _suffix(unit: str, scale: float) -> str:

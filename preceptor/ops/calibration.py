@@ -12,12 +12,18 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_softmax, ndtri
 
 from preceptor.errors import DataError
+from preceptor.ops.resampling import LEVEL, Interval
 
 Binning = Literal["equal_mass", "equal_width"]
 TEMPERATURES = (0.02, 50.0)
+_NEAR = 0.01
+"""How near an end of these, as a share of it, a search is said to have ended there."""
+
+_ENDLESS = 100.0
+"""An error of log T from which its limits are 0 and all there is."""
 
 
 @dataclass(frozen=True)
@@ -142,3 +148,30 @@ def fit_temperature(logits: Float[Any, "n v"], labels: Int[Any, " n"]) -> float:
     low, high = np.log(TEMPERATURES)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))
+
+
+def at_edge(temperature: float) -> bool:
+    """Whether the search for a temperature ended where it was bound to, and so found none."""
+    low, high = TEMPERATURES
+    return temperature < (1 + _NEAR) * low or temperature > (1 - _NEAR) * high
+
+
+def temperature_interval(logits: Float[Any, "n v"], labels: Int[Any, " n"]) -> Interval:
+    """`fit_temperature` with its 95 % limits over items; no width where the search found none.
+
+    log T, plus and minus 1.96 errors: the loss is not that of the true probabilities, so they are
+    those of Halbert White, "Maximum likelihood estimation of misspecified models", Econometrica
+    1982: sqrt(sum of squared slopes) / sum of curvatures, in 1 / T.
+    """
+    best = fit_temperature(logits, labels)
+    if at_edge(best):
+        return Interval(best, best, best)
+    logits = np.asarray(logits, dtype=np.float64)
+    p = np.exp(log_softmax(logits / best, axis=-1))
+    mean = (p * logits).sum(axis=-1)
+    curved = float(((p * logits**2).sum(axis=-1) - mean**2).sum())
+    slopes = mean - np.take_along_axis(logits, np.asarray(labels)[:, None], axis=-1)[:, 0]
+    # d log T = -T d(1 / T).
+    error = best * float(np.sqrt((slopes**2).sum())) / max(curved, np.finfo(float).tiny)
+    half = float(ndtri(0.5 + LEVEL / 2)) * min(error, _ENDLESS)
+    return Interval(best, best * float(np.exp(-half)), best * float(np.exp(half)))

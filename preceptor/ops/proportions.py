@@ -109,11 +109,12 @@ def wilson_of_spread(rate: float, variance: float, most: int, level: float = LEV
         most: all answers, of all seeds.
         level: of the interval.
 
-    >>> wilson_of_spread(0.9, 0.9 * 0.1 / 50, 1000) == wilson(45, 50)
-    True
+    >>> [round(x, 4) for x in wilson_of_spread(0.9, 0.9 * 0.1 / 50, 1000)[1:]]
+    [0.7864, 0.9565]
     """
     worth = max(1.0, min(rate * (1 - rate) / variance, most))
-    return wilson(rate * worth, worth, level)
+    _, low, high = wilson(rate * worth, worth, level)
+    return Interval(rate, min(low, rate), max(high, rate))
 
 
 def ratio_of_rates(

@@ -10,6 +10,7 @@ from preceptor.data.text import TextSet
 from preceptor.evaluate.diagnosis import (
     Finding,
     far_ahead,
+    settled,
     support,
     token_confidence,
     token_lead,
@@ -18,7 +19,7 @@ from preceptor.evaluate.tokens import some_log_probs
 from preceptor.evaluate.tokens import support as covered
 from preceptor.models.causal import language_head
 from preceptor.models.tapped import TappedModel
-from preceptor.ops.calibration import fit_temperature
+from preceptor.ops.calibration import temperature_interval
 from preceptor.ops.projection import projected, slice_length
 from preceptor.recipe.text_answers import Numbers, batches_of, predicted, shows_of
 from preceptor.recipe.text_subject import TextSubject
@@ -184,13 +185,13 @@ def _better(
     ]
     if subject.voice.reading is None:
         found.append(_supported(subject, student, teacher, rows, writes))
-    return [f"{'! ' if each.advice else ''}{each}" for each in found if each is not None]
+    return [f"{'! ' if each.advice else ''}{each}" for each in settled(found)]
 
 
 def _sure(subject: TextSubject, teacher: Teacher, rows: Any, found: Numbers) -> Finding | None:
     """Whether the teacher is surer than it may be, and at which temperature it is not."""
     texts = subject.part("validation", teacher=True)
-    temperature = fit_temperature(*some_log_probs(shows_of(teacher), batches_of(texts, rows)))
+    temperature = temperature_interval(*some_log_probs(shows_of(teacher), batches_of(texts, rows)))
     right = float(found["token_accuracy"].mean())
     return token_confidence(found["token_overconfidence"], right, temperature)
 

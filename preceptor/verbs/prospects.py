@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Int
 
 from preceptor.data.image_source import ImageSource
-from preceptor.evaluate.diagnosis import Finding, cover, far_ahead, lead, of_answers
+from preceptor.evaluate.diagnosis import Finding, cover, far_ahead, lead, of_answers, settled
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.image_subject import ImageSubject
 from preceptor.teachers.base import Teacher
@@ -31,7 +31,7 @@ def prospects(
             *of_answers(theirs, labels, subject.classes),
             far_ahead(times_larger(teacher, student)),
         ]
-    return [f"{'! ' if each.advice else ''}{each}" for each in found if each is not None]
+    return [f"{'! ' if each.advice else ''}{each}" for each in settled(found)]
 
 
 def times_larger(teacher: Teacher, student: TappedModel) -> float:

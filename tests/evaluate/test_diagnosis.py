@@ -9,11 +9,13 @@ from preceptor.evaluate.diagnosis import (
     far_ahead,
     label_order,
     lead,
+    settled,
     support,
     token_confidence,
     token_lead,
 )
-from preceptor.ops.resampling import t_interval
+from preceptor.ops.calibration import temperature_interval
+from preceptor.ops.resampling import Interval, t_interval
 
 CLASSES = ("ant", "bee", "cow", "dog")
 
@@ -57,7 +59,24 @@ def test_an_equal_teacher_closes_no_gap() -> None:
     found = lead(answered(0.8), answered(0.8, seed=1), "the control")
     assert found is not None
     assert not found.against
-    assert "No lead is seen" in found.advice
+    assert "No lead is shown, and none is ruled out" in found.advice
+    assert "no gap" not in found.advice
+    seen = t_interval(answered(0.8).astype(float) - answered(0.8, seed=1))
+    # 80 % power takes 1.96 + 0.84 standard errors, the limits stand 1.966 away.
+    least = 100 * (1.959964 + 0.841621) * (seen.high - seen.low) / 2 / 1.959964
+    assert f"it may be {100 * seen.high:.1f} points, and one of {least:.1f} points" in found.advice
+
+
+def test_nobody_is_told_to_bridge_the_gap_to_a_teacher_that_shows_no_lead() -> None:
+    none = lead(answered(0.8), answered(0.8, seed=1), "the control")
+    there = lead(answered(0.9), answered(0.6, seed=1), "the control")
+    large = far_ahead(459.0)
+    assert large is not None
+    first, second = settled([large, None, none])
+    assert first == none
+    assert second.seen == large.seen
+    assert "assistant" not in second.advice
+    assert settled([large, there]) == (there, large)
 
 
 def test_nothing_is_said_of_a_handful_of_items() -> None:
@@ -88,10 +107,15 @@ def test_a_teacher_that_errs_is_not_one_of_another_order(accuracy: float) -> Non
 def test_over_confidence_comes_with_the_temperature_that_mends_it() -> None:
     found = confidence(logits_of(LABELS, 0.7, 0.99), LABELS)
     assert found is not None
-    assert "gives its answers 99.0% and is right on 70.0%" in found.seen
+    assert (
+        "on the 400 validation items it gives its answers 99.0 % and is right on 70.0 %"
+        in found.seen
+    )
     # The least loss has p = 0.7: log 0.7 - log 0.1 = (log 0.99 - log (0.01 / 3)) / T.
     expected = (np.log(0.99) - np.log(0.01 / 3)) / np.log(7.0)
-    assert f"temperature of {expected:.2g}" in found.advice
+    limits = temperature_interval(logits_of(LABELS, 0.7, 0.99), LABELS)
+    between = f"({limits.low:.2g} to {limits.high:.2g})"
+    assert f"temperature of {expected:.2g} {between}: distil" in found.advice
 
 
 def test_a_calibrated_or_modest_teacher_is_not_called_over_confident() -> None:
@@ -114,7 +138,7 @@ def test_a_teacher_at_chance_gets_no_temperature_and_the_end_of_the_search_is_ca
 def test_classes_that_nobody_shows_the_student_are_named() -> None:
     found = cover(np.array([0, 0, 2]), LABELS, CLASSES)
     assert found is not None
-    assert "50.0% of the test items" in found.seen
+    assert "50.0 % of the test items" in found.seen
     assert "'bee', 'dog'" in found.seen
     assert cover(LABELS, LABELS, CLASSES) is None
 
@@ -131,11 +155,11 @@ def test_what_is_said_of_tokens_has_its_interval_over_rows() -> None:
     assert worse is not None
     assert worse.against
     over = 0.1 + 0.02 * draw.normal(size=60)
-    sure = token_confidence(over, 0.6, 1.7)
+    sure = token_confidence(over, 0.6, Interval(1.7, 1.5, 1.9))
     assert sure is not None
-    assert "temperature of 1.7" in sure.advice
-    assert f"{0.6 + over.mean():.1%} and is right on 60.0%" in sure.seen
-    assert token_confidence(over - 0.1, 0.6, 1.7) is None
+    assert "temperature of 1.7 (1.5 to 1.9)" in sure.advice
+    assert f"{100 * (0.6 + over.mean()):.1f} % and is right on 60.0 %" in sure.seen
+    assert token_confidence(over - 0.1, 0.6) is None
     assert token_lead(theirs[:5], ours[:5], "the student") is None
 
 

@@ -10,16 +10,18 @@ from scipy.special import log_softmax
 from sklearn.metrics import f1_score
 
 from preceptor.errors import DataError
+from preceptor.evaluate.alike import cohen
 from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.fidelity import acceptance, entropy, error_consistency
 from preceptor.evaluate.measures import GROUPS, MEASURES, unit_of
 from preceptor.evaluate.render import render_html
-from preceptor.evaluate.report import Report, Value
+from preceptor.evaluate.report import Report, Undefined, Value
 from preceptor.evaluate.results import TrainPart
-from preceptor.evaluate.significance import difference, gap
+from preceptor.evaluate.significance import difference, gap, means
 from preceptor.ops.calibration import ece
 from preceptor.ops.hypotheses import sign_flip
-from preceptor.ops.proportions import tango
+from preceptor.ops.linearised import kappa
+from preceptor.ops.proportions import tango, wilson
 from preceptor.ops.resampling import Crossed
 
 
@@ -140,6 +142,57 @@ def test_one_seeds_share_holds_0_where_its_gain_does():
     assert signs == {True, False}
     unlike = compared(control, control, teacher).share
     assert "on too few items" in unlike.why
+
+
+def test_quality_kept_by_a_student_that_never_differs_has_limits(fake):
+    def kept(logits, teacher) -> Any:
+        result = fake(seeds=3, items=60)
+        labels = np.eye(10)[result.labels]
+
+        def answering(arm, power):
+            own = tuple(dataclasses.replace(one, logits=power * labels) for one in arm.seeds)
+            return dataclasses.replace(arm, seeds=own)
+
+        arms = tuple(answering(arm, logits) for arm in result.arms)
+        changed = dataclasses.replace(result, teacher=answering(result.teacher, teacher), arms=arms)
+        return build_report(changed).ratios["quality"]
+
+    both = kept(5.0, 5.0)
+    assert (both.estimate, both.low) == pytest.approx((1.0, wilson(60, 60).low))
+    assert both.high == pytest.approx(1 / wilson(60, 60).low)
+    assert kept(-5.0, 5.0).high > 0.0
+    assert kept(5.0, -5.0) == Undefined("the teacher's accuracy is 0: there is none to keep")
+
+
+def test_kappa_where_few_items_differ_has_the_limits_of_the_agreement():
+    own = np.tile(np.arange(53) % 3, (3, 1))
+    master = own.copy()
+    crossed = Crossed(3, 53, np.random.default_rng(0))
+    # By hand: nothing differs, so Wilson's limit of 53 of 53, less chance at these margins.
+    chance = ((np.bincount(own[0]) / 53) ** 2).sum()
+    same: Any = cohen(own, master, crossed)
+    assert same.low == pytest.approx((wilson(53, 53).low - chance) / (1 - chance))
+    assert same.high == 1.0
+    for seed in range(3):  # Another item under each seed: no draw differs from the mean.
+        own[seed, seed] = (own[seed, seed] + 1) % 3
+    found: Any = cohen(own, master, crossed)
+    assert found.low < 0.9 < found.estimate < 0.99 < found.high
+    many = (own + (np.random.default_rng(0).random((3, 53)) < 0.4)) % 3
+    column = np.stack([kappa(a, b) for a, b in zip(many, master, strict=True)])
+    free = means({"kappa": column}, {"kappa": "kappa"}, crossed)["kappa"]
+    assert cohen(many, master, crossed) == free
+    assert cohen(0 * own, 0 * own, crossed) == Undefined("both give one class throughout")
+
+
+def test_a_rate_of_few_errors_has_wilsons_limits_of_what_its_spread_is_worth():
+    right = np.ones((5, 60))
+    right[[0, 1, 1, 3], [7, 8, 9, 7]] = 0.0
+    crossed = Crossed(5, 60, np.random.default_rng(0))
+    found = means({"accuracy": right}, {"accuracy": "fraction"}, crossed)["accuracy"]
+    worth = right.mean() * (1 - right.mean()) / crossed.means(right[None])[:, 0].var()
+    assert worth < right.size
+    expected = wilson(right.mean() * worth, worth)
+    assert (found.low, found.high) == pytest.approx(expected[1:])
 
 
 def trained_on(result, wrong=0.0):

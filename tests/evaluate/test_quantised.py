@@ -1,8 +1,11 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from preceptor.evaluate.quantised import in_a_sentence, quantised
 from preceptor.evaluate.report import Undefined, Value
+from preceptor.ops.proportions import tango
 from preceptor.ops.resampling import Crossed, paired_bootstrap
 
 
@@ -39,7 +42,8 @@ def test_a_student_that_loses_more_is_said_to_with_the_interval_of_the_paired_bo
     both = paired_bootstrap(after["distilled"], before["distilled"], np.random.default_rng(0))
     more = found.more
     assert (more.estimate, more.low, more.high) == pytest.approx(tuple(both))
-    assert found.change["control"].estimate == found.change["control"].low == 0
+    still = found.change["control"]
+    assert (still.estimate, still.low, still.high) == pytest.approx(tuple(tango(0, 0, 400)))
 
 
 def test_less_of_bits_is_a_gain():
@@ -64,7 +68,14 @@ def test_nothing_that_moves_is_no_difference():
     found = quantised(
         same, same, crossed(3, 400), student="distilled", control="control", unit="fraction"
     )
-    assert "no difference from its control is seen" in in_a_sentence(found)
+    assert "it is not shown that the student loses more or less" in in_a_sentence(found)
+    # Neither moved on 400 items; both together may differ by sqrt(2) of what one may.
+    more: Any = found.more
+    assert more.high == pytest.approx(np.sqrt(2) * tango(0, 0, 400).high)
+    assert more.low == pytest.approx(-more.high)
+    assert more.unit == "difference of differences"
+    would = 2.801585 / 1.959964 * more.high
+    assert f"a difference of {100 * would:.1f} points would have shown" in in_a_sentence(found)
 
 
 def test_without_a_control_there_is_no_difference_to_tell():

@@ -38,9 +38,8 @@ def test_a_model_that_copies_its_teacher_is_above_the_floor_and_one_that_does_no
 def test_an_answer_follows_from_the_last_step_or_it_does_not():
     texts = [*TEACHER, "10 - 4 = 6 #### 7", "#### 7"]
     found = follows_steps(texts, ["14", "6", "7", "7"])
-    assert found is not None
-    assert found.tolist() == [1.0, 1.0, 0.0, 0.0]
-    assert follows_steps(["red"], ["red"]) is None
+    np.testing.assert_equal(found, [1.0, 1.0, 0.0, np.nan])
+    assert np.isnan(follows_steps(["red"], ["red"])).all()
 
 
 def test_a_text_is_cut_after_whole_steps_and_its_answer_is_asked_for():

@@ -86,7 +86,7 @@ def test_without_a_teacher_the_method_is_what_helped(fake):
 
 
 def test_a_teacher_that_is_no_better_is_named_as_such(fake):
-    assert "no gap to close" in said(verdict(fake, teacher=1.75))
+    assert "is not told from zero" in said(verdict(fake, teacher=1.75))
 
 
 def test_a_report_read_from_disk_leads_to_the_same_verdict(report):

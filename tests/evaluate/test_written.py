@@ -90,6 +90,35 @@ def test_agreement_beyond_chance_names_the_final_answers_where_tokens_are_told_t
     assert found.startswith("Of the final answers, beyond chance that is 0.")
 
 
+def test_a_student_that_writes_no_step_under_one_seed_is_judged_on_those_that_it_wrote() -> None:
+    result = _run("accuracy", seeds=2)
+
+    def written(arm: ArmResult, steps: int) -> ArmResult:
+        seeds = []
+        for i, one in enumerate(arm.seeds):
+            held = steps if i == 0 else 0
+            texts = tuple(f"{'1 + 1 = 2 ' if k < held else ''}#### {k % 3}" for k in range(ITEMS))
+            seeds.append(replace(one, finals=tuple(f"{k % 3}" for k in range(ITEMS)), texts=texts))
+        return replace(arm, seeds=tuple(seeds))
+
+    assert result.teacher is not None
+    arms = tuple(written(arm, 30 if arm.name == "distilled" else 0) for arm in result.arms)
+    report = build_report(replace(result, teacher=written(result.teacher, 60), arms=arms))
+    found = report.arm("distilled").measures["follows_steps"]
+    assert isinstance(found, Value)
+    assert (found.estimate, found.n) == (pytest.approx(1 / 3), 15)  # 30 of one seed, 0 of another.
+    none = Undefined("no text holds an equation")
+    assert report.arm("control").measures["follows_steps"] == none
+    assert "no text holds an equation" in render_html(report)
+    # Measured under one seed alone, a column is said to lack the other.
+    lame = replace(
+        result.arms[0].seeds[0], items={**result.arms[0].seeds[0].items, "length": np.ones(ITEMS)}
+    )
+    arms = (replace(result.arms[0], seeds=(lame, *result.arms[0].seeds[1:])), *result.arms[1:])
+    said = build_report(replace(result, arms=arms)).arm("distilled").measures["length"]
+    assert said == Undefined("it is not a number, under 1 of 2 seeds")
+
+
 @pytest.mark.parametrize("primary", ["bits_per_byte", "accuracy"])
 def test_pages_tables_and_comparisons_name_the_measure(primary: str) -> None:
     report = build_report(_run(primary))

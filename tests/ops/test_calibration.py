@@ -8,12 +8,14 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from preceptor.errors import DataError
 from preceptor.ops.calibration import (
+    at_edge,
     brier,
     ece,
     fit_temperature,
     log_probabilities,
     nll,
     reliability,
+    temperature_interval,
 )
 
 
@@ -119,3 +121,17 @@ def test_at_the_ends_of_the_range():
     assert nll(log_probabilities(logits / fit_temperature(logits, np.arange(3))), np.arange(3)) == (
         pytest.approx(0.0, abs=1e-9)
     )
+
+
+def test_limits_of_the_temperature_are_those_of_items_drawn_anew():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(300, 4)) * 6
+    labels = np.array([rng.choice(4, p=row) for row in softmax(logits / 3, axis=-1)])
+    found = temperature_interval(logits, labels)
+    assert found.estimate == fit_temperature(logits, labels)
+    drawn = rng.integers(0, 300, (200, 300))
+    again = [fit_temperature(logits[rows], labels[rows]) for rows in drawn]
+    np.testing.assert_allclose(found[1:], np.quantile(again, [0.025, 0.975]), rtol=0.06)
+    ended = temperature_interval(logits, logits.argmax(axis=-1))
+    assert at_edge(ended.estimate)
+    assert ended.low == ended.high

@@ -58,7 +58,7 @@ def test_a_teacher_no_better_than_the_student_is_a_warning(
     words = check(recipe_of(recipe), deep=True)
     line = next(each for each in words.splitlines() if "nats a token" in each)
     assert line.startswith("! On 2")
-    assert "No lead is seen" in line or "Do not distil from it" in line
+    assert "No lead is shown" in line or "Do not distil from it" in line
 
 
 def test_rows_that_were_dropped_are_counted_and_the_first_is_named(

@@ -341,7 +341,7 @@ def test_a_teacher_whose_classes_stand_in_another_order_is_found_out(
         weights[name] = weights[name][order].contiguous()
     save_file(weights, tmp_path / "model.safetensors")
     message = refused(small(teacher={"model": MLP, "load": str(tmp_path)}), tmp_path, code=1)
-    assert "on 100.0% with its classes renamed (more by " in message
+    assert "on 100.0 % with its classes renamed (more by " in message
     assert "to 100.0 points): its '0 degrees' is the data's" in message
     assert "reorder its last layer" in message
 
