@@ -99,9 +99,13 @@ def _paint_against(
             capsize=3,
             ls="none",
             label=short(name),
+            clip_on=False,
         )
     axes.set_xscale("log")
     axes.margins(x=0.25, y=0.15)
+    if primary == "accuracy":  # There is none below 0 or above 100.
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0), min(high, 100))
     plain_numbers(axes.xaxis)
     axes.set_xlabel(label)
     axes.set_ylabel(MEASURES[primary] + (", %" if unit == 100 else ""))

@@ -17,6 +17,9 @@ _PARTS = {
     ),
     "cost": tuple(GROUPS["Cost"]),
 }
+_SAID = ("agreement", "token_agreement", "kl_teacher_model", "ece")
+"""Measures that the table at the end of a run has a column for: where they are left out, it says
+why."""
 
 
 def selected(report: Report, parts: Collection[str]) -> Report:
@@ -24,9 +27,16 @@ def selected(report: Report, parts: Collection[str]) -> Report:
 
     Parts are "calibration", "fidelity" and "cost"; accuracy and the verdict are always there.
     """
-    dropped = {name for part, names in _PARTS.items() if part not in parts for name in names}
+    dropped = {name: part for part, names in _PARTS.items() if part not in parts for name in names}
     arms = tuple(
-        replace(arm, measures={k: v for k, v in arm.measures.items() if k not in dropped})
+        replace(
+            arm,
+            measures={
+                name: Undefined(f"{dropped[name]} was not asked for") if name in dropped else value
+                for name, value in arm.measures.items()
+                if name not in dropped or name in _SAID
+            },
+        )
         for arm in report.arms
     )
     kept = replace(report, arms=arms)

@@ -118,7 +118,7 @@ def _tiny(number: float) -> bool:
 
 def _two_figures(number: float, sign: str) -> str:
     """Of numbers however small: 2.1e-5."""
-    return f"{number:{sign}.2g}".replace("e-0", "e-").replace("-", "−", number < 0)
+    return ("−" if number < 0 else sign) + f"{abs(number):.2g}".replace("e-0", "e-")
 
 
 def _three_figures(number: float) -> str:

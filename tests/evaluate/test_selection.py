@@ -1,6 +1,6 @@
 from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.render import render_html
-from preceptor.evaluate.report import Report
+from preceptor.evaluate.report import Report, Undefined, Value
 from preceptor.evaluate.results import RunResult
 from preceptor.evaluate.selection import selected
 from preceptor.evaluate.tables import render_text
@@ -10,7 +10,10 @@ def test_a_report_of_accuracy_alone_has_nothing_else_and_still_renders(result: R
     whole = build_report(result)
     only = selected(whole, ("accuracy",))
     for arm in only.arms:
-        assert {"accuracy", "top5", "macro_f1"} >= set(arm.measures) > set()
+        told = {name for name, value in arm.measures.items() if isinstance(value, Value)}
+        assert {"accuracy", "top5", "macro_f1"} >= told > set()
+    assert only.arm("distilled").measures["agreement"] == Undefined("fidelity was not asked for")
+    assert "fidelity was not asked for" in render_html(only)
     assert only.ratios == {}
     assert only.verdict == whole.verdict
     assert "accuracy" in render_text(only)
