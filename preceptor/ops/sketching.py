@@ -12,6 +12,7 @@ each, a and o in- and outputs of a layer.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
@@ -109,7 +110,7 @@ class CountSketch:
             own = x[..., run]
             room[..., offset : offset + own.shape[-1]].addcmul_(own, sign[run])
 
-    @property
+    @cached_property
     def bucket(self) -> Int[Tensor, " {self.n}"]:
         """Of each coordinate."""
         place = torch.arange(self.n, device=self.sign.device)

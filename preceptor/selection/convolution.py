@@ -115,7 +115,7 @@ class _Convolution(torch.autograd.Function):
         if entry is not None:
             _add(entry, slope, x, weight, geometry)
         if of_bias is not None:
-            of_bias.add_flat(slope.flatten(2).sum(dim=2, dtype=of_bias.ledger.total.dtype))
+            of_bias.add_flat(slope.flatten(2).sum(dim=2, dtype=of_bias.ledger.dtype))
         if not ctx.needs_input_grad[1]:
             return None, None, None, None, None
         # Its shape alone is read; but what is laid out as it is need not be copied.

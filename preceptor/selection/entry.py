@@ -46,7 +46,7 @@ class Entry:
         self._parts: dict[int, Entry] = {}
         self.chain: Chain = ()  # The modules that every use so far was in, where that was noted.
         self.is_whole = False  # Whether autograd's own gradient is taken wherever it is used.
-        self.form = ""  # "matrix", "flat" or "bucketed", once it was used so.
+        self.form = ""  # "matrix", "flat" or "parts", once it was used so.
 
     def _keys(self, purpose: int) -> tuple[int, ...]:
         part = () if self._part_of is None else (self._part_of[1],)
@@ -107,7 +107,7 @@ class Entry:
     def add_parts(self, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
         """The same, some examples at a time."""
         scale = self.rows.scale * self.columns.scale
-        self._sum("matrix", torch.cat([self.fold(contracted(*part, scale)) for part in parts]))
+        self._fold(contracted(*part, scale) for part in parts)
 
     def add_rows(
         self, ids: Int[Tensor, "b t"], right: Float[Tensor, "b t kc"], kept: Tensor | None
@@ -115,32 +115,39 @@ class Entry:
         """G = sum_t e_id right_t^T of each example, over the positions that are `kept`."""
         assert isinstance(self.rows, CountSketch), "embeddings have buckets"
         bucket, sign = self.rows.bucket, self.rows.sign
-        total = self.ledger.total
+        wide = self.ledger.dtype
         signs = sign[ids] if kept is None else sign[ids] * kept
-        signed = right.to(total.dtype) * signs.unsqueeze(-1).to(total.dtype)
+        signed = right.to(wide) * signs.unsqueeze(-1).to(wide)
         example = torch.arange(len(ids), device=ids.device).unsqueeze(1)
-        room = total.new_zeros(len(ids) * self.rows.k, self.columns.k)
-        room.index_add_(0, (example * self.rows.k + bucket[ids]).flatten(), signed.flatten(0, 1))
+        sums = signed.new_zeros(len(ids) * self.rows.k, self.columns.k)
+        sums.index_add_(0, (example * self.rows.k + bucket[ids]).flatten(), signed.flatten(0, 1))
         scale = self.rows.scale * self.columns.scale
-        self._sum("matrix", self.fold(room.mul_(scale).view(len(ids), -1)))
+        self._fold([sums.mul_(scale).view(len(ids), -1)])
 
     def add_matrices(self, parts: Iterable[Float[Tensor, "some r c"]]) -> None:
         """G of each example itself, some examples at a time."""
-        each = [self.fold(two_sided(g, self.rows, self.columns).flatten(1)) for g in parts]
-        self._sum("matrix", torch.cat(each))
+        self._fold(two_sided(g, self.rows, self.columns).flatten(1) for g in parts)
+
+    def _fold(self, parts: Iterable[Float[Tensor, "some krkc"]]) -> None:
+        self._becomes("matrix")
+        start = 0
+        for part in parts:
+            end = start + len(part)
+            for room in self.ledger.rooms(self):
+                self.fold.add(part, room[start:end])
+            start = end
 
     def add_flat(self, gradient: Float[Tensor, "b n"]) -> None:
         """The gradient of each example of a parameter that no product is taken with."""
-        place = self.ledger.place(self)
-        if place is None:
-            self.add_bucketed(self.buckets(gradient.to(self.ledger.total.dtype)))
-        else:
-            self._becomes("flat")
-            self.ledger.add_short(place, gradient)
+        self._becomes("flat")
+        for room in self.ledger.rooms(self):
+            self.buckets.add(gradient, room)
 
     def add_bucketed(self, sketch: Float[Tensor, "b d"]) -> None:
         """The same, given through `buckets`."""
-        self._sum("bucketed", sketch)
+        self._becomes("flat")
+        for room in self.ledger.rooms(self):
+            room[:, : sketch.shape[1]] += sketch
 
     def by_example(self, x: Float[Tensor, "*n k"]) -> Float[Tensor, "b t k"]:
         """Rows [b, t] of a tensor whose leading axes go through one example after another.
@@ -156,25 +163,22 @@ class Entry:
     def add_whole(self, gradient: Float[Tensor, "*s"]) -> None:
         """The one example's own, in the parameter's shape."""
         if self.parameter.dim() == 2:
-            self.add_matrices([gradient.unsqueeze(0).to(self.ledger.total.dtype)])
+            self.add_matrices([gradient.unsqueeze(0).to(self.ledger.dtype)])
         else:
             self.add_flat(gradient.reshape(1, -1))
 
     def of(self, gradient: Float[Tensor, "*s"]) -> Float[Tensor, " n"] | None:
         """What an example with this gradient adds; None where a part of it was never seen."""
         if self.form == "parts":
-            found = self.ledger.total.new_zeros(self.ledger.sketching.dimension)
+            found = gradient.new_zeros(self.ledger.sketching.dimension)
             for number in gradient.flatten(1).any(dim=1).nonzero().flatten().tolist():
                 own = self.part(number).of(gradient[number])
                 if own is None:
                     return None
                 found += own
             return found
-        flat = gradient.reshape(1, -1)
         if self.form == "flat":
-            return flat.squeeze(0)
-        if self.form == "bucketed":
-            return self.buckets(flat).squeeze(0)
+            return self.buckets(gradient.flatten())
         if self.form == "matrix":
             matrix = gradient.reshape(1, *self._shape)
             return self.fold(two_sided(matrix, self.rows, self.columns).flatten(1)).squeeze(0)
@@ -184,7 +188,7 @@ class Entry:
     def has_parts(self) -> bool:
         """Whether slices along the first axis can be entries of their own."""
         is_stack = self.parameter.dim() > 1 and not self.vocabulary and self._part_of is None
-        return is_stack and self.ledger.place(self) is None and self.form in ("", "parts")
+        return is_stack and self.form in ("", "parts")
 
     def part(self, number: int) -> "Entry":
         """The entry of a slice along the first axis, as of one of a stack of experts."""
@@ -212,12 +216,6 @@ class Entry:
             self._part_of[0].seen()
         elif running is not None:
             self.chain = common(self.chain, tuple(running)) if self.chain else tuple(running)
-
-    def _sum(self, form: str, sketch: Float[Tensor, "b d"]) -> None:
-        self._becomes(form)
-        self.ledger.total += sketch
-        if self.ledger.shares is not None:
-            self.ledger.shares[self.number] += sketch
 
     def _becomes(self, form: str) -> None:
         if self.form not in ("", form):

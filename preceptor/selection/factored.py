@@ -225,7 +225,7 @@ class FactoredSketcher:
         shown.head_name = ""  # Its classifier is a layer like the others here.
         losses, placed = classified(shown(batch.inputs).logits, batch, self._soft)
         ones = torch.ones_like(losses, dtype=torch.int64)
-        return losses.sum(), Rows(self.ledger.total, losses.detach(), ones, placed)
+        return losses.sum(), Rows(self.ledger.sketches(), losses.detach(), ones, placed)
 
 
 def _backward(loss: Tensor) -> None:

@@ -95,14 +95,14 @@ def scored_by_head(
 ) -> tuple[Float[Tensor, ""], Rows]:
     """The sum of the examples' mean losses, and all that is known of them before `backward`.
 
-    The head's part is in the ledger's sum afterwards. `rows.sketches` is the ledger's own sum, to
-    which a backward pass of the loss adds the other parameters'.
+    The head's part is in the ledger's sum afterwards, and all there is in `rows.sketches`: a
+    backward pass of the loss adds the other parameters' to the ledger.
     """
     scored = Scored.of(batch)
     own = hidden.flatten(0, 1)
     if len(scored.index) < len(own):
         own = own[scored.index]
-    share = scored.share().to(ledger.total.dtype)
+    share = scored.share().to(ledger.dtype)
     scorer = HeadScorer(head, scored.labels, share, *entries)
     loss = projected(own, head, scorer)
     weight, bias = entries
@@ -114,7 +114,7 @@ def scored_by_head(
             bias.add_bucketed(scored.padded(scorer.of_bias).sum(dim=1))
     rank_sums = scored.sums(scorer.ranks)
     losses = scored.sums(scorer.losses * share)
-    return loss, Rows(ledger.total, losses, scored.lengths, rank_sums)
+    return loss, Rows(ledger.sketches(), losses, scored.lengths, rank_sums)
 
 
 def plain_head(model: TappedModel) -> Head:

@@ -4,14 +4,12 @@ A matrix is sketched from both sides, S = P_out^T G P_in, and all numbers of all
 through one last map to d. All of it is linear, so a parameter that is used twice (a tied embedding,
 a shared layer) simply adds twice.
 
-Dimension key: b examples, d numbers a sketch, n of a parameter.
+Dimension key: b examples, d numbers a sketch.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
 from typing import Annotated, final
 
 import torch
@@ -20,14 +18,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from preceptor.fields import Count, check_ranges
-from preceptor.ops.sketching import CountSketch
-from preceptor.selection.entry import FLAT, Entry
+from preceptor.ops.sketching import turned
+from preceptor.selection.entry import Entry
 from preceptor.selection.probe import Kind
 from preceptor.selection.rows import Details
 from preceptor.selection.strange import Strange
-
-_SHORT = 1 << 13
-"""Numbers that a parameter may have to be brought to the sketch together with others."""
 
 
 @final
@@ -91,27 +86,17 @@ class Ledger:
         self.examples = 0
         self.is_used = False  # Whether sketches were given out that are to go with later ones.
         self.running: list[str] | None = None  # The names of modules that run, if noted.
-        self.is_shared = False  # Whether to note each parameter's part of the sum, in `shares`.
-        self.shares: Tensor | None = None
-        ends = list(accumulate(each.numel() if _is_short(each) else 0 for each in self._held))
-        self._places = {
-            number: slice(end - each.numel(), end)
-            for number, (each, end) in enumerate(zip(self._held, ends, strict=True))
-            if _is_short(each)
-        }
-        self._length = ends[-1]
+        self.is_shared = False  # Whether to note each parameter's part of the sum.
+        self._shares: Tensor | None = None
 
     def begin(self, examples: int) -> None:
         """A batch of so many examples comes next."""
         first = self._held[0]
-        dtype = torch.promote_types(first.dtype, torch.float32)
+        self.dtype = torch.promote_types(first.dtype, torch.float32)
         self.examples = examples
-        self.total, self._shorts = (
-            torch.zeros(examples, count, dtype=dtype, device=first.device)
-            for count in (self.sketching.dimension, self._length)
-        )
-        shape = (len(self._held), *self.total.shape)
-        self.shares = self.total.new_zeros(shape) if self.is_shared else None
+        shape = (examples, 2 * self.sketching.dimension)  # As `CountSketch.add` asks for.
+        self._room = torch.zeros(shape, dtype=self.dtype, device=first.device)
+        self._shares = self._room.new_zeros(len(self._held), *shape) if self.is_shared else None
         # Gives a layer a backward pass also where nothing before it has a gradient.
         self.anchor = torch.zeros((), device=first.device, requires_grad=True)
 
@@ -132,39 +117,29 @@ class Ledger:
     @contextmanager
     def only(self, example: int) -> Iterator[None]:
         """In the block the batch is one of its examples, and what is added is that one's."""
-        held = self.examples, self.total, self._shorts, self.shares
+        held = self.examples, self._room, self._shares
         one = slice(example, example + 1)
-        self.examples, self.total, self._shorts = 1, self.total[one], self._shorts[one]
-        self.shares = None if self.shares is None else self.shares[:, one]
+        self.examples, self._room = 1, self._room[one]
+        self._shares = None if self._shares is None else self._shares[:, one]
         try:
             yield
         finally:
-            self.examples, self.total, self._shorts, self.shares = held
+            self.examples, self._room, self._shares = held
 
-    def place(self, entry: Entry) -> slice | None:
-        """Where a short parameter's numbers lie among those of all; None where it is not short."""
-        return self._places.get(entry.number)
+    def rooms(self, entry: Entry) -> Iterator[Float[Tensor, "b two_d"]]:
+        """What a parameter's sketch is added to."""
+        yield self._room
+        if self._shares is not None:
+            yield self._shares[entry.number]
 
-    def add_short(self, place: slice, gradient: Float[Tensor, "b n"]) -> None:
-        """Add to a short parameter's gradient of each example."""
-        self._shorts[:, place] += gradient
-
-    @cached_property
-    def buckets(self) -> CountSketch:
-        """The map of all short parameters' numbers."""
-        keys = (self.sketching.seed, len(self._held), FLAT)
-        d, device = self.sketching.dimension, self._held[0].device
-        return CountSketch.drawn(self._length, d, *keys, device=device)
-
-    def share(self, entry: Entry) -> Float[Tensor, "b n"]:
-        """What one parameter added to the sum, where `shares` was set; a short one's numbers."""
-        assert self.shares is not None, "parts are noted where they are asked for"
-        place = self.place(entry) if entry.form == "flat" else None
-        return self.shares[entry.number] if place is None else self._shorts[:, place]
+    def share(self, entry: Entry) -> Float[Tensor, "b d"]:
+        """What one parameter added to the sum, where that was noted."""
+        assert self._shares is not None, "parts are noted where they are asked for"
+        return turned(self._shares[entry.number])
 
     def sketches(self) -> Float[Tensor, "b d"]:
         """The sum of all parameters' sketches."""
-        return self.total + self.buckets(self._shorts) if self._length else self.total
+        return turned(self._room)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -179,9 +154,3 @@ class Ledger:
         """What all examples share, [1, ...], once for each of them; anything else as it is."""
         is_shared = x.dim() > 1 and len(x) == 1 and not x.requires_grad
         return x.expand(self.examples, *x.shape[1:]) if is_shared else x
-
-
-def _is_short(parameter: Tensor) -> bool:
-    """Whether it is a vector, or filters that see one channel each, and not too long."""
-    is_slim = parameter.dim() < 2 or (parameter.dim() > 2 and parameter.shape[1] == 1)
-    return is_slim and parameter.numel() <= _SHORT

@@ -72,7 +72,7 @@ class _Linear(torch.autograd.Function):
             _add(entry, slope, given, ctx.transposed)
         if of_bias is not None:
             rows = of_bias.by_example(slope)
-            of_bias.add_flat(rows.sum(dim=1, dtype=of_bias.ledger.total.dtype))
+            of_bias.add_flat(rows.sum(dim=1, dtype=of_bias.ledger.dtype))
         if not ctx.needs_input_grad[1]:
             return None, None, None, None, None
         back = weight.to(slope.dtype)

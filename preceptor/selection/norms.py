@@ -134,5 +134,5 @@ def _add(entry: Entry, each: Tensor, channels: bool) -> None:
         entry.add_flat(_by_channel(entry, each))
         return
     rows = each.reshape(*each.shape[: each.dim() - entry.parameter.dim()], -1)
-    kind = entry.ledger.total.dtype
+    kind = entry.ledger.dtype
     entry.add_flat(entry.by_example(rows).sum(dim=1, dtype=kind))

@@ -246,7 +246,7 @@ def _expand(_: Any, value: Tracked, *sizes: Any) -> Tensor:
 _TURN = Tensor.transpose
 _GROUPED = getattr(torch, "_grouped_mm", None)  # Of newer versions.
 _CASTS = ("to", "float", "double", "half", "bfloat16", "type", "type_as", "contiguous")
-_ELEMENTWISE = ("add", "sub", "mul", "div", "true_divide", "neg", "rsub")
+_ELEMENTWISE = ("add", "sub", "mul", "div", "true_divide", "neg", "exp", "rsub")
 _IN_PLACE = ("add_", "sub_", "mul_", "div_", "__iadd__", "__imul__", "__isub__")
 
 USES: Uses = {

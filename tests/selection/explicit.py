@@ -13,25 +13,19 @@ def expected(ledger: Ledger, gradients: Tensor) -> Tensor:
     A parameter that the ledger never met has no gradient.
     """
     total = torch.zeros(len(gradients), ledger.sketching.dimension, dtype=gradients.dtype)
-    shorts = torch.zeros(len(gradients), ledger.buckets.n, dtype=gradients.dtype)
     start = 0
     for entry in ledger.entries:
         size = entry.parameter.numel()
         own = gradients[:, start : start + size]
         start += size
-        place = ledger.place(entry)
-        if entry.form == "flat":
-            assert place is not None
-            shorts[:, place] = own
-        else:
-            total += _expected(entry, own)
+        total += _expected(entry, own)
     assert start == gradients.shape[1]
-    return total + ledger.buckets(shorts) if ledger.buckets.n else total
+    return total
 
 
 def _expected(entry: Entry, own: Tensor) -> Tensor:
     """The sketch of one parameter's, [b, n]."""
-    if entry.form == "bucketed":
+    if entry.form == "flat":
         return entry.buckets(own)
     if entry.form == "matrix":
         rows, columns = entry.rows.matrix().to(own), entry.columns.matrix().to(own)
