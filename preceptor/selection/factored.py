@@ -148,7 +148,8 @@ class FactoredSketcher:
             self.ledger.running = []
             first = self._prove(batch.rows(0, min(len(batch), SOME)))
             rows = self._rows(batch)
-            expect_apart(rows, first)
+            # Where products round, tokens may go to other experts.
+            expect_apart(rows, self._rows(batch.rows(0, 1)) if self._bfloat16 else first)
             self._is_proven, self.ledger.running = True, None
         else:
             rows = self._rows(batch)
