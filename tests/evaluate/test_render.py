@@ -1,10 +1,13 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from preceptor.evaluate import plots
 from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.render import render_html
+from preceptor.evaluate.report import Value
 
 EVIL = '<script>alert("x")</script>'
 
@@ -53,6 +56,14 @@ def test_pictures_take_their_colours_from_the_page(html):
     assert "#0102" not in html
     assert html.count("var(--arm1)") > 5
     assert "DejaVu" not in html
+
+
+def test_no_accuracy_is_drawn_above_100(report):
+    best = Value(1.0, 0.7, 1.0, 40, "fraction")
+    arms = tuple(replace(arm, measures={**arm.measures, "accuracy": best}) for arm in report.arms)
+    picture = plots.against(replace(report, arms=arms), "parameters", "parameters")
+    numbers = [each for each in Page(str(picture.drawn())).text if each.strip().isdigit()]
+    assert max(map(float, numbers)) == 100
 
 
 def test_what_pictures_point_at_is_in_the_page(html):
