@@ -16,13 +16,12 @@ from jaxtyping import Bool, Float
 from paired import Claim, conclude, table
 from scipy import stats
 
-from preceptor.evaluate.fidelity import kappa_of
-from preceptor.evaluate.graded import rank_correlation_of
+from preceptor.evaluate.alike import cohen
 from preceptor.evaluate.significance import difference, means, share_where
-from preceptor.evaluate.task import macro_f1_of
+from preceptor.evaluate.significance import gap as gap_of
+from preceptor.ops import linearised
 from preceptor.ops.calibration import ece_by_item
 from preceptor.ops.correlations import spearman
-from preceptor.ops.linearised import linearised
 from preceptor.ops.proportions import clopper_pearson, tango, wilson
 from preceptor.ops.resampling import Crossed
 
@@ -72,6 +71,50 @@ def gain(seeds: int, items: int) -> Setting:
     return Setting("gain", f"{seeds} seeds, {items} items", rate(1.3) - rate(1.0), trial)
 
 
+def rare(what: str, seeds: int, items: int, errors: float, unlike: float = 0.0) -> Setting:
+    """Few errors: an accuracy, or the difference of two that are equally good.
+
+    Each seed errs on each item on its own; with `unlike` items differ in how hard they are: beta
+    of that many pseudo-items, so that some err under every seed and most under none.
+    """
+
+    def trial(generator: np.random.Generator) -> Limits:
+        hard = np.full(items, errors)
+        if unlike:
+            hard = generator.beta(errors * unlike, (1 - errors) * unlike, items)
+        first, second = (generator.random((seeds, items)) >= hard for _ in range(2))
+        crossed = Crossed(seeds, items, generator, draws=DRAWS)
+        if what == "rate":
+            column = {"rate": first.astype(float)}
+            found = means(column, {"rate": "fraction"}, crossed)["rate"]
+        else:
+            found = gap_of(first, second, crossed)
+        return found.low, found.high
+
+    where = f"{seeds} seeds, {items} items, {100 * errors:g} % errors"
+    where += ", items unlike" if unlike else ""
+    truth = 1 - errors if what == "rate" else 0.0
+    return Setting(f"rare {what}", where, truth, trial, None)
+
+
+def copies(seeds: int, items: int, apart: float) -> Setting:
+    """Kappa with a teacher of three classes whom students hardly ever contradict."""
+
+    def trial(generator: np.random.Generator) -> Limits:
+        master = np.broadcast_to(generator.choice(3, items, p=(0.5, 0.3, 0.2)), (seeds, items))
+        other = (master + generator.integers(1, 3, (seeds, items))) % 3
+        own = np.where(generator.random((seeds, items)) < apart, other, master)
+        found = cohen(own, master, Crossed(seeds, items, generator, draws=DRAWS))
+        return getattr(found, "low", None), getattr(found, "high", None)
+
+    master = np.array((0.5, 0.3, 0.2))
+    own = (1 - apart) * master + apart / 2 * (1 - master)
+    chance = float(own @ master)
+    truth = (1 - apart - chance) / (1 - chance)
+    where = f"{seeds} seeds, {items} items, {100 * apart:g} % differ"
+    return Setting("rare kappa", where, truth, trial, None)
+
+
 def answers(
     generator: np.random.Generator, seeds: int, items: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -90,8 +133,9 @@ def by_influence(name: str) -> Setting:
     """Kappa with the teacher, or macro F1, of students."""
 
     def measured(labels: np.ndarray, teacher: np.ndarray, row: np.ndarray) -> np.ndarray:
-        of = kappa_of(row, teacher) if name == "kappa" else macro_f1_of(row, labels)
-        return linearised(of, len(row))
+        if name == "kappa":
+            return linearised.kappa(row, teacher)
+        return linearised.macro_f1(row, labels)
 
     def trial(generator: np.random.Generator) -> Limits:
         labels, teacher, students = answers(generator, SEEDS, ITEMS)
@@ -155,7 +199,7 @@ def graded(pairs: int) -> Setting:
         grades = generator.normal(size=pairs)
         shared = 0.7 * grades + 0.5 * generator.normal(size=pairs)
         similar = shared + 0.5 * generator.normal(size=(SEEDS, pairs))
-        each = [linearised(rank_correlation_of(row, grades), pairs) for row in similar]
+        each = [linearised.rank_correlation(row, grades) for row in similar]
         crossed = Crossed(SEEDS, pairs, generator, draws=DRAWS)
         found = means({"rho": np.stack(each)}, {"rho": "correlation"}, crossed)["rho"]
         return found.low, found.high
@@ -201,6 +245,15 @@ def settings() -> list[Setting]:
         gain(5, 300),
         gain(8, 500),
         gain(3, 300),
+        rare("rate", 5, 60, 0.02),
+        rare("rate", 5, 60, 0.02, 2.0),
+        rare("rate", 3, 180, 0.02, 2.0),
+        rare("rate", 1, 60, 0.02),
+        rare("gain", 5, 60, 0.02),
+        rare("gain", 5, 60, 0.005),
+        rare("gain", 3, 180, 0.02, 2.0),
+        copies(3, 53, 0.02),
+        copies(1, 53, 0.05),
         by_influence("kappa"),
         by_influence("macro F1"),
         retention(),

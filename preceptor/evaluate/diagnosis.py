@@ -91,9 +91,9 @@ def leading(low: float, high: float, words: str, unit: str = "points") -> Findin
     if low <= 0:
         most, least = (_in_unit(each, unit) for each in (high, seen_within(low, high)))
         advice = (
-            f"No lead is shown, and none is ruled out: it may be {most}, and one of {least} would "
-            "have shown four times in five. Test on more items, under more seeds, or try a better "
-            "teacher."
+            f"No lead is shown, nor is one ruled out: it may be as much as {most}, and one of "
+            f"{least} would have shown four times in five. Test on more items, under more seeds, "
+            "or try a better teacher."
         )
         return Finding("lead", words, advice)
     return Finding("lead", words)

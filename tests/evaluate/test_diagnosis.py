@@ -59,12 +59,12 @@ def test_an_equal_teacher_closes_no_gap() -> None:
     found = lead(answered(0.8), answered(0.8, seed=1), "the control")
     assert found is not None
     assert not found.against
-    assert "No lead is shown, and none is ruled out" in found.advice
+    assert "No lead is shown, nor is one ruled out" in found.advice
     assert "no gap" not in found.advice
     seen = t_interval(answered(0.8).astype(float) - answered(0.8, seed=1))
     # 80 % power takes 1.96 + 0.84 standard errors, the limits stand 1.966 away.
     least = 100 * (1.959964 + 0.841621) * (seen.high - seen.low) / 2 / 1.959964
-    assert f"it may be {100 * seen.high:.1f} points, and one of {least:.1f} points" in found.advice
+    assert f"as much as {100 * seen.high:.1f} points, and one of {least:.1f} points" in found.advice
 
 
 def test_nobody_is_told_to_bridge_the_gap_to_a_teacher_that_shows_no_lead() -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from preceptor.evaluate.alike import cohen
 from preceptor.evaluate.fidelity import cohen_kappa, error_consistency, specific
 from preceptor.evaluate.measures import range_of
 from preceptor.evaluate.report import Measured, Undefined, Value
@@ -24,7 +25,7 @@ from preceptor.evaluate.study.cells import (
     hits,
     same_tokens,
 )
-from preceptor.ops import linearised, proportions, resampling
+from preceptor.ops import proportions, resampling
 
 FEWEST_TASKS = 3
 _ROUNDING = 1e-9
@@ -183,12 +184,9 @@ def at_place(trials: Sequence[Compared], crossed: resampling.Crossed) -> dict[st
     columns = {f"{who}_accuracy": own.astype(float) for who, own in right.items()}
     columns["accuracy"] = columns.pop("taught_accuracy")
     columns["agreement"] = np.stack([own == teacher for own, teacher in told]).astype(float)
-    kappa = np.stack([linearised.kappa(*each) for each in told])
     found: dict[str, Measured] = dict(means(columns, dict.fromkeys(columns, "fraction"), crossed))
     found["gain"] = gap(right["taught"], right["control"], crossed)
-    found["kappa"] = Undefined("both give one class throughout")
-    if not np.isnan(kappa).any():
-        found |= means({"kappa": kappa}, {"kappa": "kappa"}, crossed)
+    found["kappa"] = cohen(*(np.stack(side) for side in zip(*told, strict=True)), crossed)
     return found
 
 

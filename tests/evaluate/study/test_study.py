@@ -315,7 +315,10 @@ def test_every_place_has_limits_even_where_nothing_differs() -> None:
     for found in (place.values["agreement"], task.taught):
         assert isinstance(found, Value)
         assert found.low == pytest.approx(wilson(40, 40).low)
-    assert "the same throughout" in render_study(study)  # Kappa is 1 in every draw.
+    kappa = place.values["kappa"]
+    assert isinstance(kappa, Value)
+    assert kappa.low == pytest.approx((wilson(40, 40).low - 0.5) / 0.5)  # Chance is a half.
+    assert "the same throughout" not in render_study(study)
     (first, *_) = judged(grid(small_gain_more, tasks=1, items=60)).places
     for name, found in first.values.items():
         assert isinstance(found, Value)
