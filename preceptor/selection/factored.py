@@ -205,6 +205,9 @@ class FactoredSketcher:
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
+        if not any(part.training for part in self._model.modules()):
+            yield
+            return
         with keeping_modes(self._model):
             self._model.eval()
             yield

@@ -82,7 +82,7 @@ class Tracked(Tensor):
         """Asked by torch of every function that one of these is an argument of."""
         del types
         named = kwargs or {}
-        first = next(leaf for leaf in tree_leaves((args, named)) if isinstance(leaf, Tracked))
+        first = _first((*args, *named.values()))
         with torch._C.DisableTorchFunctionSubclass():
             uses, entry = first.uses, first.entry
             entry.seen()
@@ -103,6 +103,14 @@ class Tracked(Tensor):
             if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(found)):
                 return found
             raise refusal(entry, f"in `{name}`")
+
+
+def _first(values: Sequence[Any]) -> Tracked:
+    """The first that is one, alone or in a list: torch's own walk through lists takes longer."""
+    own = next((value for value in values if isinstance(value, Tracked)), None)
+    if own is None:
+        own = next(leaf for leaf in tree_leaves(values) if isinstance(leaf, Tracked))
+    return own
 
 
 class _Whole(torch.autograd.Function):
