@@ -81,7 +81,8 @@ def token_scores(
             chosen = q.gather(-1, labels[part].unsqueeze(-1)).squeeze(-1)
             sums.add("token_nll", row[part], -chosen)
             # sum_v (p_v - [v = label])^2, without a matrix of [v = label].
-            sums.add("token_brier", row[part], 1 - 2 * chosen.exp() + (2 * q).exp().sum(dim=-1))
+            squares = q.exp().square_().sum(dim=-1)
+            sums.add("token_brier", row[part], 1 - 2 * chosen.exp() + squares)
             logs, first = q.max(dim=-1)
             sure, hit = logs.double().exp(), (first == labels[part]).double()
             sums.add("token_accuracy", row[part], hit)
