@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from preceptor.batches import Batch
-from preceptor.errors import DataError
+from preceptor.errors import DataError, ModelError
 from preceptor.models.lora import movable
 from preceptor.selection.probe import Kind
 
@@ -36,8 +36,19 @@ class Rows:
 
 
 def learned_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters whose gradients count: those that may be trained, and are not frozen."""
-    return {name: each for name, each in movable(module).items() if each.requires_grad}
+    """The parameters whose gradients count: those that may be trained, and are not frozen.
+
+    Raises:
+        ModelError: there are none.
+    """
+    found = {name: each for name, each in movable(module).items() if each.requires_grad}
+    if not found:
+        raise ModelError(
+            "the gradients of a student were asked for",
+            "none of its parameters is learned: all are frozen",
+            "Use a student that learns.",
+        )
+    return found
 
 
 def joined(parts: Sequence[Rows]) -> Rows:

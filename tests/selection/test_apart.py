@@ -97,6 +97,17 @@ def test_windows_of_images_are_sketched_as_their_exact_gradients(name: str) -> N
     check(model, Batch({"pixel_values": pixels}, labels=torch.tensor([0, 2])))
 
 
+def test_frozen_parameters_do_not_count_and_there_must_be_others() -> None:
+    model = shaken(language("mixtral"))
+    for name, each in model.named_parameters():
+        each.requires_grad_("experts" not in name)
+    check(model, token_batch())
+    assert FactoredSketcher(model, SMALL).apart == ()
+    model.requires_grad_(False)
+    with pytest.raises(ModelError, match="all are frozen"):
+        FactoredSketcher(model, SMALL)
+
+
 def test_experts_by_groups_are_those_one_after_another() -> None:
     found: list[Tensor] = []
     for experts in ("eager", "grouped_mm"):
