@@ -3,6 +3,8 @@
 Dimension key: s seeds, n items, v classes.
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -20,6 +22,7 @@ from preceptor.evaluate.results import RunResult
 from preceptor.evaluate.scores import Scores, agreements, class_agreement, good_of
 from preceptor.evaluate.significance import gap, means
 from preceptor.ops.calibration import reliability
+from preceptor.ops.linearised import ratio_of_some
 from preceptor.ops.resampling import Crossed
 
 SHOWN_CLASSES = 100
@@ -65,16 +68,17 @@ def _slice(
     clusters = np.array(result.clusters)[member] if result.clusters else None
     seeds = len(result.student.seeds)
     crossed = Crossed(seeds, count, generator, clusters=clusters)
-    good = {each: good_of(scores[each], result.primary)[:, member] for each in shown}
+    sizes = result.student.seeds[0].sizes if result.primary == "bits_per_byte" else None
+    good = {each: _part(good_of(scores[each], result.primary), member, sizes) for each in shown}
     gain: Measured = Undefined("there is no control")
     if control in good:
         gain = gap(good[student], good[control], crossed, result.primary)
     return ClassReport(
         name,
         count,
-        {each: _mean(scores[each], result.primary, member, crossed) for each in shown},
+        {each: _mean(scores[each], result.primary, member, crossed, sizes) for each in shown},
         {
-            each: _mean(scores[each], "agreement", member, crossed)
+            each: _mean(scores[each], "agreement", member, crossed, None)
             for each in shown
             if "agreement" in scores[each].by_item
         },
@@ -82,8 +86,23 @@ def _slice(
     )
 
 
-def _mean(scores: Scores, measure: str, member: Bool[np.ndarray, " n"], crossed: Crossed) -> Value:
-    column = scores.by_item[measure][:, member]
+def _part(
+    columns: Any, member: Bool[np.ndarray, " n"], sizes: Float[np.ndarray, " n"] | None
+) -> Any:
+    """Some items' part of a measure [s, n]; of bits a byte they have bytes of their own."""
+    if sizes is None:
+        return columns[:, member]
+    return np.stack([ratio_of_some(column, sizes, member) for column in columns])
+
+
+def _mean(
+    scores: Scores,
+    measure: str,
+    member: Bool[np.ndarray, " n"],
+    crossed: Crossed,
+    sizes: Float[np.ndarray, " n"] | None,
+) -> Value:
+    column = _part(scores.by_item[measure], member, sizes)
     return means({measure: column}, {measure: unit_of(measure)}, crossed)[measure]
 
 

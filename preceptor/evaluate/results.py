@@ -108,6 +108,7 @@ class SeedResult:
         graded: for encoders: how alike it finds the sentences of each graded pair, as cosines.
         reliability: of next tokens: sums of confidence and of hits, and tokens, in bins of equal
             mass (`confidences.Confidences`).
+        sizes: of text: bytes of what is scored of each test row, over which its bits are counted.
     """
 
     seed: int
@@ -123,6 +124,7 @@ class SeedResult:
     layers: Likeness | None = None
     graded: Float[np.ndarray, " g"] | None = None
     reliability: Float[np.ndarray, "b 3"] | None = None
+    sizes: Float[np.ndarray, " n"] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ Statistics 1981). Each measure's influence is written out here, by the chain rul
 
 All of it is numpy in float64. A column is NaN throughout where its measure is not defined.
 
-Dimension key: n items.
+Dimension key: n items, m of them.
 """
 
 from typing import Any
@@ -32,6 +32,20 @@ def ratio(sums: Float[np.ndarray, " n"], counts: Float[np.ndarray, " n"]) -> _Co
     """
     found = sums.sum() / counts.sum()
     return found + (sums - found * counts) / counts.mean()
+
+
+def ratio_of_some(
+    column: _Column, counts: _Column, some: Bool[np.ndarray, " n"]
+) -> Float[np.ndarray, " m"]:
+    """From the column of a `ratio` that of the same ratio of some of its items.
+
+    >>> sums, counts = np.array([1.0, 6.0, 4.0]), np.array([1.0, 3.0, 4.0])
+    >>> ratio_of_some(ratio(sums, counts), counts, counts < 4).mean()
+    np.float64(1.75)
+    """
+    found = column.mean()
+    sums = (column - found) * counts.mean() + found * counts
+    return ratio(sums[some], counts[some])
 
 
 def kappa(first: Shaped[Any, " n"], second: Shaped[Any, " n"]) -> _Column:

@@ -29,6 +29,12 @@ TEXT, TEXT_ENDS = "text", "text_ends"
 SURENESS = "reliability"
 """And how sure the model is of its next tokens: `Confidences.bins`."""
 
+SIZES = "bytes"
+"""And how many bytes are scored of each row, over which its bits are counted."""
+
+BESIDE = (TEXT, TEXT_ENDS, SURENESS, SIZES)
+"""All that is no measure of a row."""
+
 Numbers = Mapping[str, np.ndarray]
 """One number a row, by the measure's name."""
 

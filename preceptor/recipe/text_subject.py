@@ -31,10 +31,10 @@ from preceptor.recipe.schema import Stage
 from preceptor.recipe.subject import MOST_TRAINING, Answers, Subject, Taught, of_training
 from preceptor.recipe.teachers import CachedFields
 from preceptor.recipe.text_answers import (
+    BESIDE,
     EVALUATION_BATCH,
+    SIZES,
     SURENESS,
-    TEXT,
-    TEXT_ENDS,
     WithLogits,
     chosen,
     parted,
@@ -313,7 +313,7 @@ class TextSubject(Subject):
         found = dict(predicted(model, texts, rows, other, sure))
         found["token_ece"] = sure.error_by_row()
         if part == "test":
-            found[SURENESS] = sure.bins()
+            found |= {SURENESS: sure.bins(), SIZES: texts.bytes(rows).astype(np.float64)}
         if self.said.verify is not None and part != "train":
             said = self.said.verify
             found |= (chosen if said.by == "choice" else written)(model, texts, said)
@@ -344,8 +344,8 @@ class TextSubject(Subject):
     ) -> SeedResult:
         """Measures of the test rows, and what was written to them."""
         test = answers["test"]
-        items = {k: v.numpy() for k, v in test.items() if k not in (TEXT, TEXT_ENDS, SURENESS)}
-        sure = test.get(SURENESS)
+        items = {k: v.numpy() for k, v in test.items() if k not in BESIDE}
+        beside = {k: test[k].numpy() for k in (SURENESS, SIZES) if k in test}
         texts, finals = parted(test), ()
         if self.said.verify is not None and texts:
             said = self.said.verify
@@ -360,7 +360,8 @@ class TextSubject(Subject):
             train=of_training(answers.get("train")),
             finals=finals,
             texts=texts,
-            reliability=None if sure is None else sure.numpy(),
+            reliability=beside.get(SURENESS),
+            sizes=beside.get(SIZES),
         )
 
     def clusters(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report, Undefined, Value
 from preceptor.evaluate.results import ArmResult, ModelCost, RunResult, SeedResult
 from preceptor.evaluate.tables import render_markdown, render_text
+from preceptor.ops.linearised import ratio
 
 ITEMS = 200
 COST = ModelCost(1000, 4000, 10_000)
@@ -59,6 +60,30 @@ def test_fewer_bits_are_a_gain() -> None:
     assert main.gain.estimate == pytest.approx(expected)
     assert isinstance(main.share, Value)
     assert main.share.estimate == pytest.approx(0.4, abs=0.05)
+
+
+def test_a_slice_of_long_rows_has_its_own_bits_a_byte() -> None:
+    run = _run("bits_per_byte", seeds=3)
+    sizes = np.where(np.arange(ITEMS) % 4 == 0, 90.0, 10.0)
+    tags = tuple("long" if size > 50 else "short" for size in sizes)
+
+    def of_text(arm: ArmResult) -> ArmResult:
+        seeds = [
+            replace(one, sizes=sizes, items={**one.items, "bits_per_byte": ratio(bits, sizes)})
+            for one in arm.seeds
+            for bits in [one.items["bits_per_byte"] * sizes]
+        ]
+        return replace(arm, seeds=tuple(seeds))
+
+    arms = tuple(map(of_text, run.arms))
+    assert run.teacher is not None
+    sliced = replace(run, arms=arms, teacher=of_text(run.teacher), slices={"tag": tags})
+    each = {row.name: row for row in build_report(sliced).slices["tag"]}
+    for name, row in each.items():
+        there = np.array([tag == name for tag in tags])
+        seeds = (one.items["bits_per_byte"] for one in run.student.seeds)
+        expected = np.mean([column[there].mean() for column in seeds])
+        assert row.accuracy["distilled"].estimate == pytest.approx(expected)
 
 
 def test_more_bits_are_a_loss() -> None:
