@@ -31,14 +31,14 @@ RECIPE = Recipe(
     data=Data(source="digits", labelled=100, unlabelled="rest"),
     teacher=LiveTeacher(
         model=ZooModel(zoo="cnn-large"),
-        train=Plan(steps=150, optimizer=OptimizerPlan(name="adamw", lr=3e-3)),
+        train=Plan(steps=80, optimizer=OptimizerPlan(name="adamw", lr=3e-3)),
     ),
     student=Student(model=ZooModel(zoo="cnn-small")),
     stages=(
         Stage(
             objective=0.1 * CE() + 0.9 * KD(temperature=4),
             plan=Plan(
-                steps=150, optimizer=OptimizerPlan(lr=0.1), schedule=SchedulePlan(name="cosine")
+                steps=80, optimizer=OptimizerPlan(lr=0.1), schedule=SchedulePlan(name="cosine")
             ),
         ),
     ),

@@ -61,13 +61,13 @@ RECIPE = {
     "data": {"source": "digits", "labelled": 100, "unlabelled": "rest"},
     "teacher": {
         "model": {"zoo": "cnn-large"},
-        "train": {"steps": 150, "optimizer": {"name": "adamw", "lr": 3e-3}},
+        "train": {"steps": 80, "optimizer": {"name": "adamw", "lr": 3e-3}},
     },
     "student": {"model": {"zoo": "cnn-small"}},
     "stages": [
         {
             "objective": [{"ce": {}}, {"own_method:JensenShannon": {"beta": 0.3}}],
-            "plan": {"steps": 150, "optimizer": {"lr": 0.1}, "schedule": "cosine"},
+            "plan": {"steps": 80, "optimizer": {"lr": 0.1}, "schedule": "cosine"},
         }
     ],
     "control": {"arms": ["control"]},
