@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from preceptor.evaluate.numerals import percent
 from preceptor.models.load import load_model
 from preceptor.recipe.language_teachers import Keep
 from preceptor.recipe.text_subject import TextSubject
@@ -37,7 +38,7 @@ def cache_gap(subject: TextSubject, teacher: Teacher, keep: Keep) -> str:
         line += f": {found.bytes_per_token * tokens / 2**20:.1f} MiB for {tokens:,} tokens"
         line += f", written in about {seconds * tokens / max(1, found.tokens):.0f} s"
         if found.covered is not None:
-            line += f"; it covers {found.covered:.1%} of the teacher's mass"
+            line += f"; it covers {percent(found.covered)} of the teacher's mass"
         if keep.top_k is not None and keep.temperature == 1.0:
             stored = CachedTokens(TokenStore.open(folder))
             apart = _words(served_gap(stored, teacher, batch))

@@ -6,6 +6,7 @@ import numpy as np
 
 from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.diagnosed import room
+from preceptor.evaluate.diagnosis import far_ahead
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report, Value
 from preceptor.evaluate.results import TrainPart
@@ -108,6 +109,18 @@ def test_a_student_without_room_is_told_from_one_with_too_few_examples():
     assert said(share(97), share(80), 40.0).kind == "data"
     assert room(share(97), share(96), 40.0) is None
     assert room(dataclasses.replace(share(70), n=5), share(68), 4.0) is None
+
+
+def test_no_assistant_is_advised_to_a_teacher_whose_lead_is_not_shown(fake):
+    large = far_ahead(459.0)
+    told = fake(seeds=3, items=120, teacher=1.75, findings=(large,))
+    found = {each.kind: each for each in build_report(told).findings}
+    assert "nor is one ruled out" in found["lead"].advice
+    assert next(iter(found)) == "lead"
+    assert found["capacity"].seen == large.seen
+    assert "assistant" not in found["capacity"].advice
+    better = build_report(fake(seeds=3, items=120, findings=(large,)))
+    assert large in better.findings
 
 
 def test_two_seeds_lead_to_no_advice_about_the_teachers_lead(fake):

@@ -36,7 +36,7 @@ def test_slices_equal_dense_logits_and_a_cache_equals_the_live_teacher_on_the_pa
     keep = {"top_k": 40}
     cached = {"cached": {"teacher": live, "folder": str(tmp_path / "tokens"), "keep": keep}}
     words = _deep(source, cached, folder)
-    each = "by slices of", "bytes a token", "covers 100.0% of the teacher's mass", "a lead of +"
+    each = "by slices of", "bytes a token", "covers 100.0 % of the teacher's mass", "a lead of +"
     for said in (*each, "lies on the student's 10 likeliest tokens"):
         assert said in words
     assert "at 3 an hour" in words
