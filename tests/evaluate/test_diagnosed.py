@@ -113,6 +113,7 @@ def test_a_student_without_room_is_told_from_one_with_too_few_examples():
 
 def test_no_assistant_is_advised_to_a_teacher_whose_lead_is_not_shown(fake):
     large = far_ahead(459.0)
+    assert large is not None
     told = fake(seeds=3, items=120, teacher=1.75, findings=(large,))
     found = {each.kind: each for each in build_report(told).findings}
     assert "nor is one ruled out" in found["lead"].advice

@@ -186,7 +186,8 @@ def at_place(trials: Sequence[Compared], crossed: resampling.Crossed) -> dict[st
     columns["agreement"] = np.stack([own == teacher for own, teacher in told]).astype(float)
     found: dict[str, Measured] = dict(means(columns, dict.fromkeys(columns, "fraction"), crossed))
     found["gain"] = gap(right["taught"], right["control"], crossed)
-    found["kappa"] = cohen(*(np.stack(side) for side in zip(*told, strict=True)), crossed)
+    own, teachers = (np.stack(side) for side in zip(*told, strict=True))
+    found["kappa"] = cohen(own, teachers, crossed)
     return found
 
 
