@@ -48,7 +48,7 @@ from preceptor.verbs.cells import Cell, student_folder
 from preceptor.verbs.experiment import Experiment
 
 _TRIED = 8
-"""Tokens of the example that is tried."""
+"""Tokens of each of the examples that are tried."""
 
 _TOLD_AFTER = 20.0
 """Seconds until it is said again how far a pass is."""
@@ -120,7 +120,7 @@ class Pupil:
         return () if self.said.train is None or self.at is not None else (self._cell(),)
 
     def require_fit(self) -> None:
-        """Raise where its gradients cannot be taken: a small example's are tried.
+        """Raise where its gradients cannot be taken: two small examples' are tried.
 
         Raises:
             RecipeError: it had adapters, and is asked as it stood later.
@@ -138,16 +138,18 @@ class Pupil:
         asked = subject.student(self.said, self.seed) if untrained else self.model
         sketcher = sketcher_of(self.features, asked)
         if self.features.kind == "factored":  # The others take any student that they are made of.
-            sketcher(self._example().to("cpu" if untrained else self.device))
+            sketcher(self._examples().to("cpu" if untrained else self.device))
 
-    def _example(self) -> Batch:
-        """One of the kind that the student reads, with an answer; what it says does not matter."""
-        subject, zero = self.experiment.subject, torch.zeros(1, dtype=torch.int64)
+    def _examples(self) -> Batch:
+        """Two of the kind that the student reads, with answers; what they say does not matter."""
+        subject, two = self.experiment.subject, torch.arange(2)
         if isinstance(subject, ImageSubject):
-            return Batch(subject.data.train.batch(zero).inputs, labels=zero, ids=zero)
-        ids = zero.expand(1, _TRIED)
+            two = two[: len(subject.data.train)]
+            inputs = subject.data.train.batch(two).inputs
+            return Batch(inputs, labels=torch.zeros_like(two), ids=two)
+        ids = two.unsqueeze(1).expand(2, _TRIED)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        return Batch(inputs, labels=ids, mask=ids == 0, ids=zero)
+        return Batch(inputs, labels=ids, mask=ids >= 0, ids=two)
 
     def of_text(self, name: str, candidate: Candidate, pool: Sequence[Row]) -> FeatureStore:
         """What a candidate's text is to it; `pool` holds all prompts."""

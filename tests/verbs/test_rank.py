@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preceptor.errors import DataError, ModelError, NeedsError, PreceptorError, RecipeError
+from preceptor.errors import DataError, NeedsError, PreceptorError, RecipeError
 from preceptor.recipe.load import load_ranking, ranking_of
 from preceptor.selection.features import Features, joined
 from preceptor.selection.grace import Grace
@@ -74,7 +74,7 @@ def test_texts_are_ranked_told_and_gone_on_with(
     folder = tmp_path / "run"
     found = rank(ranking_of(said), out=folder, show=True)
     assert set(found.ranking.names) == {"good", "wild", "same"}
-    assert found.ranking.names.index("good") < found.ranking.names.index("wild")
+    assert found.ranking.best.name == "same"  # Whatever the prompt says: see the caution below.
     assert found.chosen.ensemble == found.ranking.names[:2]
     shown = capsys.readouterr().out
     assert "of grace, lower is better" in shown
@@ -245,12 +245,6 @@ def _early(said: dict[str, Any], folder: Path) -> None:
     said["race"] = {"first": 64}
 
 
-def _experts(said: dict[str, Any], folder: Path) -> None:
-    del folder
-    own = {"model_type": "mixtral", "num_local_experts": 2, "num_experts_per_tok": 1}
-    said["student"]["model"] = {"causal": {**llama(8)["causal"], **own}}
-
-
 def _few(said: dict[str, Any], folder: Path) -> None:
     del said
     answers(folder / "answers.jsonl", prompts=9)
@@ -277,7 +271,6 @@ def _nowhere(said: dict[str, Any], folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (_experts, ModelError, "experts.gate_up_proj is used in"),
         (_few, DataError, "prompts that all candidates answer: 9"),
         (_early, DataError, "a race that first looks after 64 prompts, of 40 in all"),
         (_lone, NeedsError, "good answers 40 prompts and lone 1, of them 0 both"),
