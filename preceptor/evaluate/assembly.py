@@ -14,6 +14,7 @@ from preceptor.evaluate.by_class import (
     agreement_by_class,
     agreement_of_models,
     class_reports,
+    known,
     reliability_curves,
     slice_reports,
 )
@@ -39,11 +40,13 @@ from preceptor.evaluate.report import (
 from preceptor.evaluate.results import PLAIN, ArmResult, RunResult, check
 from preceptor.evaluate.scores import Scores, good_of, score, score_of_training
 from preceptor.evaluate.significance import (
+    at_least_apart,
     difference,
     exact,
     gap,
     gap_of_columns,
     means,
+    no_width,
     over_seeds,
     share_where,
     valued,
@@ -219,14 +222,18 @@ def _arm(
 
 def _more_specific(own: Scores, control: Scores, crossed: Crossed) -> dict[str, Measured]:
     """How much more of its teacher alone a student has than its control, which never met it."""
-    both = own, control
-    return {
-        f"{name}_gained": gap_of_columns(
-            own.by_item[name], control.by_item[name], crossed, unit_of(f"{name}_gained")
-        )
-        for name in ("specific", "token_specific")
-        if all(name in each.by_item and not np.isnan(each.by_item[name]).any() for each in both)
-    }
+    found: dict[str, Measured] = {}
+    for name in ("specific", "token_specific"):
+        if not known(own, name) or not known(control, name):
+            continue
+        columns = {"own": own.by_item[name], "other": control.by_item[name]}
+        first, second = columns.values()
+        more = gap_of_columns(first, second, crossed, unit_of(f"{name}_gained"))
+        if no_width(more):
+            each = means(columns, dict.fromkeys(columns, unit_of(name)), crossed)
+            more = at_least_apart(more, each["own"], each["other"])
+        found[f"{name}_gained"] = more
+    return found
 
 
 def _of_items(scores: Scores, crossed: Crossed) -> dict[str, Measured]:

@@ -80,7 +80,7 @@ def _slice(
         {
             each: _mean(scores[each], "agreement", member, crossed, None)
             for each in shown
-            if _known(scores[each], "agreement")
+            if known(scores[each], "agreement")
         },
         gain,
     )
@@ -95,7 +95,7 @@ def _part(
     return np.stack([ratio_of_some(column, sizes, member) for column in columns])
 
 
-def _known(scores: Scores, measure: str) -> bool:
+def known(scores: Scores, measure: str) -> bool:
     """Whether every seed has the measure, of every item."""
     return measure in scores.by_item and not np.isnan(scores.by_item[measure]).any()
 

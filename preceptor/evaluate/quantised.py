@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from preceptor.evaluate.report import Measured, Quantised, Undefined, Value
-from preceptor.evaluate.significance import FEW, gap, means, valued
+from preceptor.evaluate.significance import FEW, at_least_apart, gap, means, valued
 from preceptor.evaluate.words import estimate, in_words
 from preceptor.ops.hypotheses import seen_within
-from preceptor.ops.proportions import less
-from preceptor.ops.resampling import Crossed, Interval, percentile
+from preceptor.ops.resampling import Crossed, percentile
 
 Columns = Mapping[str, Shaped[Any, "s n"]]
 _LEAST = {"difference of differences": "points", "bits gained": "bits", "nats gained": "nats"}
@@ -107,14 +106,5 @@ def _more(
     )
     unit = own.unit if own.unit != "difference" else "difference of differences"
     moved = float(((student != 0) | (control != 0)).mean()) * items
-    if own.unit != "difference" or moved >= FEW:
-        return valued(interval, items, unit)
-    wide = less(_interval(own), _interval(other))
-    low, high = min(interval.low, wide.low), max(interval.high, wide.high)
-    return valued(Interval(interval.estimate, low, high), items, unit)
-
-
-def _interval(value: Value) -> Interval:
-    assert value.low is not None
-    assert value.high is not None
-    return Interval(value.estimate, value.low, value.high)
+    found = valued(interval, items, unit)
+    return at_least_apart(found, own, other) if own.unit == "difference" and moved < FEW else found

@@ -7,6 +7,7 @@ Dimension key: s seeds, n items, d draws.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -64,6 +65,8 @@ def means(
         interval = _bounded(resampling.percentile(float(column.mean()), draws), units[name])
         if units[name] == "fraction" and np.isin(column, (0.0, 1.0)).all():
             interval = _rate(interval, column, draws, crossed)
+        if units[name] == "difference" and np.isin(column, (-1.0, 0.0, 1.0)).all():
+            interval = _gain(column > 0, column < 0, draws, crossed)
         values[name] = valued(interval, column.shape[1], units[name])
     return values
 
@@ -86,6 +89,19 @@ def _rate(
 
 def _flat(interval: Interval) -> bool:
     return interval.high - interval.low < ROUNDING
+
+
+def at_least_apart(found: Value, first: Value, second: Value) -> Value:
+    """The difference of two values, no narrower than their own limits leave it where few differ."""
+    wide = proportions.less(_limits(first), _limits(second))
+    low, high = (wide.low, wide.high) if no_width(found) else _limits(found)[1:]
+    return replace(found, low=min(low, wide.low), high=max(high, wide.high))
+
+
+def _limits(value: Value) -> Interval:
+    assert value.low is not None
+    assert value.high is not None
+    return Interval(value.estimate, value.low, value.high)
 
 
 def no_width(value: Value) -> bool:

@@ -12,9 +12,15 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from preceptor.evaluate.measures import unit_of
-from preceptor.evaluate.report import Measured, Undefined
+from preceptor.evaluate.report import Measured, Undefined, Value
 from preceptor.evaluate.scores import Answered
-from preceptor.evaluate.significance import gap_of_columns, share_column, share_where
+from preceptor.evaluate.significance import (
+    at_least_apart,
+    gap_of_columns,
+    no_width,
+    share_column,
+    share_where,
+)
 from preceptor.ops.resampling import Crossed
 
 _NO_ERROR = "the teacher makes no error on these items"
@@ -56,7 +62,30 @@ def _beside(
         why = Undefined("teacher and model never err together, or the teacher is never right")
         return {"asymmetry": why, **found}
     apart = gap_of_columns(columns[0], columns[1], crossed, unit_of("asymmetry"))
+    if no_width(apart):
+        apart = at_least_apart(apart, *_copied_and_kept_apart((own, control), teacher, crossed))
     return {"asymmetry": apart, **found}
+
+
+def _copied_and_kept_apart(
+    both: tuple[Answered, Answered], teacher: Answered, crossed: Crossed
+) -> tuple[Value, Value]:
+    """How much more a model copies and keeps than its control, from the limits of each rate."""
+    shares: list[list[Value]] = [[], []]
+    for each in both:
+        right = _broadcast(teacher, each)
+        same = each.predicted == teacher.predicted
+        for kind, (what, where) in zip(
+            shares, ((same, ~right & ~each.hit), (each.hit, right)), strict=True
+        ):
+            share = share_where(what, where, crossed, "")
+            assert isinstance(share, Value)
+            kind.append(share)
+    copied, kept = (
+        at_least_apart(Value(a.estimate - b.estimate, None, None, a.n, "difference"), a, b)
+        for a, b in shares
+    )
+    return copied, kept
 
 
 def _copied_less_kept(own: Answered, teacher: Answered) -> Float[np.ndarray, "s n"] | None:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -53,3 +55,17 @@ def test_what_never_happens_has_a_reason_and_no_number():
 def test_without_a_control_nothing_is_compared_with_one():
     found = estimates(answered(STUDENT), answered(TEACHER), None)
     assert not {"flips_won", "asymmetry"} & set(found)
+
+
+def test_a_student_that_never_differs_from_its_control_may_still_copy_more():
+    same = answered(STUDENT, STUDENT)
+    found = estimates(same, answered(TEACHER), same)
+    asymmetry = found["asymmetry"]
+    assert isinstance(asymmetry, Value)
+    assert asymmetry.estimate == 0
+    # Square-and-add of four rates with limits of their own, two of each kind.
+    sides: list[Any] = [found["copied_errors"], found["retention"]]
+    parts = [(each.high - each.estimate, each.estimate - each.low) for each in sides]
+    expected = np.sqrt(sum(up**2 + down**2 for up, down in parts))
+    assert asymmetry.high == pytest.approx(expected)
+    assert asymmetry.low == pytest.approx(-expected)
