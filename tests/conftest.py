@@ -6,19 +6,23 @@ need not look through them again and again.
 
 import gc
 import random
+from collections.abc import Generator
 
 import numpy as np
 import pytest
 import torch
 
-gc.disable()  # until all is collected
 
-
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """From here on, only what tests make may be garbage."""
-    gc.enable()
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)
