@@ -4,7 +4,8 @@ The loss is a sum over examples of their mean losses, so one backward pass serve
 layer's backward adds the sketch of its own parameters' per-example gradients to a ledger and
 returns the gradient of its input; no gradient of a weight is formed. After "What is Your Data Worth
 to GPT? LLM-Scale Data Valuation with Influence Functions" (Choe et al., 2024) and GraSS (Hu et al.,
-NeurIPS 2025); what differs is said in `linear.py`.
+NeurIPS 2025); what differs is said in `linear.py`. Modules whose rows nobody can tell apart are run
+one example at a time (`apart.py`).
 """
 
 import copy
@@ -106,8 +107,8 @@ class FactoredSketcher:
     def __call__(self, batch: Batch) -> Rows:
         """The rows of a batch, in its order.
 
-        The first batch of several examples proves that rows are right (`proof.py`), and what is
-        not is run one example at a time from then on.
+        The first batch, and the first of several examples, prove that rows are right (`proof.py`);
+        what is not is run one example at a time from then on.
 
         Raises:
             ModelError: an example's row depends on the examples beside it, or a parameter has a
@@ -144,13 +145,13 @@ class FactoredSketcher:
         if not self.ledger.is_used:
             # A model may set itself up where it is first run.
             self.losses(batch.rows(0, min(len(batch), SOME)))
-        if not self._is_proven and len(batch) > 1:
+        if not self._is_proven and (len(batch) > 1 or not self.ledger.is_used):
             self.ledger.running = []
             first = self._prove(batch.rows(0, min(len(batch), SOME)))
             rows = self._rows(batch)
             # Where products round, tokens may go to other experts.
             expect_apart(rows, self._rows(batch.rows(0, 1)) if self._bfloat16 else first)
-            self._is_proven, self.ledger.running = True, None
+            self._is_proven, self.ledger.running = len(batch) > 1, None
         else:
             rows = self._rows(batch)
         self.ledger.is_used = True
@@ -160,7 +161,7 @@ class FactoredSketcher:
         """The first example's row, alone, once the rows of some are known to be right."""
         last = len(some) - 1
         alone = {i: self._shown(some.rows(i, i + 1)) for i in (0, last)}
-        together = None if self._apart.is_whole else self._shown(some)
+        together = None if self._apart.is_whole or not last else self._shown(some)
         plain = self.losses(some)
         for i, (rows, _) in alone.items():
             expect_unmixed(plain[i : i + 1], rows.losses)

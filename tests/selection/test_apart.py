@@ -97,6 +97,11 @@ def test_windows_of_images_are_sketched_as_their_exact_gradients(name: str) -> N
     check(model, Batch({"pixel_values": pixels}, labels=torch.tensor([0, 2])))
 
 
+def test_one_example_shows_a_parameter_that_is_not_seen() -> None:
+    with pytest.raises(ModelError, match="the parameter weight was taken by its sketch"):
+        FactoredSketcher(TappedModel(Unseen()).double(), SMALL)(rows().rows(0, 1))
+
+
 def test_frozen_parameters_do_not_count_and_there_must_be_others() -> None:
     model = shaken(language("mixtral"))
     for name, each in model.named_parameters():
