@@ -7,14 +7,12 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from preceptor.evaluate.alike import kappas
 from preceptor.evaluate.by_class import (
     agreement_by_class,
     agreement_of_models,
     class_reports,
-    known,
     reliability_curves,
     slice_reports,
 )
@@ -24,6 +22,7 @@ from preceptor.evaluate.curves import loss_curves
 from preceptor.evaluate.diagnosed import diagnosed
 from preceptor.evaluate.graded import graded_measures
 from preceptor.evaluate.measures import LESS_IS_BETTER, unit_of
+from preceptor.evaluate.of_items import NO_NUMBER, WHY, more_specific, of_items
 from preceptor.evaluate.quantised import quantised
 from preceptor.evaluate.report import (
     SCHEMA,
@@ -40,15 +39,11 @@ from preceptor.evaluate.report import (
 from preceptor.evaluate.results import PLAIN, ArmResult, RunResult, check
 from preceptor.evaluate.scores import Scores, good_of, score, score_of_training
 from preceptor.evaluate.significance import (
-    at_least_apart,
     difference,
     exact,
     gap,
-    gap_of_columns,
     means,
-    no_width,
     over_seeds,
-    share_where,
     valued,
 )
 from preceptor.evaluate.transfer import transfer
@@ -58,21 +53,6 @@ from preceptor.ops.proportions import wilson
 from preceptor.ops.resampling import Crossed
 
 _FEWEST_GROUPS = 10
-_NO_NUMBER = "it is not a number"
-_NO_VALIDATION = "no validation items were given"
-_WHY = {
-    "temperature": _NO_VALIDATION,
-    "ece_scaled": _NO_VALIDATION,
-    "kappa": "both give one class throughout",
-    "error_consistency": "both are always right, or always wrong",
-    "error_consistency_bound": "both are always right, or always wrong",
-    "train_kappa": "both give one class throughout",
-    "confidence_correlation": "a confidence never varies",
-    "follows_steps": "no text holds an equation",
-}
-_OF_SOME_ITEMS = frozenset({"follows_steps"})
-"""Rates of the items alone that the measure is about; NaN elsewhere."""
-
 _ON_TRAINING = (
     "accuracy",
     "bits_per_byte",
@@ -194,10 +174,10 @@ def _arm(
 ) -> ArmReport:
     own = scores[arm.name]
     clusters = np.array(result.clusters) if result.clusters else None
-    measures = _of_items(own, crossed)
+    measures = of_items(own, crossed)
     for name, numbers in own.by_seed.items():
         if name not in own.untold:
-            measures[name] = over_seeds(numbers, unit_of(name), _WHY.get(name, _NO_NUMBER))
+            measures[name] = over_seeds(numbers, unit_of(name), WHY.get(name, NO_NUMBER))
     if result.teacher is not None and arm is not result.teacher:
         master, control = scores[result.teacher.name].answered, scores.get(arm.versus)
         control = None if control is own else control
@@ -205,7 +185,7 @@ def _arm(
         if own.answered is not None and master is not None:
             measures |= transfer(own.answered, master, beside, crossed)
         if control is not None:
-            measures |= _more_specific(own, control, crossed)
+            measures |= more_specific(own, control, crossed)
     measures |= _on_training(arm, result, generator)
     measures |= _on_graded_pairs(arm, result, generator)
     measures |= cost_measures(arm, result, generator)
@@ -220,48 +200,6 @@ def _arm(
     )
 
 
-def _more_specific(own: Scores, control: Scores, crossed: Crossed) -> dict[str, Measured]:
-    """How much more of its teacher alone a student has than its control, which never met it."""
-    found: dict[str, Measured] = {}
-    for name in ("specific", "token_specific"):
-        if not known(own, name) or not known(control, name):
-            continue
-        columns = {"own": own.by_item[name], "other": control.by_item[name]}
-        first, second = columns.values()
-        more = gap_of_columns(first, second, crossed, unit_of(f"{name}_gained"))
-        if no_width(more):
-            each = means(columns, dict.fromkeys(columns, unit_of(name)), crossed)
-            more = at_least_apart(more, each["own"], each["other"])
-        found[f"{name}_gained"] = more
-    return found
-
-
-def _of_items(scores: Scores, crossed: Crossed) -> dict[str, Measured]:
-    """Every measure of items: its value, or why there is none."""
-    found: dict[str, Measured] = {name: Undefined(why) for name, why in scores.untold.items()}
-    defined: dict[str, Float[np.ndarray, "s n"]] = {}
-    for name, column in scores.by_item.items():
-        there = ~np.isnan(column)
-        if name in found:
-            continue
-        if there.all():
-            defined[name] = column
-        elif name in _OF_SOME_ITEMS:
-            found[name] = share_where(column == 1, there, crossed, _WHY[name])
-        else:
-            found[name] = Undefined(_missing(name, there))
-    found |= means(defined, {name: unit_of(name) for name in defined}, crossed)
-    sides = {name: side for name, side in scores.alike.items() if name in defined}
-    return found | kappas({name: defined[name] for name in sides}, sides, crossed)
-
-
-def _missing(name: str, there: Bool[np.ndarray, "s n"]) -> str:
-    """Why a measure has no number, and under how many seeds where that is some."""
-    seeds, without = len(there), int((~there).any(axis=1).sum())
-    why = _WHY.get(name, _NO_NUMBER)
-    return why if without == seeds else f"{why}, under {without} of {seeds} seeds"
-
-
 def _on_training(
     arm: ArmResult, result: RunResult, generator: np.random.Generator
 ) -> dict[str, Measured]:
@@ -271,7 +209,7 @@ def _on_training(
         return {}
     items = next(iter(scores.by_item.values())).shape[1]
     crossed = Crossed(len(result.student.seeds), items, generator)
-    found = _of_items(scores, crossed)
+    found = of_items(scores, crossed)
     return {f"train_{name}": found[name] for name in _ON_TRAINING if name in found}
 
 

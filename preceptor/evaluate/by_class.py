@@ -80,7 +80,7 @@ def _slice(
         {
             each: _mean(scores[each], "agreement", member, crossed, None)
             for each in shown
-            if known(scores[each], "agreement")
+            if scores[each].has("agreement")
         },
         gain,
     )
@@ -93,11 +93,6 @@ def _part(
     if sizes is None:
         return columns[:, member]
     return np.stack([ratio_of_some(column, sizes, member) for column in columns])
-
-
-def known(scores: Scores, measure: str) -> bool:
-    """Whether every seed has the measure, of every item."""
-    return measure in scores.by_item and not np.isnan(scores.by_item[measure]).any()
 
 
 def _mean(

@@ -56,6 +56,10 @@ class Scores:
     alike: Mapping[str, Alike] = field(default_factory=dict)
     untold: Mapping[str, str] = field(default_factory=dict)
 
+    def has(self, measure: str) -> bool:
+        """Whether every seed has the measure, of every item."""
+        return measure in self.by_item and not np.isnan(self.by_item[measure]).any()
+
     def good(self, primary: str) -> Float[np.ndarray, "s n"]:
         """The primary measure with a sign by which more is better."""
         column = self.by_item[primary]
