@@ -4,14 +4,14 @@ Dimension key: s seeds, n items.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from preceptor.evaluate import fidelity
-from preceptor.evaluate.report import Measured, Undefined
-from preceptor.evaluate.significance import FEW, means, no_width, valued
+from preceptor.evaluate.report import Measured, Undefined, Value
+from preceptor.evaluate.significance import FEW, gap, means, no_width, valued
 from preceptor.ops import linearised
 from preceptor.ops.proportions import beyond_chance
 from preceptor.ops.resampling import Crossed, Interval
@@ -97,6 +97,22 @@ def kappas(
         limits = Interval(own.estimate, max(-1.0, min(low, own.estimate)), max(high, own.estimate))
         found[name] = valued(limits, own.n, "kappa")
     return dict[str, Measured](found)
+
+
+def widest_bound(
+    bound: Value, own: Bool[np.ndarray, "s n"], master: Bool[np.ndarray, "s n"], crossed: Crossed
+) -> Value:
+    """The bound of error consistency of two models whose accuracies are the same on these items.
+
+    On others they need not be: it falls to where the limits of their difference have it.
+    """
+    gained = gap(own, master, crossed)
+    assert gained.low is not None
+    assert gained.high is not None
+    apart = max(-gained.low, gained.high)
+    chance = float(alike(own, master).chance.mean())
+    low = beyond_chance(Interval(1.0, 1 - apart, 1.0), chance).low
+    return replace(bound, low=max(0.0, min(low, bound.estimate)))
 
 
 def cohen(

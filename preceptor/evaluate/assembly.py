@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from preceptor.evaluate.alike import widest_bound
 from preceptor.evaluate.by_class import (
     agreement_by_class,
     agreement_of_models,
@@ -43,6 +44,7 @@ from preceptor.evaluate.significance import (
     exact,
     gap,
     means,
+    no_width,
     over_seeds,
     valued,
 )
@@ -184,6 +186,10 @@ def _arm(
         beside = control.answered if control is not None else None
         if own.answered is not None and master is not None:
             measures |= transfer(own.answered, master, beside, crossed)
+            bound = measures.get("error_consistency_bound")
+            if isinstance(bound, Value) and no_width(bound):
+                hits = own.answered.hit, np.broadcast_to(master.hit, own.answered.hit.shape)
+                measures["error_consistency_bound"] = widest_bound(bound, *hits, crossed)
         if control is not None:
             measures |= more_specific(own, control, crossed)
     measures |= _on_training(arm, result, generator)

@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import f1_score
 
 from preceptor.errors import DataError
-from preceptor.evaluate.alike import cohen
+from preceptor.evaluate.alike import cohen, widest_bound
 from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.fidelity import acceptance, entropy, error_consistency
 from preceptor.evaluate.measures import GROUPS, MEASURES, unit_of
@@ -182,6 +182,19 @@ def test_kappa_where_few_items_differ_has_the_limits_of_the_agreement():
     free = means({"kappa": column}, {"kappa": "kappa"}, crossed)["kappa"]
     assert cohen(many, master, crossed) == free
     assert cohen(0 * own, 0 * own, crossed) == Undefined("both give one class throughout")
+
+
+def test_the_bound_of_models_that_are_equally_good_here_is_not_certain():
+    first, second = np.ones((2, 3, 80), dtype=bool)
+    first[:, :20] = second[:, 10:30] = False  # A quarter wrong, half of it in common.
+    crossed = Crossed(3, 80, np.random.default_rng(0))
+    flat = Value(1.0, 1.0, 1.0, 80, "greatest kappa")
+    found = widest_bound(flat, first, second, crossed)
+    gained: Any = gap(first, second, crossed)
+    most = -gained.low
+    # By hand: they agree on 1 - most at the most, and by chance on 1/16 + 9/16.
+    assert found.low == pytest.approx((1 - most - 0.625) / 0.375)
+    assert (found.estimate, found.high) == (1.0, 1.0)
 
 
 def test_a_rate_of_few_errors_has_wilsons_limits_of_what_its_spread_is_worth():
