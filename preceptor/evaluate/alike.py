@@ -57,7 +57,9 @@ def _chance(first: Shaped[np.ndarray, " n"], second: Shaped[np.ndarray, " n"]) -
     >>> _chance(np.array([1, 1, 2, 2]), np.array([1, 1, 1, 2]))
     0.5
     """
-    return float(sum((first == k).mean() * (second == k).mean() for k in np.unique(first)))
+    named, numbers = np.unique(np.concatenate([first, second]), return_inverse=True)
+    often = [np.bincount(side, minlength=len(named)) for side in np.split(numbers, 2)]
+    return float(often[0] @ often[1]) / len(first) ** 2
 
 
 def too_few_errors(own: Bool[np.ndarray, "s n"], master: Bool[np.ndarray, "s n"]) -> str:
