@@ -97,7 +97,7 @@ def compare(setting: "Language", rounds: int, peer: bool) -> NoReturn:
         found = paired(ours, one_of(their_steps(setting, share, recompute)), rounds=few)
         ratio = speed(found)
         words = f"tokens per second, ours over {PEER}, {name}, CPU time"
-        holds = bound is None or ratio.value >= bound
+        holds = None if bound is None else ratio.value >= bound
         claims.append(Claim(words, *ratio, bound=bound, holds=holds))
         each = (f"{tokens / seconds:.0f}" for seconds in found.medians("cpu"))
         rows.append((name, *each, ratio, speed(found, "wall")))
