@@ -44,7 +44,7 @@ class Sketching:
     dimension: Count = 512
     seed: Annotated[int, Ge(0)] = 0
     side: Count = 48
-    filters: Count = 64
+    filters: Count = 96
     vocabulary: Count = 512
 
     def __post_init__(self) -> None:
