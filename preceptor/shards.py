@@ -90,7 +90,7 @@ def read_manifest(folder: Path, form: int, make: Callable[[dict[str, Any]], M]) 
     raise StorageError(
         f"the store {folder} has format {held}",
         f"this version reads format {form}",
-        "Write the store again with this version.",
+        "Delete the folder, or begin anew with --fresh: this version then writes it again.",
     )
 
 

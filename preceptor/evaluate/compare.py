@@ -19,7 +19,8 @@ SCHEMA = "preceptor.comparison/1"
 _WIDEST = 32
 """Letters of a label in a terminal's table; files have the whole of it."""
 
-_NOTHING = Undefined("there is none")
+_NO_ARM = Undefined("the run has no such arm")
+_ALONE = Undefined("its student is compared with no control")
 _UNMEASURED = Undefined("not measured")
 _HEADS = (
     "report",
@@ -86,13 +87,13 @@ def _values(report: Report) -> tuple[Measured, ...]:
     teacher = next((arm.name for arm in report.arms if arm.role == "teacher"), None)
     main = report.difference(report.student, report.control or "")
     primary = [
-        report.arm(name).measures[report.primary] if name else _NOTHING
+        report.arm(name).measures[report.primary] if name else _NO_ARM
         for name in (teacher, report.student, report.control)
     ]
     return (
         *primary,
-        main.gain if main else _NOTHING,
-        main.share if main else _NOTHING,
+        main.gain if main else _ALONE,
+        main.share if main else _ALONE,
         _agreement(report),
         report.ratios.get("bytes", _UNMEASURED),
         report.ratios.get("latency", _UNMEASURED),
@@ -101,7 +102,7 @@ def _values(report: Report) -> tuple[Measured, ...]:
 
 def _agreement(report: Report) -> Measured:
     found = report.arm(report.student).measures
-    return found.get("agreement", found.get("token_agreement", _NOTHING))
+    return found.get("agreement", found.get("token_agreement", _UNMEASURED))
 
 
 def _notes(reports: Mapping[str, Report]) -> list[str]:

@@ -10,12 +10,17 @@ from preceptor.evaluate.measures import LESS_IS_BETTER, MEASURES
 from preceptor.evaluate.report import Measured, Undefined
 from preceptor.evaluate.results import ArmResult, RunResult
 from preceptor.evaluate.scores import Scores
-from preceptor.evaluate.significance import ROUNDING, WIDEST, exact, over_seeds, valued
+from preceptor.evaluate.significance import ROUNDING, exact, over_seeds, valued
 from preceptor.evaluate.timing import Timing, Writing, quantile, ratio, throughput, token_seconds
 from preceptor.ops.proportions import ratio_of_rates
 from preceptor.ops.resampling import Crossed, Interval, ratio_interval
 
 _UNTIMED = Undefined("it was not timed")
+
+_WIDEST = 2.0
+"""Limits of the quality kept farther apart than this, 200 %, say nothing: no more than some of it,
+or twice as much, is what anybody expects.
+"""
 
 
 def cost_measures(
@@ -104,7 +109,8 @@ def _kept(result: RunResult, scores: dict[str, Scores], crossed: Crossed) -> Mea
     """The student's primary measure over the teacher's; turned round where less is better.
 
     Of rates it never lacks width: where the bootstrap has none, and under one seed, it has the
-    score interval, on the mean seed's counts.
+    score interval, on the mean seed's counts. No quality is below 0, so neither is a share of it:
+    draws are deviations from the mean, and of a student near 0 they may lie there all the same.
     """
     assert result.teacher is not None
     student = scores[result.student.name].by_item[result.primary]
@@ -115,15 +121,21 @@ def _kept(result: RunResult, scores: dict[str, Scores], crossed: Crossed) -> Mea
     means = float(above.mean()), float(below.mean())
     if means[1] == 0:
         return Undefined(f"the teacher's {MEASURES[result.primary]} is 0: there is none to keep")
+    near = Undefined(
+        f"the teacher's {MEASURES[result.primary]} is too near to 0 for limits of a share of it"
+    )
     interval = ratio_interval(drawn[:, 0], drawn[:, 1], means)
     rates = all(np.isin(side, (0.0, 1.0)).all() for side in pair)
     if rates and ((len(student) == 1 and not crossed.clustered) or _flat(interval)):
         interval = _of_rates(student == 1, pair[1] == 1, len(crossed.summed(student[0])))
-    if isinstance(interval, Interval) and interval.high - interval.low <= WIDEST:
+    elif (drawn[:, 1] <= 0).any():
+        return near
+    if not isinstance(interval, Interval):
+        return near
+    interval = Interval(*(max(0.0, number) for number in interval))
+    if interval.high - interval.low <= _WIDEST:
         return valued(interval, student.shape[1], "share")
-    return Undefined(
-        f"the teacher's {MEASURES[result.primary]} is too near to 0 for limits of a share of it"
-    )
+    return Undefined("limits of this share would lie more than 200 % apart")
 
 
 def _flat(interval: Interval | str) -> bool:

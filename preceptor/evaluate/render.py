@@ -40,22 +40,23 @@ class Table(NamedTuple):
 
 def summary(report: Report) -> Table:
     """The table that a run ends with: one row an arm."""
-    nothing, unmeasured = Undefined("there is none"), Undefined("not measured")
+    unmeasured = Undefined("not measured")
     # What writes text has no classes to be calibrated on.
     sixth = "ece" if report.classes else "kl_teacher_model"
     rows: list[tuple[str, list[Measured]]] = []
     for arm in report.arms:
         gained = [each for each in report.differences if each.of == arm.name][:1]
-        measure = arm.measures.get
+        measure, alone = arm.measures.get, Undefined("it is compared with none")
+        own = Undefined("it is the teacher" if arm.role == "teacher" else "not asked for")
         rows.append(
             (
                 arm.name,
                 [
-                    measure(report.primary, nothing),
-                    gained[0].gain if gained else nothing,
-                    gained[0].share if gained else nothing,
-                    measure("agreement", measure("token_agreement", nothing)),
-                    measure(sixth, nothing),
+                    measure(report.primary, unmeasured),
+                    gained[0].gain if gained else alone,
+                    gained[0].share if gained else alone,
+                    measure("agreement", measure("token_agreement", own)),
+                    measure(sixth, own if sixth == "kl_teacher_model" else unmeasured),
                     measure("parameters", unmeasured),
                     measure("latency_p50", unmeasured),
                 ],

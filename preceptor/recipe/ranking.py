@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from preceptor.fields import Count, Index, NonNegative
 from preceptor.recipe.data import AnyData, SentenceData, TextData
-from preceptor.recipe.models import CausalModel
+from preceptor.recipe.models import MODEL_KEYS, CausalModel, FolderModel
 from preceptor.recipe.problems import invalid
 from preceptor.recipe.ranked import (
     AnyWriter,
@@ -196,6 +196,7 @@ class RankingRecipe(Section):
             if self.data.streamed is not None:
                 why = "candidates are compared on prompts that are all held"
                 raise invalid("", why, "Leave it out.", ("data", "streamed"))
+            self._learners_write()
             return self
         if self.candidates.texts:
             why = "the data are images, and nobody answers them with text"
@@ -215,6 +216,15 @@ class RankingRecipe(Section):
                 why = "an image's answer is its teacher's probabilities; nothing is drawn"
                 raise invalid("", why, "Leave it out.", (*place, "temperatures"))
         return self
+
+    def _learners_write(self) -> None:
+        others = {("students", name): learner for name, learner in self.students.items()}
+        for place, learner in {("student",): self.student, **others}.items():
+            if not isinstance(learner.model, CausalModel | FolderModel):
+                key = next(key for key in MODEL_KEYS if hasattr(learner.model, key))
+                why = "what teachers wrote is learned by causal language models"
+                do = "Write model: {causal: NAME}, or {folder: ...} of one that a run saved."
+                raise invalid(repr(key), why, do, (*place, "model"))
 
     @model_validator(mode="after")
     def _choices_name_candidates(self) -> "RankingRecipe":

@@ -28,7 +28,7 @@ from preceptor.models.hub import configuration
 from preceptor.models.load import load_model
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.data import Made, Splits, TextData
-from preceptor.recipe.models import AnyModel, CausalModel, FolderModel
+from preceptor.recipe.models import MODEL_KEYS, AnyModel, CausalModel, FolderModel
 
 DATA_SEED = 0
 """What is held out belongs to the data: it is the same for every run and every seed."""
@@ -115,7 +115,7 @@ def rendering_of(said: TextData, tokenizer: Any) -> Rendering:
 def language_model(said: AnyModel, seed: int, tokenizer: Any, classes: int) -> TappedModel:
     """A language model whose first `classes` rows are tokens, from a seed of its own."""
     if not isinstance(said, CausalModel | FolderModel):
-        kind = next(iter(type(said).model_fields))
+        kind = next(key for key in MODEL_KEYS if hasattr(said, key))
         raise ModelError(
             f"a {kind} model was asked to write text",
             "text is learned by causal language models",

@@ -57,9 +57,11 @@ def _items(run: Path) -> Items | None:
 def _read(run: Path) -> Report:
     file = run / "report.json"
     if not file.exists():
-        raise RecipeError(
-            f"{run}",
-            "it holds no report.json, so it is no finished run",
-            "Name the folder of a run that `preceptor distill` finished.",
-        )
+        why = "it holds no report.json, so it is no finished run"
+        if not run.is_dir():
+            why = "there is no such folder"
+        elif (run / "study.json").exists():
+            why = "it is a study, whose own page is study.html"
+        do = "Name the folder of a run that `preceptor distill` finished."
+        raise RecipeError(f"{run}", why, do)
     return Report.from_json(file.read_text(encoding="utf-8"))

@@ -142,6 +142,10 @@ def test_what_only_reads_features_does_not_change_which_run_a_folder_holds() -> 
             "another candidate has this name",
         ),
         (small(data={"kind": "sentences"}), "an embedding is no answer"),
+        (
+            small(student={"model": {"encoder": "a"}}),
+            "student.model: 'encoder': what teachers wrote is learned by causal language models",
+        ),
         (images(features={"kind": "head"}), "told apart in causal language models"),
         (images(score="mean_length"), "no length and no copies"),
         (
