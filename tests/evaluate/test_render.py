@@ -62,6 +62,7 @@ def test_no_accuracy_is_drawn_above_100(report):
     best = Value(1.0, 0.7, 1.0, 40, "fraction")
     arms = tuple(replace(arm, measures={**arm.measures, "accuracy": best}) for arm in report.arms)
     picture = plots.against(replace(report, arms=arms), "parameters", "parameters")
+    assert picture is not None
     numbers = [each for each in Page(str(picture.drawn())).text if each.strip().isdigit()]
     assert max(map(float, numbers)) == 100
 
