@@ -18,8 +18,8 @@ from preceptor.ops.resampling import Crossed, Interval, ratio_interval
 _UNTIMED = Undefined("it was not timed")
 
 _WIDEST = 2.0
-"""Limits of the quality kept farther apart than this, 200 %, say nothing: no more than some of it,
-or twice as much, is what anybody expects.
+"""Limits of the quality kept farther apart than this, 200 %, say nothing of it: most students keep
+between none and all.
 """
 
 

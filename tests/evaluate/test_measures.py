@@ -164,6 +164,35 @@ def test_quality_kept_by_a_student_that_never_differs_has_limits(fake):
     assert kept(5.0, -5.0) == Undefined("the teacher's accuracy is 0: there is none to keep")
 
 
+@pytest.mark.parametrize(
+    ("right", "taught", "why"), [(1, 40, ""), (40, 12, "200 % apart"), (1, 1, "too near to 0")]
+)
+def test_quality_kept_is_never_below_nothing_and_not_told_where_it_may_be_anything(
+    fake, right, taught, why
+):
+    """The second student has nothing right: draws of the mean lie on both sides of 0."""
+    result = fake(seeds=2, items=60)
+    labels = np.eye(10)[result.labels]
+
+    def answering(one, first):
+        return dataclasses.replace(
+            one, logits=np.where(np.arange(60) < first, 5, -5)[:, None] * labels
+        )
+
+    def answered(arm, rights):
+        own = tuple(answering(one, first) for one, first in zip(arm.seeds, rights, strict=True))
+        return dataclasses.replace(arm, seeds=own)
+
+    arms = tuple(answered(arm, (right, 0)) for arm in result.arms)
+    teacher = answered(result.teacher, (taught,))
+    changed = dataclasses.replace(result, teacher=teacher, arms=arms)
+    kept: Any = build_report(changed).ratios["quality"]
+    if why:
+        assert why in kept.why
+    else:
+        assert 0 == kept.low < kept.estimate < kept.high
+
+
 def test_kappa_where_few_items_differ_has_the_limits_of_the_agreement():
     own = np.tile(np.arange(53) % 3, (3, 1))
     master = own.copy()
