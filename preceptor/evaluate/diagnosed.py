@@ -14,7 +14,6 @@ from preceptor.evaluate.diagnosis import (
 )
 from preceptor.evaluate.report import Report, Value
 from preceptor.evaluate.results import ArmResult, RunResult
-from preceptor.evaluate.verdict import MIN_SEEDS
 from preceptor.evaluate.words import in_words
 
 ALIKE = 0.9
@@ -34,12 +33,10 @@ def _found(result: RunResult, report: Report) -> Iterator[Finding]:
     if teacher is None:
         return
     lead = report.gap
-    # Two seeds alone leave an interval that says nothing, and no advice follows from it.
-    told = len(report.seeds) == 1 or len(report.seeds) >= MIN_SEEDS
-    if told and isinstance(lead, Value) and lead.low is not None and lead.high is not None:
+    if isinstance(lead, Value) and lead.low is not None and lead.high is not None:
         words = f"The teacher's lead over the control is {in_words(lead)}."
         unit = "points" if lead.unit == "difference" else lead.unit.removesuffix(" gained")
-        yield leading(lead.low, lead.high, words, unit)
+        yield leading(lead.low, lead.high, words, unit, faultless=_faultless(report, teacher.name))
     held = teacher.seeds[0].validation
     if held is not None:
         yield from of_answers(held.logits, held.labels, result.classes)
@@ -51,6 +48,15 @@ def _found(result: RunResult, report: Report) -> Iterator[Finding]:
         right = float(np.mean(one["token_accuracy"]))
         sure = token_confidence(np.asarray(one["token_overconfidence"]), right)
         yield from [] if sure is None else [sure]
+
+
+def _faultless(report: Report, teacher: str) -> bool:
+    """Whether teacher and control are right on every item."""
+    found = (
+        report.arm(name).measures[report.primary] for name in (teacher, report.control) if name
+    )
+    rates = [one for one in found if isinstance(one, Value) and one.unit == "fraction"]
+    return bool(rates) and all(one.estimate == 1 for one in rates)
 
 
 def _room(result: RunResult, teacher: ArmResult, report: Report) -> Finding | None:

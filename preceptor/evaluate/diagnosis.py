@@ -42,6 +42,8 @@ FAR = 10
 
 _SHOWN = 3
 Kind = Literal["lead", "label order", "confidence", "capacity", "data", "cover", "support"]
+_FOLLOWING: frozenset[Kind] = frozenset({"confidence", "capacity", "data", "support"})
+"""Findings whose advice is how to follow the teacher."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,22 @@ def lead(
         f"{called} on {percent(other.mean())}: a lead of {signed(100 * seen.estimate, 1)} points "
         f"({signed(100 * seen.low, 1)} to {signed(100 * seen.high, 1)})."
     )
-    return leading(seen.low, seen.high, words)
+    faultless = bool(teacher.all() and other.all())
+    return leading(seen.low, seen.high, words, faultless=faultless)
 
 
-def leading(low: float, high: float, words: str, unit: str = "points") -> Finding:
+def leading(
+    low: float, high: float, words: str, unit: str = "points", *, faultless: bool = False
+) -> Finding:
     """What a teacher's lead comes to, in any measure: its limits, positive where it is better.
 
     A lead that is not shown may be there all the same: what it may be, and what would have shown,
-    stand beside it. `unit` is "points", for which limits are shares, or that of the limits.
+    stand beside it. `unit` is "points", for which limits are shares, or that of the limits. Where
+    both are `faultless`, no teacher could be better: only harder items would tell.
     """
+    if faultless:
+        advice = "Both are right on every item, so no lead can show: test on harder ones."
+        return Finding("lead", words, advice)
     if high < 0:
         advice = "Do not distil from it: choose a teacher that knows this data better."
         return Finding("lead", words, advice, against=True)
@@ -104,12 +113,18 @@ def _in_unit(number: float, unit: str) -> str:
 
 
 def settled(found: Iterable[Finding | None]) -> tuple[Finding, ...]:
-    """What was found, its lead first; no advice how to follow a teacher that shows none."""
+    """What was found, its lead first; no advice how to follow a teacher that shows none.
+
+    What a finding saw stands as it is; so does what is to be mended before any lead can show.
+    """
     there = sorted((each for each in found if each is not None), key=_is_no_lead)
     if not any(each.kind == "lead" and each.advice for each in there):
         return tuple(there)
     first = "Whether this teacher is worth following comes first: see its lead."
-    return tuple(replace(one, advice=first) if one.kind == "capacity" else one for one in there)
+    return tuple(
+        replace(one, advice=first) if one.advice and one.kind in _FOLLOWING else one
+        for one in there
+    )
 
 
 def _is_no_lead(found: Finding) -> bool:

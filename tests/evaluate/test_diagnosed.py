@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from preceptor.evaluate.assembly import build_report
 from preceptor.evaluate.diagnosed import room
@@ -124,9 +125,23 @@ def test_no_assistant_is_advised_to_a_teacher_whose_lead_is_not_shown(fake):
     assert large in better.findings
 
 
-def test_two_seeds_lead_to_no_advice_about_the_teachers_lead(fake):
-    assert "lead" not in kinds(build_report(fake(seeds=2, items=120)))
-    assert "lead" in kinds(build_report(fake(seeds=1, items=120)))
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_the_teachers_lead_comes_first_under_any_number_of_seeds(fake, seeds):
+    large = far_ahead(459.0)
+    first, *others = build_report(
+        fake(seeds=seeds, items=120, teacher=1.75, findings=(large,))
+    ).findings
+    assert first.kind == "lead"
+    assert "nor is one ruled out" in first.advice
+    assert [each for each in others if "assistant" in each.advice] == []
+    assert others
+
+
+def test_where_both_are_right_throughout_a_harder_test_is_advised(fake):
+    skill = {"distilled": 9.0, "control": 9.0}
+    lead = build_report(fake(seeds=3, items=60, teacher=9.0, skill=skill)).findings[0]
+    assert "test on harder ones" in lead.advice
+    assert "better teacher" not in lead.advice
 
 
 def test_without_a_teacher_nothing_is_found(fake):

@@ -72,10 +72,17 @@ def test_nobody_is_told_to_bridge_the_gap_to_a_teacher_that_shows_no_lead() -> N
     there = lead(answered(0.9), answered(0.6, seed=1), "the control")
     large = far_ahead(459.0)
     assert large is not None
-    first, second = settled([large, None, none])
+    sure = confidence(logits_of(LABELS, 0.7, 0.99), LABELS)
+    of_tokens = token_confidence(np.linspace(0.1, 0.3, 60), 0.6)
+    assert sure is not None
+    assert of_tokens is not None
+    first, *others = settled([large, sure, of_tokens, None, none])
     assert first == none
-    assert second.seen == large.seen
-    assert "assistant" not in second.advice
+    assert [each.seen for each in others] == [large.seen, sure.seen, of_tokens.seen]
+    assert {each.advice for each in others} == {
+        "Whether this teacher is worth following comes first: see its lead."
+    }
+    assert settled([sure, there]) == (there, sure)
     assert settled([large, there]) == (there, large)
 
 
