@@ -83,8 +83,29 @@ def _rate(
         units = len(crossed.summed(column[0]))
         return proportions.wilson(rate * units, units)
     if min(rate, 1 - rate) * items < FEW:
-        return proportions.wilson_of_spread(rate, float(drawn.var()), column.size)
+        happens = column == (rate < 0.5)
+        least = _worth_at_least(happens, np.ones_like(happens), crossed)
+        spread = float(drawn.var())
+        return proportions.wilson_of_spread(rate, spread, column.size, least=least)
     return interval
+
+
+def _worth_at_least(rare: _Hits, where: _Hits, crossed: Crossed) -> int:
+    """A seed's groups, or items that stand alone, where seeds differ by luck alone; otherwise 1.
+
+    A group counts by its share of what is rare. The first hit must not widen limits that stood on
+    as many groups while there was none.
+    """
+    asked = np.stack([crossed.summed(row) for row in where])
+    seen = np.stack([crossed.summed(row) for row in rare & where])
+    counts = (seen / np.maximum(asked, 1)).sum(axis=1)
+    return _units(where, crossed) if proportions.luck_alone(counts) else 1
+
+
+def _units(where: _Hits, crossed: Crossed) -> int:
+    """The groups of a mean seed that hold one of these items, or the items that stand alone."""
+    held = [np.count_nonzero(crossed.summed(row)) for row in where]
+    return max(1, round(float(np.mean(held))))
 
 
 def _flat(interval: Interval) -> bool:
@@ -151,9 +172,12 @@ def share_where(happens: _Hits, where: _Hits, crossed: Crossed, why: str) -> Mea
     interval = resampling.percentile(rate, drawn)
     n = max(1, round(float(where.mean()) * where.shape[1]))
     if (len(column) == 1 and not crossed.clustered) or _flat(interval):
-        return valued(proportions.wilson(rate * n, n), n, "fraction")
+        units = _units(where, crossed)
+        return valued(proportions.wilson(rate * units, units), n, "fraction")
     if 0 < min(rate, 1 - rate) * n < FEW:
-        interval = proportions.wilson_of_spread(rate, float(drawn.var()), int(where.sum()))
+        least = _worth_at_least(happens == (rate < 0.5), where, crossed)
+        spread, most = float(drawn.var()), int(where.sum())
+        interval = proportions.wilson_of_spread(rate, spread, most, least=least)
     return valued(_bounded(interval, "fraction"), n, "fraction")
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from scipy import optimize, special
 
 from preceptor.errors import DataError
@@ -94,7 +95,24 @@ def _spread(only_first: float, only_second: float, n: int, difference: float) ->
     return max(0.0, 2 * float(alone) + difference * (1 - difference))
 
 
-def wilson_of_spread(rate: float, variance: float, most: int, level: float = LEVEL) -> Interval:
+def luck_alone(counts: Float[np.ndarray, " s"]) -> bool:
+    """Whether these counts of rare events differ no more than luck has them differ.
+
+    R. Fisher's index of dispersion ("The significance of deviations from expectation in a Poisson
+    series", Biometrics 1950): their variance over their mean, at 5 %.
+
+    >>> luck_alone(np.array([1.0, 0.0])), luck_alone(np.array([15.0, 1.0]))
+    (True, False)
+    """
+    free, mean = len(counts) - 1, float(counts.mean())
+    if free == 0 or mean == 0:
+        return True
+    return float(((counts - mean) ** 2).sum()) / mean <= float(special.chdtri(free, 1 - LEVEL))
+
+
+def wilson_of_spread(
+    rate: float, variance: float, most: int, level: float = LEVEL, *, least: int = 1
+) -> Interval:
     """Wilson's interval of a rate whose items are not independent: as many as its spread is worth.
 
     So many independent items as would give the rate this variance, p (1 - p) / variance, and no
@@ -108,11 +126,14 @@ def wilson_of_spread(rate: float, variance: float, most: int, level: float = LEV
         variance: of the rate, seeds and items drawn anew; above 0.
         most: all answers, of all seeds.
         level: of the interval.
+        least: what it is worth at the least. Where groups of items are independent and seeds differ
+            by luck alone, that is the number of groups, however much items of one are alike: the
+            spread of a hit or two, under a few seeds, would tell of far fewer.
 
     >>> [round(x, 4) for x in wilson_of_spread(0.9, 0.9 * 0.1 / 50, 1000)[1:]]
     [0.7864, 0.9565]
     """
-    worth = max(1.0, min(rate * (1 - rate) / variance, most))
+    worth = max(float(least), min(rate * (1 - rate) / variance, most))
     _, low, high = wilson(rate * worth, worth, level)
     return Interval(rate, min(low, rate), max(high, rate))
 

@@ -17,7 +17,7 @@ from preceptor.evaluate.measures import GROUPS, MEASURES, unit_of
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report, Undefined, Value
 from preceptor.evaluate.results import TrainPart
-from preceptor.evaluate.significance import difference, gap, means
+from preceptor.evaluate.significance import difference, gap, means, share_where
 from preceptor.ops.calibration import ece
 from preceptor.ops.hypotheses import sign_flip
 from preceptor.ops.linearised import kappa
@@ -235,6 +235,24 @@ def test_a_rate_of_few_errors_has_wilsons_limits_of_what_its_spread_is_worth():
     assert worth < right.size
     expected = wilson(right.mean() * worth, worth)
     assert (found.low, found.high) == pytest.approx(expected[1:])
+
+
+def test_the_first_hit_of_two_seeds_widens_no_limits_unless_seeds_differ_by_more_than_luck():
+    def limits(hits, clusters=None):
+        crossed = Crossed(2, 105, np.random.default_rng(0), clusters=clusters)
+        right = np.zeros((2, 105))
+        right[0, :hits] = 1.0
+        share: Any = share_where(right == 1, np.ones((2, 105), dtype=bool), crossed, "never")
+        found = means({"accuracy": right}, {"accuracy": "fraction"}, crossed)["accuracy"]
+        assert (share.low, share.high) == pytest.approx((found.low, found.high))
+        return found.low, found.high
+
+    groups = np.arange(105) % 18
+    assert limits(0, groups) == pytest.approx(wilson(0, 18)[1:])
+    assert limits(1, groups) == pytest.approx(wilson(18 / 210, 18)[1:])
+    assert limits(1) == pytest.approx(wilson(1 / 2, 105)[1:])
+    # By hand: of 8 and 0 the index is 2 * 4^2 / 4 = 8, above chi-squared's 3.84.
+    assert limits(8)[1] > 2 * wilson(4, 105).high
 
 
 def trained_on(result, wrong=0.0):
