@@ -67,13 +67,19 @@ def too_few_errors(own: Bool[np.ndarray, "s n"], master: Bool[np.ndarray, "s n"]
 
     >>> too_few_errors(np.ones((1, 30), bool), np.arange(30)[None] > 0)
     'the teacher errs on 1 of 30 items: too few to tell'
+    >>> too_few_errors(np.arange(60).reshape(2, 30) == 0, np.arange(60).reshape(2, 30) % 2 > 0)
+    'the model is right on 1 of 60 answers: too few to tell'
+
+    Where seeds differ so that a mean seed's count is no whole number, all answers are counted.
     """
     items = own.shape[1]
     for who, right in (("the teacher", master), ("the model", own)):
         errors = float((~right).mean()) * items
         if min(errors, items - errors) < FEWEST_ERRORS:
-            what, count = ("errs", errors) if errors < items / 2 else ("is right", items - errors)
-            return f"{who} {what} on {count:.3g} of {items} items: too few to tell"
+            what, each = ("errs", ~right) if errors < items / 2 else ("is right", right)
+            count, rest = divmod(int(each.sum()), len(right))
+            of = f"{each.sum()} of {each.size} answers" if rest else f"{count} of {items} items"
+            return f"{who} {what} on {of}: too few to tell"
     return ""
 
 

@@ -272,7 +272,9 @@ def _stretched(drawn: Float[np.ndarray, " d"], to: Interval) -> Float[np.ndarray
 
 def way(better: float, primary: str) -> str:
     """A difference in a measure, as sentences have it."""
-    return f"{signed(better, 3)}" if primary in _GAINS else f"{signed(100 * better, 1)} points"
+    if primary in _GAINS:
+        return f"{signed(better, 3)} {_GAINS[primary].removesuffix(' gained')}"
+    return f"{signed(100 * better, 1)} points"
 
 
 def _share(

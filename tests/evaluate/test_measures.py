@@ -17,7 +17,7 @@ from preceptor.evaluate.measures import GROUPS, MEASURES, unit_of
 from preceptor.evaluate.render import render_html
 from preceptor.evaluate.report import Report, Undefined, Value
 from preceptor.evaluate.results import TrainPart
-from preceptor.evaluate.significance import difference, gap, means, share_where
+from preceptor.evaluate.significance import difference, gap, means, share_where, way
 from preceptor.ops.calibration import ece
 from preceptor.ops.hypotheses import sign_flip
 from preceptor.ops.linearised import kappa
@@ -142,6 +142,11 @@ def test_one_seeds_share_holds_0_where_its_gain_does():
     assert signs == {True, False}
     unlike = compared(control, control, teacher).share
     assert "on too few items" in unlike.why
+    assert [way(0.0, name) for name in ("accuracy", "token_nll", "bits_per_byte")] == [
+        "+0.0 points",
+        "+0.000 nats",
+        "+0.000 bits",
+    ]
 
 
 def test_quality_kept_by_a_student_that_never_differs_has_limits(fake):
@@ -245,6 +250,8 @@ def test_the_first_hit_of_two_seeds_widens_no_limits_unless_seeds_differ_by_more
         share: Any = share_where(right == 1, np.ones((2, 105), dtype=bool), crossed, "never")
         found = means({"accuracy": right}, {"accuracy": "fraction"}, crossed)["accuracy"]
         assert (share.low, share.high) == pytest.approx((found.low, found.high))
+        assert found.low is not None
+        assert found.high is not None
         return found.low, found.high
 
     groups = np.arange(105) % 18
