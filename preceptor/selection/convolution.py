@@ -50,21 +50,17 @@ class Geometry(NamedTuple):
         return found[0 if to_input else 1]
 
 
-def convolution(
-    ledger: Ledger,
-    x: Float[Tensor, "b c *s"],
-    weight: tuple[Tensor, Entry | None],
-    bias: tuple[Tensor | None, Entry | None],
-    geometry: tuple[Any, Any, Any, int],
-) -> Float[Tensor, "b o *l"]:
-    """A convolution; `geometry` is stride, padding, dilation, groups as torch is given them.
+def laid(
+    ledger: Ledger, x: Tensor, weight: Tensor, geometry: tuple[Any, Any, Any, int]
+) -> Geometry:
+    """`geometry` in numbers: stride, padding, dilation, groups as torch is given them.
 
     Raises:
         ModelError: padding differs at both ends, or the first axis is not the examples'.
     """
-    axes = weight[0].dim() - 2
+    axes = weight.dim() - 2
     stride, dilation = _each(geometry[0], axes), _each(geometry[2], axes)
-    padding = _padding(geometry[1], weight[0].shape[2:], dilation)
+    padding = _padding(geometry[1], weight.shape[2:], dilation)
     if padding is None or x.dim() != axes + 2 or len(x) != ledger.examples:
         raise ModelError(
             f"a convolution over {axes} axes with padding {geometry[1]!r} met a tensor of shape "
@@ -72,8 +68,18 @@ def convolution(
             "padding is as wide at both ends, and the first axis is the examples'",
             "Use exact features for this model (kind: exact, projection: counts).",
         )
-    laid = Geometry(stride, padding, dilation, geometry[3])
-    found = _Convolution.apply(ledger.anchor, x, weight, bias, laid)
+    return Geometry(stride, padding, dilation, geometry[3])
+
+
+def convolution(
+    ledger: Ledger,
+    x: Float[Tensor, "b c *s"],
+    weight: tuple[Tensor, Entry | None],
+    bias: tuple[Tensor | None, Entry | None],
+    geometry: Geometry,
+) -> Float[Tensor, "b o *l"]:
+    """A convolution."""
+    found = _Convolution.apply(ledger.anchor, x, weight, bias, geometry)
     assert isinstance(found, Tensor)
     return found
 
@@ -129,7 +135,7 @@ def _add(entry: Entry, slope: Tensor, x: Tensor, weight: Tensor, geometry: Geome
     if _is_sketched(entry, geometry):
         entry.add_parts(_sketched(entry, slope, x, geometry))
     else:
-        entry.add_matrices(_gradients(slope, x, weight, geometry))
+        entry.add_matrices(gradients(slope, x, weight, geometry))
 
 
 def _sketched(
@@ -157,7 +163,7 @@ def _filters(entry: Entry) -> Float[Tensor, "k c *s"]:
     return table.T.reshape(-1, *entry.parameter.shape[1:])
 
 
-def _gradients(
+def gradients(
     slope: Float[Tensor, "b o *l"], x: Float[Tensor, "b c *s"], weight: Tensor, geometry: Geometry
 ) -> Iterator[Float[Tensor, "some o p"]]:
     """Each example's gradient of the filters, some examples at a time."""

@@ -37,6 +37,7 @@ from preceptor.selection.ledger import Ledger, Sketching
 from preceptor.selection.proof import (
     SOME,
     Shown,
+    are_same,
     expect_apart,
     expect_own,
     expect_seen,
@@ -147,7 +148,9 @@ class FactoredSketcher:
             self.losses(batch.rows(0, min(len(batch), SOME)))
         if not self._is_proven and (len(batch) > 1 or not self.ledger.is_used):
             self.ledger.running = []
-            first = self._prove(batch.rows(0, min(len(batch), SOME)))
+            some = batch.rows(0, min(len(batch), SOME))
+            first = self._prove(some)
+            self._fuse(some)
             rows = self._rows(batch)
             # Where products round, tokens may go to other experts.
             expect_apart(rows, self._rows(batch.rows(0, 1)) if self._bfloat16 else first)
@@ -175,6 +178,18 @@ class FactoredSketcher:
             expect_seen(self.ledger, learned_parameters(self._model.module), loss, alone[0])
         return alone[0][0]
 
+    def _fuse(self, some: Batch) -> None:
+        """Take convolutions and their norms as one from here on, where sketches stay the same."""
+        fusions = self.ledger.fusions
+        if self._bfloat16 or not fusions or fusions.is_on:
+            return
+        apart = self._shown(some)
+        fusions.is_on = True
+        try:
+            fusions.is_on = are_same(self.ledger, apart, self._shown(some))
+        except ModelError:
+            fusions.is_on = False
+
     def _shown(self, some: Batch) -> Shown:
         """Rows, and what each parameter added, without rounding to bfloat16."""
         self.ledger.is_shared, held = True, self._bfloat16
@@ -195,6 +210,7 @@ class FactoredSketcher:
             with autocast(self._device, self._bfloat16):
                 loss, rows = self._scored(batch, head, self._entries)
             _backward(loss)
+        self.ledger.fusions.end()
         return replace(rows, sketches=self.ledger.sketches())
 
     @torch.no_grad()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from preceptor.fields import Count, check_ranges
 from preceptor.ops.sketching import turned
 from preceptor.selection.entry import Entry
+from preceptor.selection.fusions import Fusions
 from preceptor.selection.probe import Kind
 from preceptor.selection.rows import Details
 from preceptor.selection.strange import Strange
@@ -84,6 +85,7 @@ class Ledger:
         self._held = tuple(named.values())  # So that no id is given to another tensor.
         self.size = sum(parameter.numel() for parameter in named.values())
         self.examples = 0
+        self.fusions = Fusions()
         self.is_used = False  # Whether sketches were given out that are to go with later ones.
         self.running: list[str] | None = None  # The names of modules that run, if noted.
         self.is_shared = False  # Whether to note each parameter's part of the sum.
@@ -94,6 +96,7 @@ class Ledger:
         first = self._held[0]
         self.dtype = torch.promote_types(first.dtype, torch.float32)
         self.examples = examples
+        self.fusions.begin()
         shape = (examples, 2 * self.sketching.dimension)  # As `CountSketch.add` asks for.
         self._room = torch.zeros(shape, dtype=self.dtype, device=first.device)
         self._shares = self._room.new_zeros(len(self._held), *shape) if self.is_shared else None

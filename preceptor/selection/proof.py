@@ -66,6 +66,13 @@ def expect_own(ledger: Ledger, together: Shown, alone: Mapping[int, Shown]) -> N
         )
 
 
+def are_same(ledger: Ledger, one: Shown, other: Shown) -> bool:
+    """Whether every parameter adds the same for every example."""
+    whole = float(one[0].sketches.norm())
+    parts = zip(ledger.entries, one[1], other[1], strict=True)
+    return not any(_is_far(entry, left, right, whole) for entry, left, right in parts)
+
+
 def expect_seen(
     ledger: Ledger, parameters: Mapping[str, nn.Parameter], loss: Tensor, alone: Shown
 ) -> None:

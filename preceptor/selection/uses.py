@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from preceptor.errors import ModelError
-from preceptor.selection.convolution import convolution
+from preceptor.selection.convolution import convolution, laid
 from preceptor.selection.embedding import embedding
 from preceptor.selection.entry import Entry
+from preceptor.selection.fused import Still, fits, fused
 from preceptor.selection.ledger import Ledger
 from preceptor.selection.linear import linear
 from preceptor.selection.norms import batch_normed, normed
@@ -106,12 +107,21 @@ def _convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    ledger, geometry = _ledger(input, weight, bias), (stride, padding, dilation, groups)
+    ledger, (filters, entry) = _ledger(input, weight, bias), _pair(weight)
     try:
-        return convolution(ledger, input, _pair(weight), _pair(bias), geometry)
+        geometry = laid(ledger, input, filters, (stride, padding, dilation, groups))
     except ModelError as error:
         chain = _first(weight, bias).entry.chain
         raise Strange(error.seen, error.why, [chain]) from error
+    if entry is None or bias is not None or not fits(entry, geometry):
+        return convolution(ledger, input, (filters, entry), _pair(bias), geometry)
+    still = ledger.fusions.behind(entry)
+    if still is None:
+        found = convolution(ledger, input, (filters, entry), (None, None), geometry)
+    else:
+        found = fused(input, filters, entry, still, geometry)
+    ledger.fusions.gave(entry, found, is_one=still is not None)
+    return found
 
 
 def _layer_norm(
@@ -167,8 +177,17 @@ def _batch_norm(
     del momentum  # Of statistics that stand still.
     if training:
         raise mixing(_first(weight, bias).entry)
-    ledger = _ledger(input, weight, bias)
-    return batch_normed(ledger, input, (running_mean, running_var, eps), _pair(weight), _pair(bias))
+    ledger, (scale, scales), (shift, shifts) = (
+        _ledger(input, weight, bias),
+        _pair(weight),
+        _pair(bias),
+    )
+    if scales is not None and shifts is not None:
+        still = Still(running_mean, running_var, eps, (scale, scales), (shift, shifts))
+        if ledger.fusions.takes(input, still):
+            return input
+    statistics = (running_mean, running_var, eps)
+    return batch_normed(ledger, input, statistics, (scale, scales), (shift, shifts))
 
 
 def _cast(func: Any, value: Any, *rest: Any, **named: Any) -> Any:

@@ -1,0 +1,98 @@
+"""Convolutions and the batch norms behind them, taken as one."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from preceptor.batches import Batch
+from preceptor.errors import ModelError
+from preceptor.models.tapped import TappedModel
+from preceptor.selection.exact import ExactSketcher
+from preceptor.selection.factored import FactoredSketcher
+from preceptor.selection.ledger import Sketching
+from tests.selection.explicit import expected, far
+
+
+class Small(nn.Module):
+    """Convolutions of three kinds with norms, and a classifier; `again` reads one's output anew."""
+
+    def __init__(self, again: str = "") -> None:
+        super().__init__()
+        self.again = again
+        self.first, self.first_norm = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.each, self.each_norm = (
+            nn.Conv2d(6, 6, 3, stride=2, groups=6, bias=False),
+            nn.BatchNorm2d(6),
+        )
+        self.last, self.last_norm = nn.Conv2d(6, 8, 1, bias=False), nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first_norm(self.first(x)).relu_()
+        given = self.each(x)
+        x = self.each_norm(given).relu()
+        if self.again == "beside":
+            x = x + given
+        x = self.last_norm(self.last(x))
+        if self.again == "twice":
+            x = x + self.last_norm(self.last(x[:, :6]))
+        return self.head(x.mean((2, 3)))
+
+
+def small(again: str = "") -> TappedModel:
+    torch.manual_seed(0)
+    module = Small(again).double().eval()
+    with torch.no_grad():
+        for name, each in [*module.named_parameters(), *module.named_buffers()]:
+            if "tracked" not in name:
+                each.add_(0.3 * torch.rand_like(each))
+    return TappedModel(module, head="head")
+
+
+def batch() -> Batch:
+    pixels = torch.rand(4, 3, 9, 9, dtype=torch.float64)
+    return Batch(pixels, labels=torch.tensor([1, 2, 0, 4]), ids=torch.arange(4))
+
+
+def sketched(model: TappedModel) -> tuple[FactoredSketcher, float]:
+    """How far sketches are from those of the exact gradients."""
+    factored = FactoredSketcher(model, Sketching(dimension=64, side=16, filters=60))
+    given = batch()
+    rows = factored(given)
+    again = factored(given)
+    assert torch.equal(rows.sketches, again.sketches)
+    gradients, truth = ExactSketcher(model).gradients(given)
+    assert torch.allclose(rows.losses.double(), truth.losses.double())
+    return factored, far(rows.sketches, expected(factored.ledger, gradients))
+
+
+def test_a_convolution_and_its_norm_are_one_with_the_gradients_of_both() -> None:
+    factored, distance = sketched(small())
+    fusions = factored.ledger.fusions
+    named = {entry.name: entry for entry in factored.ledger.entries}
+    assert distance < 1e-9
+    assert fusions.is_on
+    assert fusions.behind(named["first.weight"]) is None  # Its gradient is sketched, never made.
+    for name in ("each", "last"):
+        still = fusions.behind(named[f"{name}.weight"])
+        assert still is not None
+        assert still.scale[1] is named[f"{name}_norm.weight"]
+
+
+@pytest.mark.parametrize("again", ["beside", "twice"])
+def test_what_is_read_again_stays_apart_from_its_norm(again: str) -> None:
+    factored, distance = sketched(small(again))
+    assert distance < 1e-9
+    named = {entry.name: entry for entry in factored.ledger.entries}
+    read_again = "each" if again == "beside" else "last"
+    assert factored.ledger.fusions.behind(named[f"{read_again}.weight"]) is None
+
+
+def test_a_model_whose_norms_change_places_later_is_refused() -> None:
+    model = small()
+    factored, _ = sketched(model)
+    module = model.module
+    assert isinstance(module, Small)
+    module.each_norm, module.first_norm = module.first_norm, module.each_norm
+    with pytest.raises(ModelError, match="another stands behind it than in the first one"):
+        factored(batch())
