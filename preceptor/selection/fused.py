@@ -64,7 +64,7 @@ class _Fused(torch.autograd.Function):
 
         def own() -> Any:
             for each in gradients(slope, x, weight, ctx.geometry):
-                scale.append(torch.linalg.vecdot(each, flat.expand_as(each)))
+                scale.append(torch.einsum("bop,op->bo", each, flat))
                 yield each.mul_(both.unsqueeze(1))
 
         ctx.entry.add_matrices(own())
