@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from preceptor.ops.sketching import CountSketch, Side, contracted, two_sided
+from preceptor.selection.owners import Owners
 from preceptor.selection.strange import Chain, common, misplaced, mixed_forms
 
 if TYPE_CHECKING:
@@ -149,16 +150,28 @@ class Entry:
         for room in self.ledger.rooms(self):
             room[:, : sketch.shape[1]] += sketch
 
-    def by_example(self, x: Float[Tensor, "*n k"]) -> Float[Tensor, "b t k"]:
-        """Rows [b, t] of a tensor whose leading axes go through one example after another.
+    def by_example(
+        self, x: Float[Tensor, "*n k"], whose: Owners | None = None
+    ) -> Float[Tensor, "b t k"]:
+        """Rows [b, t] of a tensor; the leading axes go through one example after another.
+
+        Where it is said `whose` rows they are, zeros stand behind those of an example with fewer.
 
         Raises:
-            Strange: the first axis does not.
+            Strange: the first axis does not go through the examples.
         """
+        if whose is not None:
+            return whose.apart(x)
         examples = self.ledger.examples
         if examples > 1 and (x.dim() < 2 or len(x) % examples):
             raise misplaced(self, x.shape)
         return x.reshape(examples, -1, x.shape[-1])
+
+    def sums(self, x: Float[Tensor, "*n k"], whose: Owners | None) -> Float[Tensor, "b k"]:
+        """Of each example's rows, of which it may be said `whose` they are."""
+        if whose is not None:
+            return whose.sums(x, self.ledger.dtype)
+        return self.by_example(x).sum(dim=1, dtype=self.ledger.dtype)
 
     def add_whole(self, gradient: Float[Tensor, "*s"]) -> None:
         """The one example's own, in the parameter's shape."""

@@ -1,12 +1,15 @@
 """Stacks of experts: each is a parameter of its own, and rows come sorted by expert."""
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from preceptor.selection.linear import linear
+from preceptor.selection.entry import Entry
+from preceptor.selection.linear import add_product
+from preceptor.selection.owners import Owners, owners
 from preceptor.selection.strange import refusal
 from preceptor.selection.tracked import Step, Tracked
 
@@ -23,10 +26,10 @@ def straight(value: Tracked) -> tuple[Tracked, bool]:
 
 
 def part(_: Any, value: Tracked, index: Any) -> Tracked:
-    """One of a stack of experts: a parameter of its own, where all rows are one example's."""
+    """One of a stack of experts: a parameter of its own."""
     own = value.entry
     is_number = isinstance(index, int) or (isinstance(index, Tensor) and index.dim() == 0)
-    if not is_number or isinstance(index, bool) or own.ledger.examples > 1 or not own.has_parts:
+    if not is_number or isinstance(index, bool) or not own.has_parts:
         raise refusal(own, "in `__getitem__`")
     part = Tracked.of(value.plain()[index], own.part(int(index)), value.uses)
     part.steps = value.steps
@@ -54,12 +57,64 @@ def grouped(
     entry, (stack, is_turned) = mat_b.entry, straight(mat_b)
     ends = [] if offs is None else offs.tolist()
     is_known = bias is None and out_dtype is None and entry.has_parts and len(ends) == len(mat_b)
-    if entry.ledger.examples > 1 or not is_known:
+    whose = owners(input, entry.ledger.examples)
+    if not is_known or (whose is None and entry.ledger.examples > 1):
         raise refusal(entry, "in a product by groups")
-    parts: list[Tensor] = []
-    for number, (start, end) in enumerate(pairwise([0, *ends])):
-        if end > start:
-            weight = (stack.plain()[number], entry.part(number))
-            parts.append(linear(entry.ledger, input[start:end], weight, transposed=not is_turned))
-    rest = len(input) - ends[-1]
-    return torch.cat([*parts, input.new_zeros(rest, mat_b.shape[2])])
+    runs = [
+        Run(entry.part(number), number, slice(start, end))
+        for number, (start, end) in enumerate(pairwise([0, *ends]))
+        if end > start
+    ]
+    found = _Grouped.apply(entry.ledger.anchor, input, stack.plain(), is_turned, runs, whose)
+    assert isinstance(found, Tensor)
+    return found
+
+
+class Run(NamedTuple):
+    """The rows that one expert is given."""
+
+    entry: Entry
+    number: int
+    rows: slice
+
+
+class _Grouped(torch.autograd.Function):
+    """Linear layers, each of which maps some of the rows.
+
+    A layer by itself for each would have the gradient of all rows made anew for each of them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchor: Tensor,  # noqa: ARG004 (what wants a gradient)
+        x: Float[Tensor, "n a"],
+        stack: Tensor,
+        is_turned: bool,
+        runs: list[Run],
+        whose: Owners | None,
+    ) -> Float[Tensor, "n o"]:
+        weights = stack.mT if is_turned else stack
+        found = x.new_zeros(len(x), weights.shape[2])
+        given: list[Tensor] = []
+        for entry, number, rows in runs:
+            torch.mm(x[rows], weights[number], out=found[rows])
+            given.append((entry.columns if is_turned else entry.rows).raw(x[rows]))
+        ctx.save_for_backward(stack, *given)
+        ctx.is_turned, ctx.runs, ctx.owners = is_turned, runs, whose
+        return found
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (slope,), (stack, *given) = outer, ctx.saved_tensors
+        for (entry, _, rows), one in zip(ctx.runs, given, strict=True):
+            whose = None if ctx.owners is None else ctx.owners.part(rows)
+            add_product(entry, slope[rows], one, whose, transposed=not ctx.is_turned)
+        if not ctx.needs_input_grad[1]:
+            return None, None, None, None, None, None
+        weights = stack if ctx.is_turned else stack.mT
+        back = slope.new_zeros(len(slope), weights.shape[2])
+        for _, number, rows in ctx.runs:
+            torch.mm(slope[rows], weights[number], out=back[rows])
+        return None, back, None, None, None, None

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from preceptor.selection.entry import Entry
 from preceptor.selection.ledger import Ledger
+from preceptor.selection.owners import Owners, owners
 
 
 def linear(
@@ -26,15 +27,19 @@ def linear(
     bias: tuple[Tensor | None, Entry | None] = (None, None),
     *,
     transposed: bool = False,
+    whose: Owners | None = None,
 ) -> Float[Tensor, "rows *n o"]:
     """x @ weight.T + bias, or x @ weight + bias where the weight is `transposed`, [a, o].
 
-    Each of weight and bias comes with its entry where its gradient counts.
+    Each of weight and bias comes with its entry where its gradient counts. Rows of x are those of
+    one example after another, unless it is said `whose` they are.
     """
     if not x.numel():  # A head that is given no positions.
         return _product(x, weight[0], bias[0], transposed)
-    shared = ledger.spread(x)
-    found = _Linear.apply(ledger.anchor, shared, weight, bias, transposed)
+    if whose is None and x.dim() == 2:
+        whose = owners(x, ledger.examples)
+    shared = x if whose is not None else ledger.spread(x)
+    found = _Linear.apply(ledger.anchor, shared, weight, bias, transposed, whose)
     assert isinstance(found, Tensor)
     return found
 
@@ -52,13 +57,14 @@ class _Linear(torch.autograd.Function):
         weight: tuple[Tensor, Entry | None],
         bias: tuple[Tensor | None, Entry | None],
         transposed: bool,
+        whose: Owners | None,
     ) -> Tensor:
         entry = weight[1]
         given = None
         if entry is not None:
             given = (entry.rows if transposed else entry.columns).raw(x)
         ctx.save_for_backward(given, weight[0])
-        ctx.entries, ctx.transposed = (entry, bias[1]), transposed
+        ctx.entries, ctx.transposed, ctx.owners = (entry, bias[1]), transposed, whose
         found = _product(x, weight[0], bias[0], transposed)
         # What it gives may be written to, as a plain layer's may.
         return torch.ops.aten._unsafe_view.default(found, found.shape)
@@ -69,18 +75,22 @@ class _Linear(torch.autograd.Function):
         (slope,), (given, weight) = outer, ctx.saved_tensors
         entry, of_bias = ctx.entries
         if entry is not None:
-            _add(entry, slope, given, ctx.transposed)
+            add_product(entry, slope, given, ctx.owners, transposed=ctx.transposed)
         if of_bias is not None:
-            rows = of_bias.by_example(slope)
-            of_bias.add_flat(rows.sum(dim=1, dtype=of_bias.ledger.dtype))
+            of_bias.add_flat(of_bias.sums(slope, ctx.owners))
         if not ctx.needs_input_grad[1]:
-            return None, None, None, None, None
+            return None, None, None, None, None, None
         back = weight.to(slope.dtype)
-        return None, slope @ (back.T if ctx.transposed else back), None, None, None
+        return None, slope @ (back.T if ctx.transposed else back), None, None, None, None
 
 
-def _add(entry: Entry, slope: Tensor, given: Tensor, transposed: bool) -> None:
-    """A call of its own: what it makes is gone before the input's gradient is."""
-    own = entry.by_example((entry.columns if transposed else entry.rows).raw(slope))
-    given = entry.by_example(given)
+def add_product(
+    entry: Entry, slope: Tensor, given: Tensor, whose: Owners | None, *, transposed: bool
+) -> None:
+    """Add what a weight's gradients are, from slopes and the sketch of what the layer was given.
+
+    A call of its own: what it makes is gone before the input's gradient is.
+    """
+    own = entry.by_example((entry.columns if transposed else entry.rows).raw(slope), whose)
+    given = entry.by_example(given, whose)
     entry.add(*((given, own) if transposed else (own, given)))

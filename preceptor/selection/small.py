@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from preceptor.selection.entry import Entry
+from preceptor.selection.owners import owners
 from preceptor.selection.strange import refusal
 
 
@@ -43,6 +44,9 @@ def beside(entry: Entry, own: Tensor, x: Tensor) -> Tensor:
         ModelError: x has no axis of examples.
     """
     examples = entry.ledger.examples
+    whose = owners(x, examples) if x.dim() == 2 else None
+    if whose is not None and own[0].numel() in (1, x.shape[1]):
+        return own.flatten(1)[whose.whose]
     shape = list(own.shape[1:])
     while len(shape) > max(0, x.dim() - 1) and shape[0] == 1:
         shape = shape[1:]

@@ -30,10 +30,10 @@ _EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2, "num_key_value_hea
 _IMAGES = {"image_size": 32, "embed_dim": 8, "depths": [2, 1], "num_heads": [2, 4]}
 
 LANGUAGE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "mixtral": (_EXPERTS, ("model.layers.0.mlp.experts", "model.layers.1.mlp.experts")),
+    "mixtral": (_EXPERTS, ()),
     "gpt_oss": (
         {**_EXPERTS, "head_dim": 8, "num_hidden_layers": 1},
-        ("model.layers.0.mlp.experts", "model.layers.0.self_attn"),
+        ("model.layers.0.self_attn",),
     ),
     "mamba": (
         {"state_size": 4, "time_step_rank": 4},
