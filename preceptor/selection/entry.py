@@ -47,6 +47,7 @@ class Entry:
         self._parts: dict[int, Entry] = {}
         self.chain: Chain = ()  # The modules that every use so far was in, where that was noted.
         self.is_whole = False  # Whether autograd's own gradient is taken wherever it is used.
+        self.reading = ""  # "each" or "one": for whom a table is read, once that is known.
         self.form = ""  # "matrix", "flat" or "parts", once it was used so.
 
     def _keys(self, purpose: int) -> tuple[int, ...]:

@@ -55,8 +55,10 @@ def beside(entry: Entry, own: Tensor, x: Tensor) -> Tensor:
     own = own.reshape(examples, *[1] * (x.dim() - 1 - len(shape)), *shape)
     if examples == 1:
         return own
+    if len(x) <= examples:
+        return own
     # Where positions are rows, each example's copy stands beside all of its own.
-    return own.repeat_interleave(len(x) // examples, 0) if len(x) > examples else own
+    return own.unsqueeze(1).expand(-1, len(x) // examples, *own.shape[1:]).flatten(0, 1)
 
 
 def spread_to(entry: Entry, own: Tensor, sizes: tuple[int, ...]) -> Tensor:

@@ -11,20 +11,14 @@ from preceptor.errors import ModelError
 from preceptor.selection.arguments import first, ledger_of, pair
 from preceptor.selection.convolution import convolution, laid
 from preceptor.selection.embedding import embedding
-from preceptor.selection.experts import GROUPED, TURN, grouped, part, straight, turned
+from preceptor.selection.experts import GROUPED, grouped, straight
 from preceptor.selection.fused import Still, fits, fused
 from preceptor.selection.linear import linear
 from preceptor.selection.norms import batch_normed, normed
-from preceptor.selection.small import beside, copies, spread_to
+from preceptor.selection.shared import SHARED, each_own, read, reads_shared
+from preceptor.selection.small import beside
 from preceptor.selection.strange import Strange, changed, mixing, refusal
 from preceptor.selection.tracked import Step, Tracked, Uses
-
-
-def _copies(value: Tracked) -> Tensor:
-    own = copies(value.entry)
-    for step in value.steps:
-        own = step(own)
-    return own
 
 
 def _linear(_: Any, input: Tensor, weight: Any, bias: Any = None) -> Tensor:
@@ -62,6 +56,8 @@ def _embedding(
     if entry is None or not entry.vocabulary or max_norm is not None or scale_grad_by_freq:
         raise refusal(first(weight, input).entry, "as an embedding that is more than a table")
     padding = padding_idx if padding_idx is None or padding_idx >= 0 else padding_idx + len(table)
+    if reads_shared(entry, input):
+        return read(weight, input, padding)
     return embedding(input, table, entry, padding)
 
 
@@ -179,12 +175,7 @@ def _elementwise(func: Any, *arguments: Any, **named: Any) -> Any:
     if len(tensors) > 1 or isinstance(tensors[0], Tracked):
         raise refusal(own.entry, "together with another parameter")
     step = Step(func, others, named, place)
-    return step(beside(own.entry, _copies(own), tensors[0]))
-
-
-def _expand(_: Any, value: Tracked, *sizes: Any) -> Tensor:
-    wanted = sizes if isinstance(sizes[0], int) else tuple(sizes[0])
-    return spread_to(value.entry, _copies(value), wanted)
+    return step(beside(own.entry, each_own(own), tensors[0]))
 
 
 _CASTS = ("to", "float", "double", "half", "bfloat16", "type", "type_as", "contiguous")
@@ -205,17 +196,12 @@ USES: Uses = {
     torch.rms_norm: _rms_norm,
     F.batch_norm: _batch_norm,
     F.group_norm: _group_norm,
-    Tensor.expand: _expand,
-    Tensor.__getitem__: part,
-    TURN: turned,
-    torch.transpose: turned,
-    Tensor.t: turned,
-    **{getattr(Tensor, name).__get__: turned for name in ("T", "mT")},
     **({GROUPED: grouped} if GROUPED else {}),
     **{getattr(Tensor, name): _cast for name in _CASTS},
     **{
         getattr(Tensor, name): _elementwise for name in (*_ELEMENTWISE[:-1], *_IN_PLACE, "__rsub__")
     },
     **{getattr(torch, name): _elementwise for name in _ELEMENTWISE},
+    **SHARED,
 }
 """Functions that an example's gradient is known of."""
