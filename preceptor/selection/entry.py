@@ -201,7 +201,7 @@ class Entry:
     @property
     def has_parts(self) -> bool:
         """Whether slices along the first axis can be entries of their own."""
-        is_stack = self.parameter.dim() > 1 and not self.vocabulary and self._part_of is None
+        is_stack = self.parameter.dim() > 2 and not self.vocabulary and self._part_of is None
         return is_stack and self.form in ("", "parts")
 
     def part(self, number: int) -> "Entry":

@@ -1,12 +1,14 @@
 """Stacks of experts: each is a parameter of its own, and rows come sorted by expert."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from preceptor.selection.arguments import pair
 from preceptor.selection.entry import Entry
 from preceptor.selection.linear import add_product
 from preceptor.selection.owners import Owners, owners
@@ -60,14 +62,61 @@ def grouped(
     whose = owners(input, entry.ledger.examples)
     if not is_known or (whose is None and entry.ledger.examples > 1):
         raise refusal(entry, "in a product by groups")
-    runs = [
-        Run(entry.part(number), number, slice(start, end))
-        for number, (start, end) in enumerate(pairwise([0, *ends]))
-        if end > start
-    ]
-    found = _Grouped.apply(entry.ledger.anchor, input, stack.plain(), is_turned, runs, whose)
+    return _by_runs(input, stack, is_turned, ends, whose)
+
+
+def in_batches(_: Any, input: Tensor, mat2: Tracked) -> Tensor:
+    """[e, n, a] @ [e, a, o]: every expert is given as many rows, of one example after another."""
+    entry, (stack, is_turned) = mat2.entry, straight(mat2)
+    examples, (count, each, _) = entry.ledger.examples, input.shape
+    if not entry.has_parts or each % examples:
+        raise refusal(entry, "in products in batches")
+    whose = torch.arange(examples, device=input.device).repeat_interleave(each // examples)
+    own = Owners(whose.repeat(count), examples)
+    ends = [each * (number + 1) for number in range(count)]
+    found = _by_runs(input.flatten(0, 1), stack, is_turned, ends, own)
+    return found.unflatten(0, (count, each))
+
+
+def biases(value: Tracked, x: Tensor) -> Tensor | None:
+    """The rows of a table that rows of x [n, k] were given each, as their experts' biases are.
+
+    Returns:
+        None where the value is no such table, or it is not known whose rows those of x are.
+    """
+    steps, examples = value.steps, value.entry.ledger.examples
+    if len(steps) != 1 or steps[0].func is not Tensor.__getitem__ or x.dim() != 2:
+        return None
+    (ids,), whose = steps[0].arguments, owners(x, examples)
+    is_row = isinstance(ids, Tensor) and ids.dim() == 1 and len(ids) == len(x)
+    if whose is None or not is_row or value.entry.parameter.dim() != 2:
+        return None
+    found = _Biases.apply(value.entry.ledger.anchor, value.plain(), value.entry, ids, whose)
     assert isinstance(found, Tensor)
     return found
+
+
+class _Biases(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchor: Tensor,  # noqa: ARG004 (what wants a gradient)
+        chosen: Float[Tensor, "n k"],
+        entry: Entry,
+        ids: Int[Tensor, " n"],
+        whose: Owners,
+    ) -> Float[Tensor, "n k"]:
+        ctx.entry, ctx.ids, ctx.owners = entry, ids, whose
+        return chosen.view_as(chosen)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        count = len(ctx.entry.parameter)
+        each = Owners(ctx.owners.whose * count + ctx.ids, ctx.owners.examples * count)
+        found = each.sums(outer[0], ctx.entry.ledger.dtype)
+        ctx.entry.add_matrices([found.unflatten(0, (-1, count))])
+        return None, None, None, None, None
 
 
 class Run(NamedTuple):
@@ -76,6 +125,25 @@ class Run(NamedTuple):
     entry: Entry
     number: int
     rows: slice
+
+
+def _by_runs(
+    x: Float[Tensor, "n a"],
+    stack: Tracked,
+    is_turned: bool,
+    ends: Sequence[int],
+    whose: Owners | None,
+) -> Float[Tensor, "n o"]:
+    numbers, entry = pair(stack)
+    assert entry is not None, "a stack is tracked"
+    runs = [
+        Run(entry.part(number), number, slice(start, end))
+        for number, (start, end) in enumerate(pairwise([0, *ends]))
+        if end > start
+    ]
+    found = _Grouped.apply(entry.ledger.anchor, x, numbers, is_turned, runs, whose)
+    assert isinstance(found, Tensor)
+    return found
 
 
 class _Grouped(torch.autograd.Function):

@@ -186,7 +186,8 @@ def _computed(func: Any, input: Tracked, *rest: Any, **named: Any) -> Tracked:
 def _picked(func: Any, value: Any, index: Any) -> Tracked:
     """One of a stack of experts by its number, or any of the numbers."""
     is_number = isinstance(index, int) or (isinstance(index, Tensor) and index.dim() == 0)
-    if isinstance(value, Tracked) and is_number and not is_shared(value):
+    is_stack = isinstance(value, Tracked) and value.entry.has_parts and not is_shared(value)
+    if is_number and is_stack:
         return part(func, value, index)
     return _moved(func, value, index)
 

@@ -11,7 +11,7 @@ from preceptor.errors import ModelError
 from preceptor.selection.arguments import first, ledger_of, pair
 from preceptor.selection.convolution import convolution, laid
 from preceptor.selection.embedding import embedding
-from preceptor.selection.experts import GROUPED, grouped, straight
+from preceptor.selection.experts import GROUPED, biases, grouped, in_batches, straight
 from preceptor.selection.fused import Still, fits, fused
 from preceptor.selection.linear import linear
 from preceptor.selection.norms import batch_normed, normed
@@ -175,7 +175,8 @@ def _elementwise(func: Any, *arguments: Any, **named: Any) -> Any:
     if len(tensors) > 1 or isinstance(tensors[0], Tracked):
         raise refusal(own.entry, "together with another parameter")
     step = Step(func, others, named, place)
-    return step(beside(own.entry, each_own(own), tensors[0]))
+    found = biases(own, tensors[0])
+    return step(beside(own.entry, each_own(own), tensors[0]) if found is None else found)
 
 
 _CASTS = ("to", "float", "double", "half", "bfloat16", "type", "type_as", "contiguous")
@@ -187,6 +188,8 @@ USES: Uses = {
     torch.addmm: _addmm,
     torch.matmul: _matmul,
     Tensor.matmul: _matmul,
+    torch.bmm: in_batches,
+    Tensor.bmm: in_batches,
     F.embedding: _embedding,
     F.conv1d: _convolution,
     F.conv2d: _convolution,

@@ -32,6 +32,8 @@ _IMAGES = {"image_size": 32, "embed_dim": 8, "depths": [2, 1], "num_heads": [2, 
 LANGUAGE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "mixtral": (_EXPERTS, ()),
     "gpt_oss": ({**_EXPERTS, "head_dim": 8, "num_hidden_layers": 1}, ()),
+    "granitemoe": (_EXPERTS, ()),
+    "llama4_text": ({**_EXPERTS, "head_dim": 8, "interleave_moe_layer_step": 1}, ()),
     "mamba": (
         {"state_size": 4, "time_step_rank": 4},
         ("backbone.layers.0.mixer", "backbone.layers.1.mixer"),
@@ -97,11 +99,13 @@ def test_frozen_parameters_do_not_count_and_there_must_be_others() -> None:
         FactoredSketcher(model, SMALL)
 
 
-def test_experts_by_groups_are_those_one_after_another() -> None:
+@pytest.mark.parametrize("name", ["mixtral", "gpt_oss"])
+def test_experts_by_groups_are_those_one_after_another(name: str) -> None:
     found: list[Tensor] = []
     for experts in ("eager", "grouped_mm"):
-        model = language("mixtral", experts=experts).eval()
-        found.append(FactoredSketcher(model, SMALL)(token_batch()).sketches)
+        sketcher = FactoredSketcher(language(name, experts=experts).eval(), SMALL)
+        found.append(sketcher(token_batch()).sketches)
+        assert sketcher.apart == ()
     assert far(found[0], found[1]) < 1e-4
 
 
