@@ -162,15 +162,11 @@ class _Grouped(torch.autograd.Function):
         runs: list[Run],
         whose: Owners | None,
     ) -> Float[Tensor, "n o"]:
-        weights = stack.mT if is_turned else stack
-        found = x.new_zeros(len(x), weights.shape[2])
-        given: list[Tensor] = []
-        for entry, number, rows in runs:
-            torch.mm(x[rows], weights[number], out=found[rows])
-            given.append((entry.columns if is_turned else entry.rows).raw(x[rows]))
+        maps = [run.entry.columns if is_turned else run.entry.rows for run in runs]
+        given = [each.raw(x[run.rows]) for each, run in zip(maps, runs, strict=True)]
         ctx.save_for_backward(stack, *given)
         ctx.is_turned, ctx.runs, ctx.owners = is_turned, runs, whose
-        return found
+        return _products(x, stack.mT if is_turned else stack, runs)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -181,8 +177,14 @@ class _Grouped(torch.autograd.Function):
             add_product(entry, slope[rows], one, whose, transposed=not ctx.is_turned)
         if not ctx.needs_input_grad[1]:
             return None, None, None, None, None, None
-        weights = stack if ctx.is_turned else stack.mT
-        back = slope.new_zeros(len(slope), weights.shape[2])
-        for _, number, rows in ctx.runs:
-            torch.mm(slope[rows], weights[number], out=back[rows])
+        back = _products(slope, stack if ctx.is_turned else stack.mT, ctx.runs)
         return None, back, None, None, None, None
+
+
+def _products(
+    x: Float[Tensor, "n a"], weights: Float[Tensor, "e a o"], runs: Sequence[Run]
+) -> Float[Tensor, "n o"]:
+    found = x.new_zeros(len(x), weights.shape[2])
+    for _, number, rows in runs:
+        torch.mm(x[rows], weights[number], out=found[rows])
+    return found
