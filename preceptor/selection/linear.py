@@ -72,8 +72,9 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (slope,), (given, weight) = outer, ctx.saved_tensors
-        entry, of_bias = ctx.entries
+        (given, weight), (entry, of_bias) = ctx.saved_tensors, ctx.entries
+        # One copy where axes were turned, or each product makes its own, and of the weight too.
+        slope = outer[0].contiguous()
         if entry is not None:
             add_product(entry, slope, given, ctx.owners, transposed=ctx.transposed)
         if of_bias is not None:

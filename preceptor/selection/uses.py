@@ -14,7 +14,7 @@ from preceptor.selection.embedding import embedding
 from preceptor.selection.experts import GROUPED, biases, grouped, in_batches, straight
 from preceptor.selection.fused import Still, fits, fused
 from preceptor.selection.linear import linear
-from preceptor.selection.norms import batch_normed, normed
+from preceptor.selection.norms import batch_normed, layer_normed, normed
 from preceptor.selection.shared import SHARED, each_own, read, reads_shared
 from preceptor.selection.small import beside
 from preceptor.selection.strange import Strange, changed, mixing, refusal
@@ -96,11 +96,8 @@ def _layer_norm(
     bias: Any = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-        return F.layer_norm(x, normalized_shape, scale, shift, eps)
-
     ledger = ledger_of(input, weight, bias)
-    return normed(ledger, input, norm, pair(weight), pair(bias), channels=False)
+    return layer_normed(ledger, input, normalized_shape, pair(weight), pair(bias), eps)
 
 
 def _rms_norm(

@@ -107,6 +107,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
         lambda: normal(EXAMPLES, 2, 4),
     ),
     "layer norm of two axes": (lambda: nn.LayerNorm([5, 12]), lambda: normal(EXAMPLES, 5, 12)),
+    "layer norm of long examples": (lambda: nn.LayerNorm(64), lambda: normal(EXAMPLES, 520, 64)),
     "rms norm": (lambda: nn.RMSNorm(12), lambda: normal(EXAMPLES, 5, 12)),
     "Llama's norm": (lambda: LlamaRMSNorm(12), lambda: normal(EXAMPLES, 5, 12)),
     "Llama's norm of each attention head": (
