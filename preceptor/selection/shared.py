@@ -48,14 +48,20 @@ def is_shared(value: Tracked) -> bool:
 def each_own(value: Tracked) -> Float[Tensor, "b *s"]:
     """The value, one copy an example, each with its own gradient.
 
+    A parameter's own are made once: a recurrence uses it at each of its times. Tables are large;
+    what each use of these adds is not kept until all are done.
+
     Raises:
         Strange: one example alone needs none.
     """
     entry = value.entry
     if not is_shared(value):
-        own = copies(entry)
-        for step in value.steps:
-            own = step(own)
+        # In a module that is run one example at a time, each has its own.
+        is_kept = torch.is_grad_enabled() and entry.ledger.examples > 1
+        if is_kept and value.each is not None:
+            return value.each
+        own = _made(value.steps, copies(entry))
+        value.each = own if is_kept else value.each
         return own
     if entry.ledger.examples == 1:
         raise refusal(entry, "where autograd's own gradient is one example's")

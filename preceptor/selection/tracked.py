@@ -50,6 +50,8 @@ class Tracked(Tensor):
     entry: Entry
     uses: Uses
     steps: tuple[Step, ...]
+    each: Tensor | None = None
+    """One copy an example, once they were asked for."""
 
     @classmethod
     def of(cls, value: Tensor, entry: Entry, uses: Uses) -> "Tracked":

@@ -15,6 +15,7 @@ from transformers import (
 
 from preceptor.batches import Batch
 from preceptor.models.tapped import TappedModel
+from preceptor.selection.entry import Entry
 from preceptor.selection.factored import FactoredSketcher
 from tests.selection.batches import token_batch
 from tests.selection.explicit import expected, far
@@ -245,3 +246,25 @@ def test_an_axis_that_is_mistaken_is_found_and_a_way_out_is_taken(
         check(model, batch)
         alone = [sketcher(batch.rows(i, i + 1)).sketches for i in range(count)]
         assert far(sketcher(batch).sketches, torch.cat(alone)) < 1e-12
+
+
+def _often(parts: Any, x: Tensor) -> Tensor:
+    decay = -parts.decay.exp()
+    with torch.no_grad():
+        x = x + decay
+    state = x[:, 0]
+    for time in range(x.shape[1]):
+        state = state * decay + x[:, time] * parts.decay
+    return state
+
+
+def test_a_parameter_of_a_recurrence_is_sketched_once_for_all_times() -> None:
+    module, x = Together(_often, decay=parameter(6)).double(), normal(EXAMPLES, 9, 6)
+    seen: list[Tensor] = []
+    add = Entry.add_flat
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Entry, "add_flat", lambda own, x: (seen.append(x), add(own, x)))
+        ledger = sketched(module, x, dimension=40)
+    # As it is, and as a decay.
+    assert len(seen) == 2
+    assert far(ledger.sketches(), expected(ledger, gradients(module, x))) < 1e-7
