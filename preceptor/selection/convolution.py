@@ -22,6 +22,10 @@ from preceptor.selection.entry import AT_ONCE, Entry
 from preceptor.selection.ledger import Ledger
 
 _BACKWARD = torch.ops.aten.convolution_backward.default
+_CACHED = 1 << 20
+"""Numbers that are slid over at once: more would leave the cache between two reads."""
+_LARGE = 1 << 15
+"""Numbers of an example from which on a call of its own is not what takes the time."""
 
 
 class Geometry(NamedTuple):
@@ -168,22 +172,43 @@ def gradients(
 ) -> Iterator[Float[Tensor, "some o p"]]:
     """Each example's gradient of the filters, some examples at a time."""
     wide = torch.promote_types(slope.dtype, torch.float32)
-    step = max(1, AT_ONCE // weight.numel())
+    step, found = max(1, AT_ONCE // weight.numel()), _by_group
     if geometry.is_pointwise(weight):
-        for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
-            yield slopes.to(wide).flatten(2) @ inputs.to(wide).flatten(2).mT
-        return
-    if geometry.groups == len(weight) == x.shape[1]:
-        for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
-            yield _by_channel(slopes.to(wide), inputs.to(wide), weight, geometry)
-        return
+        found = _by_place
+    elif geometry.groups == len(weight) == x.shape[1]:
+        if _is_quick_alone(x, weight):
+            step = 1
+        else:
+            step, found = min(step, max(1, _CACHED // x[0].numel())), _by_channel
     for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
-        count = len(inputs)
-        apart = geometry._replace(groups=count * geometry.groups)
-        shape = slope.new_empty(1, dtype=wide).expand(count * len(weight), *weight.shape[1:])
-        rows, given = (one.to(wide).flatten(0, 1).unsqueeze(0) for one in (slopes, inputs))
-        found = apart.back(rows, given, shape, to_input=False)
-        yield found.reshape(count, len(weight), -1)
+        yield found(slopes.to(wide), inputs.to(wide), weight, geometry)
+
+
+def _is_quick_alone(x: Tensor, weight: Tensor) -> bool:
+    """Whether channels stand beside one another in memory, for whom few filters are quick."""
+    lies = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    large = x[0].numel() >= _LARGE and weight[0].numel() <= 9
+    return lies and large and not x.is_contiguous()
+
+
+def _by_place(
+    slope: Float[Tensor, "b o *l"], x: Float[Tensor, "b c *l"], weight: Tensor, geometry: Geometry
+) -> Float[Tensor, "b o c"]:
+    """Each example's gradient where every place is mapped by itself."""
+    del weight, geometry
+    return slope.flatten(2) @ x.flatten(2).mT
+
+
+def _by_group(
+    slope: Float[Tensor, "b o *l"], x: Float[Tensor, "b c *s"], weight: Tensor, geometry: Geometry
+) -> Float[Tensor, "b o p"]:
+    """Each example's gradient, of any convolution: every example is a group."""
+    count = len(x)
+    apart = geometry._replace(groups=count * geometry.groups)
+    shape = slope.new_empty(1).expand(count * len(weight), *weight.shape[1:])
+    if count > 1:
+        slope, x = (each.flatten(0, 1).unsqueeze(0) for each in (slope, x))
+    return apart.back(slope, x, shape, to_input=False).reshape(count, len(weight), -1)
 
 
 def _by_channel(
