@@ -104,11 +104,9 @@ class CountSketch:
 
     def add(self, x: Float[Tensor, "*n {self.n}"], room: Float[Tensor, "*n 2*{self.k}"]) -> None:
         """Add to a `room` of twice as many buckets, the second half of which `turned` brings in."""
-        sign = self.sign.to(room.dtype)
-        for start, offset in zip(range(0, self.n, self.k), self.offsets, strict=True):
-            run = slice(start, min(start + self.k, self.n))
-            own = x[..., run]
-            room[..., offset : offset + own.shape[-1]].addcmul_(own, sign[run])
+        signs = self.sign.to(room.dtype).split(self.k)
+        for own, sign, offset in zip(x.split(self.k, -1), signs, self.offsets, strict=True):
+            room.narrow(-1, offset, len(sign)).addcmul_(own, sign)
 
     @cached_property
     def bucket(self) -> Int[Tensor, " {self.n}"]:
@@ -134,7 +132,7 @@ def contracted(
     """scale sum_t out_t given_t^T of each example, flat, in float32 or better."""
     wide = torch.promote_types(out.dtype, torch.float32)
     product = torch.bmm(out.to(wide).mT, given.to(wide))
-    return product.mul_(scale).flatten(1)
+    return (product if scale == 1.0 else product.mul_(scale)).flatten(1)
 
 
 def two_sided(

@@ -9,7 +9,7 @@ than put numbers elsewhere, by autograd.
 Dimension key: b examples, *s what the steps made, m of it flat, n of the parameter's numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._pytree import tree_leaves
 
 from preceptor.selection.arguments import first
 from preceptor.selection.entry import Entry
@@ -166,7 +165,7 @@ def _after(value: Tracked, step: Shared) -> Tracked:
     Raises:
         Strange: one example alone needs none; or numbers become others by their bits.
     """
-    if value.entry.ledger.examples == 1 or _tracked((step.arguments, step.named)):
+    if value.entry.ledger.examples == 1 or _tracked((*step.arguments, *step.named.values())):
         raise refusal(value.entry, "together with another parameter, or for one example alone")
     found = value.after(step)
     if found.dtype != value.dtype:
@@ -174,8 +173,15 @@ def _after(value: Tracked, step: Shared) -> Tracked:
     return found
 
 
-def _tracked(values: Any) -> list[Tracked]:
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tracked)]
+def _tracked(values: Iterable[Any]) -> list[Tracked]:
+    """Those among values, and in lists of them: torch's own walk takes longer."""
+    found: list[Tracked] = []
+    for each in values:
+        if isinstance(each, Tracked):
+            found.append(each)
+        elif isinstance(each, tuple | list):
+            found += _tracked(each)
+    return found
 
 
 def _moved(func: Any, value: Any, *rest: Any, **named: Any) -> Tracked:
