@@ -136,13 +136,10 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     del momentum  # Of statistics that stand still.
+    ledger = ledger_of(input, weight, bias)
     if training:
         raise mixing(first(weight, bias).entry)
-    ledger, (scale, scales), (shift, shifts) = (
-        ledger_of(input, weight, bias),
-        pair(weight),
-        pair(bias),
-    )
+    (scale, scales), (shift, shifts) = pair(weight), pair(bias)
     if scales is not None and shifts is not None:
         still = Still(running_mean, running_var, eps, (scale, scales), (shift, shifts))
         if ledger.fusions.takes(input, still):
