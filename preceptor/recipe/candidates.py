@@ -7,7 +7,7 @@ Dimension key: p prompts, n responses.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
@@ -19,6 +19,7 @@ from preceptor.data.rows import Broken, Row, fingerprint
 from preceptor.data.text import TextSet
 from preceptor.errors import DataError, NeedsError
 from preceptor.recipe.ranking import WrittenTexts
+from preceptor.selection.white_space import stripped, white_space
 from preceptor.synthesis.written import Answer, Answers, Ask, Asked, key, prompt_alone
 
 Asking = Callable[[int], Ask]
@@ -34,6 +35,10 @@ class Candidate(ABC):
     @abstractmethod
     def rows(self, prompts: Sequence[int]) -> list[Row]:
         """Its responses, each numbered as its prompt is."""
+
+    @abstractmethod
+    def answers(self) -> Iterable[str]:
+        """The texts of those that are there."""
 
     def cut(self) -> float:
         """The share of its responses that did not come to an end by themselves."""
@@ -53,6 +58,10 @@ class FromFile(Candidate):
     def rows(self, prompts: Sequence[int]) -> list[Row]:
         """In the order of the file."""
         return [row for number in prompts for row in self._rows[number]]
+
+    def answers(self) -> Iterable[str]:
+        """All of them."""
+        return (said_in(row) for each in self._rows.values() for row in each)
 
 
 @final
@@ -109,11 +118,18 @@ class Written(Candidate):
                 "data what it will not answer.",
             )
 
+    def answers(self) -> Iterable[str]:
+        """All that it has written."""
+        return (answer.text for answer in self._there())
+
     def cut(self) -> float:
         """Of all that it has written."""
-        every = [held.of(row) for held in self._answers for row in self._pool]
-        there = [answer for answer in every if answer is not None]
-        return sum(not answer.ended for answer in there) / max(1, len(there))
+        ended = [answer.ended for answer in self._there()]
+        return ended.count(False) / max(1, len(ended))
+
+    def _there(self) -> Iterator[Answer]:
+        every = (held.of(row) for held in self._answers for row in self._pool)
+        return (answer for answer in every if answer is not None)
 
 
 def _answered(row: Row, answer: Answer) -> Row:
@@ -131,12 +147,12 @@ class Prompted:
     Args:
         pool: prompts alone, each numbered by its place.
         files: candidates whose text is there, by name.
-        left_out: prompts whose answers are too long for the student, with whose they are.
+        left_out: prompts whose answers are too long for the student, with all whose they are.
     """
 
     pool: tuple[Row, ...]
     files: Mapping[str, FromFile]
-    left_out: Mapping[int, str]
+    left_out: Mapping[int, tuple[str, ...]]
 
     def usable(self) -> list[int]:
         """The numbers of the prompts that all candidates may be compared on."""
@@ -151,10 +167,20 @@ class Texts:
     Args:
         rows: by candidate the rows of each prompt, under the prompt's key; all have the same keys.
         cautions: what was left out, in sentences.
+        notes: what was changed because the recipe says so, in sentences.
     """
 
     rows: Mapping[str, Mapping[str, Sequence[Row]]] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def white_space(self) -> tuple[str, ...]:
+        """Cautions about answers with white space that others' do not have."""
+        texts = {
+            name: [said_in(row) for each in rows.values() for row in each]
+            for name, rows in self.rows.items()
+        }
+        return white_space(texts, self.rows) if texts else ()
 
 
 def read_texts(said: Sequence[WrittenTexts]) -> Texts:
@@ -166,15 +192,21 @@ def read_texts(said: Sequence[WrittenTexts]) -> Texts:
     """
     found: dict[str, dict[str, list[Row]]] = {}
     skipped: dict[str, tuple[Broken, ...]] = {}
+    notes: list[str] = []
     for file in said:
         for name, column in file.responses.items():
             rows = found[name] = {}
             columns = Columns(None, file.prompt, column)
             read = read_rows(file.source, columns=columns, broken=file.broken)
             skipped[name] = read.skipped
-            for row in read:
-                bare = _bare(row)
-                rows.setdefault(key(bare), []).append(bare)
+            bare = [_bare(row) for row in read]
+            if file.strip:
+                mended = [_stripped(row) for row in bare]
+                changed = sum(a != b for a, b in zip(bare, mended, strict=True))
+                notes.append(_taken_off(name, changed, len(bare)))
+                bare = mended
+            for row in bare:
+                rows.setdefault(key(row), []).append(row)
     _require_same_prompts(found, skipped)
     every = list(dict.fromkeys(which for rows in found.values() for which in rows))
     shared = [which for which in every if all(which in rows for rows in found.values())]
@@ -189,7 +221,7 @@ def read_texts(said: Sequence[WrittenTexts]) -> Texts:
             f"{out} of {len(every)} prompts are left out for all, because an answer was skipped."
         )
     kept = {name: {which: rows[which] for which in shared} for name, rows in found.items()}
-    return Texts(kept, tuple(cautions))
+    return Texts(kept, tuple(cautions), tuple(notes))
 
 
 def prompted(
@@ -222,7 +254,7 @@ def prompted(
     pool = tuple(replace(row, number=number) for number, row in enumerate(alone.values()))
     numbers = {key(row): row.number for row in pool}
     files: dict[str, FromFile] = {}
-    left_out: dict[int, str] = {}
+    left_out: dict[int, tuple[str, ...]] = {}
     for name, by_prompt in texts.items():
         rows = [
             replace(row, number=numbers[which])
@@ -232,8 +264,32 @@ def prompted(
         files[name] = FromFile(rows)
         read = TextSet(rows, rendering, name=name)
         kept = {read.row(index).place for index in range(len(read))}
-        left_out |= {row.number: name for row in rows if row.place not in kept}
+        for number in sorted({row.number for row in rows if row.place not in kept}):
+            left_out[number] = (*left_out.get(number, ()), name)
     return Prompted(pool, files, left_out)
+
+
+def said_in(row: Row) -> str:
+    """The response of a row; empty where there is none."""
+    if row.messages:
+        content = row.messages[-1].get("content")
+        return content if isinstance(content, str) else ""
+    return row.completion or ""
+
+
+def _stripped(row: Row) -> Row:
+    """The row with outer white space taken off its response, and one kind of line ends in it."""
+    if not row.messages:
+        return replace(row, completion=stripped(said_in(row)))
+    last = {**row.messages[-1], "content": stripped(said_in(row))}
+    return replace(row, messages=(*row.messages[:-1], last))
+
+
+def _taken_off(name: str, changed: int, of: int) -> str:
+    return (
+        f"{name}: outer white space taken off, line ends made one kind (strip); {changed:,} of "
+        f"{of:,} answers changed."
+    )
 
 
 def _bare(row: Row) -> Row:

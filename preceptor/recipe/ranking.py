@@ -51,12 +51,14 @@ class WrittenTexts(Section):
         prompt: the column of prompts, or a pattern of columns: "{instruction} {input}".
         responses: each candidate's column of responses, or pattern: "{large[solution]}".
         broken: whether answers that cannot be used stop the ranking, or are skipped and counted.
+        strip: take outer white space off the responses, and make their line ends one kind.
     """
 
     source: str
     prompt: str = "prompt"
     responses: Annotated[dict[CandidateName, str], Field(min_length=1)]
     broken: Literal["refuse", "skip"] = "refuse"
+    strip: bool = False
 
 
 class Candidates(Section):

@@ -37,7 +37,8 @@ def check_ranking(recipe: RankingRecipe | str | Path, *, deep: bool = False) -> 
     require_present(said)
     texts = read_texts(said.candidates.texts)
     lines = [f"{said.name}: valid", *_candidates(said)]
-    lines += [f"! {caution}" for caution in texts.cautions]
+    lines += texts.notes
+    lines += [f"! {caution}" for caution in (*texts.cautions, *texts.white_space())]
     there = prompts_of(said, texts)
     prompts = said.prompts if there is None else there
     require_enough(said, prompts)

@@ -38,6 +38,7 @@ from preceptor.recipe.text_subject import TextSubject
 from preceptor.recipe.texts import own_tokenizer, require_room
 from preceptor.selection.splits import shuffled
 from preceptor.selection.store import FeatureStore
+from preceptor.selection.white_space import white_space
 from preceptor.synthesis.served_text import Voice
 from preceptor.teachers.live import Live
 from preceptor.teachers.weights import fingerprint
@@ -176,7 +177,7 @@ class Contest:
         """What there is to say of how text was made, and of what was left out."""
         told = list(self.texts.cautions)
         if self.speakers and (out := self.prompted.left_out):
-            whose = ", ".join(sorted(set(out.values())))
+            whose = ", ".join(sorted({name for names in out.values() for name in names}))
             told.append(
                 f"{len(out)} of {len(self.prompted.pool)} prompts are left out for all, because "
                 f"the student's context holds no whole answer of {whose}."
@@ -187,7 +188,9 @@ class Contest:
                     f"{name}: {100 * share:.0f} % of its answers were cut before their end; "
                     "allow longer ones (most)."
                 )
-        return (*told, *self._flat.values())
+        texts = {name: candidate.answers() for name, candidate in self.speakers.items()}
+        spaced = white_space(texts, self.texts.rows) if texts else ()
+        return (*told, *spaced, *self._flat.values())
 
     @property
     def guessing(self) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ class Rank:
         chosen: what is chosen from it.
         cautions: the ranking's own, and those of how the text was made.
         students: the student and others in order, by the best candidate's text; None of one.
+        notes: what was changed in the texts because the recipe says so.
         guessing: candidates whose answers are nearly a guess, which GRACE takes for good ones.
         later: the rankings of the student as it stood later.
         looks: on how many prompts a race looked whom to drop; none where there was no race.
@@ -73,6 +74,7 @@ class Rank:
     chosen: Chosen
     cautions: tuple[str, ...]
     students: Ranking | None = None
+    notes: tuple[str, ...] = ()
     guessing: tuple[str, ...] = ()
     later: tuple[Later, ...] = ()
     looks: tuple[int, ...] = ()
@@ -190,6 +192,7 @@ def _found(
         chosen=picked,
         cautions=cautions,
         students=students,
+        notes=contest.texts.notes,
         guessing=contest.guessing,
         later=tuple(later),
         looks=() if said.race is None else said.race.race(said.seed).looks(len(prompts))[:-1],

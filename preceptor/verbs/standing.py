@@ -19,6 +19,7 @@ def standing(found: Rank) -> str:
     if found.students is not None:
         parts += ["", f"Students, by what {ranking.best.name} wrote:", _order(found.students), ""]
     parts += [line for each in found.later for line in _later(each)]
+    parts += [wrapped(note) for note in found.notes]
     names = (*ranking.names, *(found.students.names if found.students else ()))
     cautions = (*found.cautions, *(found.students.cautions if found.students else ()))
     parts += [wrapped(f"! {caution}") for caution in together(cautions, names)]

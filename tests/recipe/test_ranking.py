@@ -231,6 +231,38 @@ def test_answers_that_cannot_be_used_are_skipped_and_told_where_that_is_said(
     assert third == "3 of 6 prompts are left out for all, because an answer was skipped."
 
 
+def test_white_space_that_others_lack_is_told_and_taken_off_where_that_is_said(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"prompt": f"{n}+1=", "a": f" {n}+1\r\n= {n + 1}\n\n", "b": f"{n}+1\n= {n + 1}"}
+        for n in range(20)
+    ]
+    rows[0]["b"] += "\n"  # One of twenty is an accident.
+    file = tmp_path / "answers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = WrittenTexts(source=str(file), responses={"a": "a", "b": "b"})
+    found = read_texts([said])
+    begin, end, ends = found.white_space()
+    assert begin.startswith("a: 20 of 20 answers begin with white space (' '), where b has 0 of 20")
+    assert r"20 answers end with white space ('\n\n'), where b has 1 of 20 ('\n')" in end
+    assert r"line ends other than '\n' ('\r\n'), where b has 0 of 20" in ends
+    assert all("Say `strip: true` beside its `responses`" in each for each in (begin, end, ends))
+    assert found.notes == ()
+    mended = read_texts([said.model_copy(update={"strip": True})])
+    assert mended.white_space() == ()
+    assert mended.notes[0].startswith("a: outer white space taken off, line ends made one kind")
+    assert [note.partition("; ")[2] for note in mended.notes] == [
+        "20 of 20 answers changed.",
+        "1 of 20 answers changed.",
+    ]
+    said_by = {
+        name: [row.completion for each in by_prompt.values() for row in each]
+        for name, by_prompt in mended.rows.items()
+    }
+    assert said_by["a"] == said_by["b"] == [f"{n}+1\n= {n + 1}" for n in range(20)]
+
+
 def test_a_skipped_answer_does_not_excuse_prompts_that_a_file_never_had(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt,long\n1+1=,2\n2+2=,\n3+3=,6\n")
     (tmp_path / "b.csv").write_text("prompt,short\n1+1=,2\n2+2=,4\n4+4=,8\n")
