@@ -6,11 +6,14 @@ and a backward pass, and its gradient D numbers.
 Dimension key: b examples, p parameters, d numbers a sketch.
 """
 
-from typing import final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from preceptor.batches import Batch
 from preceptor.models.dry import keeping_modes
@@ -96,7 +99,8 @@ class ExactSketcher:
 
     def loss(self, single: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """An example's mean loss with its graph, how many tokens it has, the sum of their ranks."""
-        outputs = self._model(single.inputs)
+        with _slopes_laid_out(self._model):
+            outputs = self._model(single.inputs)
         if not self._model.causal:
             losses, placed = classified(outputs.logits, single, self._soft)
             return losses.squeeze(0), torch.ones_like(placed, dtype=torch.int64), placed
@@ -110,3 +114,24 @@ class ExactSketcher:
         each = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         wide = [torch.promote_types(one.dtype, torch.float32) for one in each]
         return torch.cat([one.flatten().to(kind) for one, kind in zip(each, wide, strict=True)])
+
+
+@contextmanager
+def _slopes_laid_out(module: nn.Module) -> Iterator[None]:
+    """In the block what batch norms give gets its gradient in the usual order of axes.
+
+    Where one image's places were made rows of tokens, the gradient's strides fit two orders of
+    axes, and torch (2.13, CPU) reads the wrong one: silently, for a batch of one alone.
+    """
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    handles = [part.register_forward_hook(_lay_out) for part in norms]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _lay_out(_: nn.Module, __: Any, gave: Tensor) -> None:
+    if gave.requires_grad:
+        gave.register_hook(Tensor.contiguous)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from preceptor.batches import Batch
 from preceptor.models.load import load_model
@@ -119,3 +120,29 @@ def test_a_classifier_is_scored_against_soft_labels_where_they_are_given() -> No
     places = (order == soft.argmax(dim=1, keepdim=True)).nonzero()[:, 1] + 1
     assert rows.rank_sums.tolist() == places.tolist()
     assert rows.lengths.tolist() == [1, 1]
+
+
+class Turned(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mT
+
+
+def test_one_image_whose_places_are_tokens_has_the_gradient_that_two_of_it_have() -> None:
+    # Of torch 2.13's own gradient of a batch norm that does not hold for a batch of one.
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False),
+        nn.BatchNorm2d(4),
+        nn.Flatten(2),
+        Turned(),
+        nn.Linear(4, 5),
+        nn.Flatten(),
+        nn.Linear(20, 3),
+    )
+    model = TappedModel(module).double()
+    pixels = torch.rand(1, 3, 4, 4, dtype=torch.float64)
+    found, _ = ExactSketcher(model).gradients(Batch(pixels, labels=torch.tensor([1])))
+    logits = model.eval()(pixels.repeat(2, 1, 1, 1)).logits
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor([1, 1]))
+    truth = torch.autograd.grad(loss, list(module.parameters()))
+    assert torch.allclose(found[0], torch.cat([each.flatten() for each in truth]), atol=1e-12)
