@@ -122,9 +122,12 @@ def test_a_classifier_is_scored_against_soft_labels_where_they_are_given() -> No
     assert rows.lengths.tolist() == [1, 1]
 
 
-class Turned(nn.Module):
+class Tokens(nn.Module):
+    """Places as tokens, with one more before them."""
+
     def forward(self, x: Tensor) -> Tensor:
-        return x.mT
+        first = x.new_zeros(len(x), 1, x.shape[1])
+        return torch.cat([first, x.flatten(2).mT], dim=1)
 
 
 def test_one_image_whose_places_are_tokens_has_the_gradient_that_two_of_it_have() -> None:
@@ -133,11 +136,10 @@ def test_one_image_whose_places_are_tokens_has_the_gradient_that_two_of_it_have(
     module = nn.Sequential(
         nn.Conv2d(3, 4, 3, bias=False),
         nn.BatchNorm2d(4),
-        nn.Flatten(2),
-        Turned(),
+        Tokens(),
         nn.Linear(4, 5),
         nn.Flatten(),
-        nn.Linear(20, 3),
+        nn.Linear(25, 3),
     )
     model = TappedModel(module).double()
     pixels = torch.rand(1, 3, 4, 4, dtype=torch.float64)
