@@ -15,7 +15,8 @@ from preceptor.selection.experts import GROUPED, biases, grouped, in_batches, st
 from preceptor.selection.fused import Still, fits, fused
 from preceptor.selection.linear import linear
 from preceptor.selection.norms import batch_normed, layer_normed, normed
-from preceptor.selection.shared import SHARED, each_own, read, reads_shared
+from preceptor.selection.shared import each_own
+from preceptor.selection.sharing import SHARED, read, reads_shared
 from preceptor.selection.small import beside
 from preceptor.selection.strange import Strange, changed, mixing, refusal
 from preceptor.selection.tracked import Step, Tracked, Uses
