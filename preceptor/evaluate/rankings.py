@@ -35,6 +35,7 @@ class TeacherRanking:
         chosen: who teaches.
         sentences: the choice, and what else came of it, in words.
         cautions: what makes the score less than it seems.
+        decision: who was chosen from whom and what speaks against it, a sentence without its end.
     """
 
     moment: str
@@ -46,15 +47,18 @@ class TeacherRanking:
     chosen: tuple[str, ...]
     sentences: tuple[str, ...]
     cautions: tuple[str, ...]
+    decision: str = ""
 
     @property
     def headline(self) -> str:
-        """Who was chosen from whom, in a sentence."""
+        """Who was chosen from whom, and what speaks against it."""
         one = "were chosen" if len(self.chosen) > 1 else "was chosen"
+        count = len(self.candidates)
+        plain = f"{' and '.join(self.chosen)} {one} from {count} candidate{'s' * (count > 1)}"
         return (
-            f"{self.moment[0].upper()}{self.moment[1:]}: {' and '.join(self.chosen)} {one} from "
-            f"{len(self.candidates)} candidates by {self.score} ({self.better} is better), asked "
-            f"of the student of seed {self.seed} on {self.prompts} prompts."
+            f"{self.moment[0].upper()}{self.moment[1:]}: {self.decision or plain}. The student of "
+            f"seed {self.seed} was asked on {self.prompts} prompts; of {self.score}, {self.better} "
+            "is better."
         )
 
     def lines(self) -> Iterator[list[str]]:
@@ -64,5 +68,5 @@ class TeacherRanking:
         for each in self.candidates:
             tied = ", ".join(places[name] for name in each.tied)
             limits = f"{each.low:.4g} to {each.high:.4g}"
-            share = f"{100 * each.best:.0f} %"
+            share = f"{100 * each.best:.0f} %" if len(self.candidates) > 1 else ""
             yield [places[each.name], each.name, f"{each.score:.4g}", limits, share, tied]

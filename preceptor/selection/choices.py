@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from preceptor.errors import DataError, nearest
-from preceptor.selection.ranking import Ranked, Ranking
+from preceptor.selection.ranking import Ranking
 
 
 @final
@@ -115,25 +115,39 @@ def best_temperature(
     return temperatures[choice.name], choice
 
 
-def ensemble(ranking: Ranking, most: int, *, ties_alone: bool = False) -> tuple[str, ...]:
+def ensemble(
+    ranking: Ranking,
+    most: int,
+    *,
+    among: Iterable[str] | None = None,
+    family: Mapping[str, str] | None = None,
+    ties_alone: bool = False,
+) -> tuple[str, ...]:
     """The top scorers, to teach together.
 
     Args:
         ranking: of at least one candidate.
         most: how many at most.
-        ties_alone: whether one that is clearly behind the best stays out.
+        among: those that are admitted; all where not given.
+        family: whose each candidate is, where one of each is enough.
+        ties_alone: whether one that is clearly behind the best of all stays out.
 
     Raises:
-        DataError: `most` is below 1.
+        DataError: `most` is below 1, or a name is not ranked.
     """
     if most < 1:
         raise DataError(f"an ensemble of {most}", "nobody would teach", "Ask for one at least.")
 
-    def admitted(candidate: Ranked) -> bool:
-        leader = ranking.best
-        return not ties_alone or candidate.name == leader.name or candidate.name in leader.tied
-
-    return tuple(each.name for each in ranking.candidates if admitted(each))[:most]
+    admitted = ranking.names if among is None else tuple(among)
+    _expect_ranked(ranking, admitted)
+    if ties_alone:
+        near = (ranking.best.name, *ranking.best.tied)
+        admitted = tuple(name for name in admitted if name in near)
+    first: dict[str, str] = {}
+    for name in ranking.names:
+        if name in admitted:
+            first.setdefault(name if family is None else family[name], name)
+    return tuple(first.values())[:most]
 
 
 @final

@@ -21,7 +21,6 @@ from preceptor.recipe.beforehand import (
     written_at,
 )
 from preceptor.recipe.candidates import Texts
-from preceptor.recipe.contest import lasting
 from preceptor.recipe.load import recipe_text
 from preceptor.recipe.ranked import RankFields, Writes, named
 from preceptor.recipe.schema import Recipe
@@ -31,9 +30,10 @@ from preceptor.train.processes import main_process_first
 from preceptor.verbs.contest import require_enough
 from preceptor.verbs.crowding import crowding, prompts_of
 from preceptor.verbs.experiment import Experiment
-from preceptor.verbs.folders import open_run
+from preceptor.verbs.picking import Picking, passed_over
 from preceptor.verbs.progress import Progress
 from preceptor.verbs.ranked import Rank, ranked_in
+from preceptor.verbs.ranking_folders import open_ranking
 from preceptor.verbs.rehearsal import rehearse
 from preceptor.verbs.standing import together
 
@@ -76,7 +76,7 @@ def decided(recipe: Recipe, folder: Path, progress: Progress) -> Decided:
     """Rank a recipe's candidates where it says so, and put the chosen ones in their place.
 
     With `every: stage`, the first seed's student is trained stage by stage, in the run's own
-    folder, and asked again before each.
+    folder, and asked again before each; a teacher goes on while it cannot be told from the best.
 
     Raises:
         as `preceptor.rank` does.
@@ -96,7 +96,7 @@ def decided(recipe: Recipe, folder: Path, progress: Progress) -> Decided:
             students.append(decide.student(named_now, stage))
         else:
             students.append(decide.student_place(stage))
-        found.append(decide.at(stage, students))
+        found.append(decide.at(stage, students, found[-1].picked))
         named_now = decide.then(named_now, found[-1], stage)
     told = tuple(each.ranking for each in found)
     return Decided(named_now, told, sum(each.seconds for each in found))
@@ -125,13 +125,13 @@ class _Deciding:
         """The student as it comes to a stage."""
         return self.folder / "student-before" / f"stage-{stage + 1}"
 
-    def at(self, stage: int, students: Sequence[Path]) -> _Decision:
-        """What was, or is now, decided before a stage."""
+    def at(self, stage: int, students: Sequence[Path], before: tuple[str, ...] = ()) -> _Decision:
+        """What was, or is now, decided before a stage; `before` taught until then."""
         if not self.place(stage).exists():
             found = self._rank(students)
             with main_process_first() as main:
                 if main:
-                    told = json.dumps(asdict(self._decision(found, stage)), indent=1)
+                    told = json.dumps(asdict(self._decision(found, stage, before)), indent=1)
                     write_text(self.place(stage), told)
         return typed(_Decision, json.loads(self.place(stage).read_text()))
 
@@ -140,28 +140,27 @@ class _Deciding:
         if not students:
             for one in possible(self.recipe):
                 rehearse(Experiment(one, self.run, self.progress.watch))
-        open_run(lasting(said), self.folder)
+        open_ranking(said, self.folder)
         seed = self.recipe.seed.first
         return ranked_in(self.folder, said, Texts(), self.progress, seed=seed, later=students)
 
-    def _decision(self, found: Rank, stage: int) -> _Decision:
+    def _decision(self, found: Rank, stage: int, before: tuple[str, ...]) -> _Decision:
         ranking, chosen = found.ranking, found.chosen
         sentences = found.raced
         cautions = found.cautions
         if found.later:
             ranking, chosen = found.later[-1].ranking, found.later[-1].chosen
-            sentences.append(found.later[-1].moved.sentence)
+            alike = found.later[-1].moved.spearman
+            sentences.append(f"The rank correlation with the order before is {alike:.2f}.")
             cautions = tuple(new for new in ranking.cautions if new not in found.cautions)
         able = [name for name in chosen.admitted if name not in found.guessing]
-        if able and able[0] != chosen.admitted[0]:
-            why = "its answers are nearly a guess"
-            sentences.append(f"{chosen.admitted[0]} is passed over: {why}.")
-        if not able:
-            sentences.append(
-                "No candidate is passed over, for the answers of all are nearly a guess: the "
-                "choice among them says little, and a longer trained teacher would say more."
-            )
-        names = _picked(self.fields, able or chosen.admitted)
+        sentences += passed_over(chosen.admitted, able)
+        picked = Picking(self.fields, ranking, able or chosen.admitted, chosen, found.dropped)
+        names, decision = picked.now(before)
+        if len(names) > 1:
+            sentences.append(f"Together: {', '.join(names)}.")
+        if before:
+            sentences.append(f"{decision}.")
         moment = f"before stage {stage + 1}" if stage else "before the run"
         told = TeacherRanking(
             moment=moment,
@@ -172,7 +171,8 @@ class _Deciding:
             candidates=tuple(_ranked(ranking)),
             chosen=names,
             sentences=(*chosen.sentences(), *sentences),
-            cautions=tuple(together(cautions, ranking.names)),
+            cautions=(*together(cautions, ranking.names), *picked.cautions(names)),
+            decision=decision,
         )
         return _Decision(told, names, found.seconds)
 
@@ -220,15 +220,6 @@ class _Deciding:
             if main:
                 experiment.subject.save(student, place)
         return place
-
-
-def _picked(fields: RankFields, admitted: Sequence[str]) -> tuple[str, ...]:
-    """The first candidates of those admitted: one of each teacher at most."""
-    whose = {at: name for name, said in fields.of.items() for at in named(name, said)}
-    first: dict[str, str] = {}
-    for name in admitted:
-        first.setdefault(whose[name], name)
-    return tuple(first.values())[: fields.ensemble]
 
 
 def _ranked(ranking: Ranking) -> list[RankedTeacher]:

@@ -14,6 +14,7 @@ from preceptor.selection.choices import (
     best_within,
     ensemble,
 )
+from preceptor.selection.decisions import cautions_about_together
 from preceptor.selection.ranking import Ranking
 
 
@@ -29,7 +30,8 @@ class Chosen:
         families: of each family.
         temperatures: the best temperature of each teacher that has several.
         heated: which of such a teacher's candidates that is, and whom it cannot be told from.
-        ensemble: the top scorers.
+        ensemble: the top scorers of those admitted, without those that nearly guess.
+        cautions: what speaks against them.
         admitted: those whose cost is within the limit, in order; all where there is none.
         beyond: those whose cost is above it.
     """
@@ -41,12 +43,15 @@ class Chosen:
     temperatures: dict[str, float] = field(default_factory=dict)
     heated: dict[str, Choice] = field(default_factory=dict)
     ensemble: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
     admitted: tuple[str, ...] = ()
     beyond: tuple[str, ...] = ()
 
     def sentences(self) -> list[str]:
         """In words."""
-        told = [f"Best: {self.best.sentence}"]
+        alone = self.best.among + self.best.dropped == 1
+        only = f"{self.best.name} is the only candidate, and was compared with nobody."
+        told = [only if alone else f"Best: {self.best.sentence}"]
         if self.able is not None:
             told.append(f"Without those that nearly guess: {self.able.sentence}")
         if self.within is not None:
@@ -94,8 +99,14 @@ def chosen(
         if len(teacher.temperatures) > 1 and left:
             gone = sum(whose[each] == name for each in dropped)
             temperatures[name], heated[name] = best_temperature(ranking, left, gone)
-    together = ensemble(ranking, asked.ensemble) if asked.ensemble else ()
     able = [name for name in ranking.names if name not in guessing]
+    beyond = [name for name in ranking.names if name not in admitted]
+    together, cautions = tuple[str, ...](), list[str]()
+    if asked.ensemble:
+        left = [name for name in admitted if name in able] or admitted
+        together = ensemble(ranking, asked.ensemble, among=left)
+        missing = left_out(ranking, left, beyond, dropped)
+        cautions = [*cautions_about_together(ranking, together, asked.ensemble, missing)]
     return Chosen(
         best=best(ranking, dropped=len(dropped)),
         able=best(ranking, able) if 0 < len(able) < len(ranking.names) else None,
@@ -104,6 +115,23 @@ def chosen(
         temperatures=temperatures,
         heated=heated,
         ensemble=together,
+        cautions=tuple(cautions),
         admitted=admitted,
-        beyond=tuple(name for name in ranking.names if name not in admitted),
+        beyond=tuple(beyond),
     )
+
+
+def left_out(
+    ranking: Ranking, left: Collection[str], beyond: Collection[str], dropped: Collection[str]
+) -> str:
+    """Why candidates cannot teach, in words; empty where all can.
+
+    Args:
+        ranking: of those that a race did not drop.
+        left: who can.
+        beyond: whose cost is above the limit.
+        dropped: whom a race left behind.
+    """
+    others = [name for name in ranking.names if name not in left and name not in beyond]
+    reasons = {"beyond the limit": beyond, "nearly a guess": others, "dropped by a race": dropped}
+    return "; ".join(f"{why}: {', '.join(names)}" for why, names in reasons.items() if names)

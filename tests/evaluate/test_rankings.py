@@ -1,7 +1,7 @@
 """A ranking of teachers in a report: its sentence, its table, its picture, and its JSON."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -28,9 +28,14 @@ RANKING = TeacherRanking(
 
 def test_a_ranking_is_told_in_a_sentence_and_a_table() -> None:
     assert RANKING.headline == (
-        "Before the run: large@0.5 was chosen from 3 candidates by grace (lower is better), asked "
-        "of the student of seed 3 on 40 prompts."
+        "Before the run: large@0.5 was chosen from 3 candidates. The student of seed 3 was asked "
+        "on 40 prompts; of grace, lower is better."
     )
+    told = replace(RANKING, decision="far was chosen from 3, the only one within the limit")
+    assert told.headline.startswith("Before the run: far was chosen from 3, the only one within")
+    alone = replace(RANKING, candidates=RANKING.candidates[-1:], chosen=("far",))
+    assert "far was chosen from 1 candidate. " in alone.headline
+    assert list(alone.lines())[1][4] == ""
     head, first, second, last = RANKING.lines()
     assert head[2] == "grace"
     assert first == ["1", "large@0.5", "1.5", "1 to 2.25", "75 %", "2"]

@@ -125,6 +125,12 @@ def test_before_each_stage_the_student_is_asked_as_it_is_by_then(tmp_path: Path)
     for one in (first, second):
         assert {name.partition("@")[0] for name in one.chosen} == {"large", "small"}
     assert any("rank correlation with the order before" in each for each in second.sentences)
+    # Who taught before goes on, but for one that is clearly behind whoever takes its place.
+    ties = {each.name: each.tied for each in second.candidates}
+    new, old = set(second.chosen) - set(first.chosen), set(first.chosen) - set(second.chosen)
+    assert all(ties[one].count(other) == 0 for one in new for other in old)
+    assert f"Together: {', '.join(second.chosen)}." in second.sentences
+    assert second.sentences[-1].rstrip(".") in second.headline
     asked = tmp_path / "run/ranking/student-before/stage-2/model.safetensors"
     assert asked.exists()
 
