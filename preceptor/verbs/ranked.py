@@ -190,7 +190,7 @@ def _found(
         ranking=ranking,
         dropped=dropped,
         chosen=picked,
-        cautions=cautions,
+        cautions=(*cautions, *picked.cautions),
         students=students,
         notes=contest.texts.notes,
         guessing=contest.guessing,
