@@ -72,7 +72,7 @@ def training_of(said: RankingRecipe, whose: Collection[str] | None = None) -> Re
 
 def lasting(said: RankingRecipe) -> RankingRecipe:
     """What the features of a run's folder depend on: the recipe without what only reads them."""
-    kept = ("name", "data", "student", "candidates", "features", "responses", "seed", "checkpoint")
+    kept = ("name", "data", "student", "candidates", "features", "responses", "seed")
     return RankingRecipe(**{name: getattr(said, name) for name in kept})
 
 

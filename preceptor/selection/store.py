@@ -15,7 +15,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Int64
 
-from preceptor.errors import DataError, StorageError
+from preceptor.errors import DataError
 from preceptor.files import storage, write_text
 from preceptor.selection.features import Features, joined
 from preceptor.selection.probe import Probe
@@ -71,7 +71,7 @@ class FeatureStore:
         taken: prompts that were extracted since it was made.
 
     Raises:
-        StorageError: the folder holds features of another student, data, projection or text.
+        DataError: the folder holds features of another student, data, projection or text.
     """
 
     def __init__(
@@ -125,15 +125,28 @@ def _begun(folder: Path, fresh: Manifest) -> Manifest:
         found = Manifest.read(folder)
         for name, held, asked in _told_apart(found, fresh):
             if held != asked:
-                raise StorageError(
-                    f"the features in {folder} are of {name} {held}",
-                    f"features of {name} {asked} were to be added, and they cannot be mixed",
-                    "Give this ranking another folder, or delete that one.",
+                raise DataError(
+                    f"the features in {folder} are of {name} {_shown(held)}",
+                    f"features of {name} {_shown(asked)} were to be added, and they cannot be mixed"
+                    + _MEANS.get(name, ""),
+                    "Choose another folder with --out, or start anew with --fresh.",
                 )
         whole = tuple(shard for shard in found.shards if shard.is_intact(folder))
         manifest = replace(found, shards=whole)
     clear_away(folder, manifest.shards)
     return manifest
+
+
+_MEANS = {
+    "student": ": the student's weights have changed",
+    "data": ": there are other prompts, or the student reads them otherwise",
+    "responses": ": the candidate's text, or who writes it, has changed",
+}
+
+
+def _shown(value: Any) -> str:
+    """A fingerprint's beginning, anything else whole."""
+    return str(value)[:12] if isinstance(value, str) else str(value)
 
 
 def _told_apart(found: Manifest, fresh: Manifest) -> list[tuple[str, Any, Any]]:

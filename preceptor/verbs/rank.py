@@ -8,15 +8,15 @@ from typing import Any
 
 from preceptor.files import write_text
 from preceptor.recipe.candidates import read_texts
-from preceptor.recipe.contest import lasting, training_of
+from preceptor.recipe.contest import training_of
 from preceptor.recipe.load import load_ranking, plain
 from preceptor.recipe.presence import require_present
 from preceptor.recipe.ranking import RankingRecipe
 from preceptor.train.processes import main_process_first, use_threads
-from preceptor.verbs.folders import open_run
 from preceptor.verbs.progress import Progress
 from preceptor.verbs.ranked import Rank as Rank
 from preceptor.verbs.ranked import ranked_in
+from preceptor.verbs.ranking_folders import open_ranking
 from preceptor.verbs.standing import standing
 
 
@@ -32,7 +32,7 @@ def rank(
 
     Killed at any moment and called again with the same arguments, it goes on where it was. With
     another score, race, choice or number of prompts it goes on in the same folder too, with the
-    features that are there.
+    features that are there; with further candidates too, and theirs alone are taken.
 
     Args:
         recipe: a ranking's recipe, a file, or a preset's name.
@@ -52,7 +52,7 @@ def rank(
     require_present(said)
     texts = read_texts(said.candidates.texts)
     use_threads(said.threads)
-    folder = open_run(lasting(said), out, fresh=fresh)
+    folder = open_ranking(said, out, fresh=fresh)
     with Progress(training_of(said), folder, show=show) as progress:
         found = ranked_in(folder, said, texts, progress, later=students)
     with main_process_first() as main:

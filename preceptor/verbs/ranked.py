@@ -10,7 +10,7 @@ import numpy as np
 
 from preceptor.errors import RecipeError
 from preceptor.recipe.candidates import Texts
-from preceptor.recipe.contest import lasting, training_of
+from preceptor.recipe.contest import training_of
 from preceptor.recipe.ranking import RankingRecipe
 from preceptor.selection.architectures import rank_students
 from preceptor.selection.choices import Moved, moved
@@ -24,9 +24,9 @@ from preceptor.train.processes import main_process_first
 from preceptor.verbs.chosen import Chosen, chosen
 from preceptor.verbs.contest import Contest, Numbers
 from preceptor.verbs.experiment import Experiment
-from preceptor.verbs.folders import open_run
 from preceptor.verbs.progress import Progress
 from preceptor.verbs.pupil import Pupil
+from preceptor.verbs.ranking_folders import open_ranking, require_as_read
 
 
 @final
@@ -115,7 +115,8 @@ def ranked_in(
         later: folders of the same student's weights, or checkpoints, in the order of its training.
 
     Raises:
-        RecipeError: a race is to be followed by later rankings.
+        RecipeError: a race is to be followed by later rankings; a source has changed since the
+            folder was made.
     """
     started = time.perf_counter()
     for place in later:
@@ -136,6 +137,7 @@ def ranked_in(
     others = dict(_others(said, pupil))
     moments = [replace(pupil, at=place) for place in later]
     contest = Contest(said, experiment, texts, pupil.device)
+    require_as_read(folder, said, texts, experiment)
     pupils = (pupil, *others.values(), *moments)
     for each in pupils:
         each.require_fit()
@@ -152,8 +154,8 @@ def _others(said: RankingRecipe, pupil: Pupil) -> Iterator[tuple[str, Pupil]]:
     """Further students, each with a folder and an experiment of its own."""
     for name, learner in said.students.items():
         alone = training_of(said.model_copy(update={"student": learner}), ())
-        kept = lasting(said.model_copy(update={"student": learner}))
-        folder = open_run(kept, pupil.folder / "students" / name)
+        asked = said.model_copy(update={"student": learner})
+        folder = open_ranking(asked, pupil.folder / "students" / name)
         experiment = replace(pupil.experiment, recipe=alone, folder=folder)
         yield name, replace(pupil, said=learner, experiment=experiment, folder=folder)
 

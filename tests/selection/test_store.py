@@ -136,7 +136,7 @@ def test_a_damaged_shard_is_taken_again_to_the_same_bits(tmp_path: Path) -> None
 def test_features_of_something_else_are_never_mixed(tmp_path: Path, told: dict[str, Any]) -> None:
     store(tmp_path, Counting())(PROMPTS[:8])
     before = contents(tmp_path)
-    with pytest.raises(StorageError, match=f"of {next(iter(told))} .*cannot be mixed"):
+    with pytest.raises(DataError, match=f"of {next(iter(told))} .*cannot be mixed"):
         store(tmp_path, Counting(), **told)
     assert contents(tmp_path) == before
 

@@ -108,6 +108,19 @@ def test_texts_are_ranked_told_and_gone_on_with(
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         rank(ranking_of({**said, "seed": 1}), out=folder)
+    # Another candidate beside one that is there: its gradients alone are taken, others stay.
+    (texts,) = said["candidates"]["texts"]
+    more = {**texts, "responses": {"good": "good", "more": "wild"}}
+    other = {**said, "candidates": {"texts": [more]}, "choose": {}, "checkpoint": {"every": 3}}
+    assert rank(ranking_of(other), out=folder).taken == 40
+    assert rank(ranking_of(said), out=folder).taken == 0
+    turned = {"texts": [{**more, "responses": {"good": "wild", "more": "good"}}]}
+    with pytest.raises(RecipeError, match=r"responses.good was good, is wild"):
+        rank(ranking_of({**other, "candidates": turned}), out=folder)
+    with Path(texts["source"]).open("a") as file:
+        file.write(json.dumps({"question": "9+9=", "good": "18", "wild": "1", "same": "0"}))
+    with pytest.raises(RecipeError, match=r"answers.jsonl has changed since .*--fresh"):
+        rank(ranking_of(said), out=folder)
 
 
 def test_check_says_of_the_dimension_what_the_ranking_says_later(tmp_path: Path) -> None:
