@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from preceptor.selection.directions import directions_of
 from preceptor.selection.features import Features
 from preceptor.selection.grace import Grace
-from preceptor.selection.means import DuplicateRate, MeanLength
+from preceptor.selection.means import DuplicateRate, GNorm, MeanLength
 from preceptor.selection.texts import NGRAM
 
 DUPLICATES = 0.1
@@ -48,15 +48,16 @@ _HELD_IN = 0.9  # What a tenth held out leaves.
 def cautions_about(candidates: Mapping[str, Features]) -> tuple[str, ...]:
     """All that is to be said of each candidate, in their order."""
     lengths = {name: MeanLength().value(features) for name, features in candidates.items()}
+    sizes = {name: GNorm().value(features) for name, features in candidates.items()}
     middle = float(np.median(list(lengths.values())))
     sentences = list(_of_rows(candidates))
     for name, features in candidates.items():
-        sentences += _of_text(name, features)
+        size = _of_size(name, sizes)
+        sentences += _of_text(name, features, size)
         if lengths[name] < TERSE * middle:
             sentences.append(
                 f"{name} is terse: {lengths[name]:.0f} tokens a response, where the middle "
-                f"candidate writes {middle:.0f}; gradients of short responses are larger, and the "
-                "length factor makes up for a part of that only."
+                f"candidate writes {middle:.0f}{size}."
             )
         sentences += cautions_about_gradients(name, features)
     return tuple(sentences)
@@ -73,7 +74,23 @@ def _of_rows(candidates: Mapping[str, Features]) -> Iterator[str]:
         )
 
 
-def _of_text(name: str, features: Features) -> Iterator[str]:
+def _of_size(name: str, sizes: Mapping[str, float]) -> str:
+    """What the size of a candidate's gradients does to its GRACE, beside the others'; or nothing.
+
+    Neither repetition nor shortness tells it: an untrained student finds both surprising.
+    """
+    others = [size for other, size in sizes.items() if other != name]
+    if not others:
+        return ""
+    own, usual = sizes[name], float(np.median(others))
+    how, does = ("smaller", "lowers") if own < usual else ("larger", "raises")
+    return (
+        f"; its gradients are {how} than the others' (g_norm {own:.4g}, where theirs is "
+        f"{usual:.4g} in the middle), which {does} GRACE, whatever the text teaches"
+    )
+
+
+def _of_text(name: str, features: Features, size: str) -> Iterator[str]:
     if (again := DuplicateRate().value(features)) > DUPLICATES:
         yield (
             f"{name}: {_percent(again)} of its responses repeat another response to the same "
@@ -88,8 +105,7 @@ def _of_text(name: str, features: Features) -> Iterator[str]:
     if (share := float((features.repetitions > REPETITIVE).mean())) > REPETITIVE_RESPONSES:
         yield (
             f"{name}: {_percent(share)} of its responses are repetitive (more than half of their "
-            f"{NGRAM}-grams stood in them before); such text has small gradients, which lowers "
-            "GRACE without teaching."
+            f"{NGRAM}-grams stood in them before){size}."
         )
 
 
@@ -127,10 +143,12 @@ def crowded(dimension: int, counts: Int64[np.ndarray, " p"], alike: float) -> st
     if dimension <= FILLED * rows:
         return None
     prompts = len(counts)
+    regime = "are near the singular regime, where the smoothing decides"
+    if dimension >= rows:
+        regime = "leave directions in which no row lies: the smoothing decides, not the text"
     return (
         f"{dimension} dimensions for {rows:.0f} effective rows ({prompts} prompts, "
-        f"{counts.sum()} responses, similarity within a prompt {alike:.2f}) are near the singular "
-        "regime, where the smoothing decides. Give "
+        f"{counts.sum()} responses, similarity within a prompt {alike:.2f}) {regime}. Give "
         f"{int(np.ceil(prompts * dimension / (FILLED * rows)))} prompts, or narrow the sketches "
         f"to {max(1, int(FILLED * rows))} numbers (narrow)."
     )

@@ -45,7 +45,22 @@ def test_one_text_for_many_prompts_is_told_with_its_share() -> None:
 
 def test_repetitive_text_is_told_with_its_share() -> None:
     repetitions = np.where(np.arange(180) % 10 == 0, 0.8, 0.2).astype(np.float32)
-    assert "big: 10 % of its responses are repetitive" in said(plain(repetitions=repetitions))
+    found = said(plain(repetitions=repetitions))
+    assert "big: 10 % of its responses are repetitive" in found
+    assert "GRACE" not in found
+
+
+@pytest.mark.parametrize(("size", "told"), [(0.5, "smaller"), (2.0, "larger")])
+def test_of_terse_and_repetitive_text_the_size_of_its_gradients_is_told_as_it_is(
+    size: float, told: str
+) -> None:
+    marks: dict[str, Any] = {"repetitions": np.ones(180, np.float32), "lengths": np.full(180, 12)}
+    odd, plainer = plain(**marks), plain()
+    found = cautions_about({"odd": replace(odd, sketches=size * odd.sketches), "plain": plainer})
+    does = {"smaller": "which lowers GRACE", "larger": "which raises GRACE"}[told]
+    assert len(found) == 2
+    assert all(f"its gradients are {told} than the others'" in each for each in found)
+    assert all(does in each for each in found)
 
 
 def test_a_terse_teacher_is_told_beside_the_others() -> None:
@@ -71,6 +86,8 @@ def test_too_few_prompts_for_the_dimension_are_told_with_what_would_do() -> None
     found = said(crowded)
     assert "big: 64 dimensions for " in found
     assert "50 prompts, 200 responses, similarity within a prompt 0.6" in found
+    assert "are near the singular regime" in found
+    assert "leave directions in which no row lies" in said(isotropic(20, 4, 100))
     fitting = int(found.split("narrow the sketches to ")[1].split()[0])
     assert "dimensions" not in said(crowded.narrowed(fitting - 3))
     enough = int(found.split("Give ")[1].split()[0])
