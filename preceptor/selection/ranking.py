@@ -19,6 +19,7 @@ from preceptor.selection.grace import Grace
 from preceptor.selection.leverage import LeverageRatio
 from preceptor.selection.means import DuplicateRate, GNorm, MeanLength, MeanLoss, RankSurprisal
 from preceptor.selection.score import Better, Score
+from preceptor.selection.signs import caution_about_lead
 from preceptor.selection.spectrum import GVendi, LogDeterminant
 
 EVERY_SCORE: tuple[Score, ...] = (
@@ -197,7 +198,12 @@ def ordered(
         )
         for i in order
     )
-    prompts = len(every[0].every_prompt)
+    prompts, leader = len(every[0].every_prompt), names[order[0]]
+    by_name = dict(zip(names, values, strict=True))
+    if score.name in POSITIVE and (
+        barely := caution_about_lead(score, candidates, differences[leader], by_name)
+    ):
+        cautions = (*cautions, barely)
     return Ranking(score.name, score.better, tuple(ranked), differences, cautions, prompts)
 
 
