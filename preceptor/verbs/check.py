@@ -25,8 +25,7 @@ def check(recipe: Recipe | str | Path, *, deep: bool = False, price: float = 0.0
     read = load_recipe(recipe)
     require_fit(read)
     require_present(read)
-    ranked = ranked_lines(read)
-    lines = [f"{read.name}: valid", *_start(read), *ranked]
+    lines = [f"{read.name}: valid", *_start(read), *ranked_lines(read)]
     for arm, way in read.ways().items():
         lines += [f"{arm}:"] if read.variants else []
         for index, stage in enumerate(way.stages):
@@ -40,7 +39,6 @@ def check(recipe: Recipe | str | Path, *, deep: bool = False, price: float = 0.0
     if deep:
         from preceptor.verbs.deep import deep_check
 
-        lines += ["below, the first candidate teaches"] if ranked else []
         lines += deep_check(read, price)
     return "\n".join(lines)
 

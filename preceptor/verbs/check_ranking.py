@@ -22,6 +22,7 @@ from preceptor.verbs.contest import Contest, require_enough
 from preceptor.verbs.crowding import crowding, prompts_of
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.pupil import Pupil
+from preceptor.verbs.tried_candidates import told
 
 _TRIED = 16
 """Training rows whose features are timed."""
@@ -93,7 +94,8 @@ def _deep(said: RankingRecipe, texts: Texts) -> list[str]:
         contest = Contest(said, experiment, texts, pupil.device)
         pupil.require_fit()
         contest.require_fit()
-        lines = [f"data: {experiment.subject.describe()}"]
+        lines = [told(name, count) for name, count in contest.parameters().items()]
+        lines.append(f"data: {experiment.subject.describe()}")
         count = len(contest.prompts())
         lines.append(f"prompts that all candidates may be compared on: {len(contest.every_prompt)}")
         if isinstance(experiment.subject, TextSubject):

@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from preceptor.data.chat import Rendering
 from preceptor.data.client import Client
 from preceptor.data.text import TextSet
-from preceptor.errors import DataError
+from preceptor.errors import DataError, RecipeError
 from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
 from preceptor.recipe.candidates import Candidate, Prompted, Texts, Written, prompted
@@ -116,12 +116,31 @@ class Contest:
     def require_fit(self) -> None:
         """Raise, before anything is trained, where it can be known that nothing comes of it."""
         require_enough(self.said, len(self.every_prompt))
+        self._require_small_ones()
         if isinstance(self.experiment.subject, TextSubject):
             for name, said in self.said.candidates.teachers.items():
                 rendering = self.experiment.subject.rendering
                 require_room_for_answers(self.prompted.pool, rendering, name, said.most)
                 if isinstance(said, Writes) and said.train is not None:
                     self._require_room(name, self._whose(name).subject.model(said.model, 0), said)
+
+    def _require_small_ones(self) -> None:
+        """Raise where every candidate has more parameters than the limit admits.
+
+        Raises:
+            RecipeError: so it is.
+        """
+        limit = self.said.choose.limit
+        if limit is None or self.said.choose.cost != "parameters":
+            return
+        counted = self.parameters()
+        smallest = min(counted, key=lambda name: counted[name])
+        if counted[smallest] > limit:
+            raise RecipeError(
+                f"the best candidate of at most {limit:g} parameters",
+                f"the smallest, {smallest}, has {counted[smallest]:g}",
+                f"Give a limit of at least {counted[smallest]:g}, or name smaller candidates.",
+            )
 
     def _require_room(self, name: str, model: TappedModel, said: Writes) -> None:
         prompts = TextSet(self.prompted.pool, self._reading(name), name="prompts")
@@ -179,7 +198,8 @@ class Contest:
         if self.speakers and (out := self.prompted.left_out):
             whose = ", ".join(sorted({name for names in out.values() for name in names}))
             told.append(
-                f"{len(out)} of {len(self.prompted.pool)} prompts are left out for all, because "
+                f"{len(out)} of {len(self.prompted.pool)} prompts {'is' if len(out) == 1 else 'are'} "
+                "left out for all, because "
                 f"the student's context holds no whole answer of {whose}."
             )
         for name, candidate in self.speakers.items():
@@ -205,11 +225,16 @@ class Contest:
         return {name: pupil.of_text(name, each, pool) for name, each in self.speakers.items()}
 
     def parameters(self) -> dict[str, float]:
-        """How many each model has."""
+        """How many each model has; one that is to be trained is made as it starts."""
         return {
-            name: float(sum(each.numel() for each in self.model(name, live).module.parameters()))
+            name: float(sum(each.numel() for each in self._made(name, live).module.parameters()))
             for name, live in self.said.models()
         }
+
+    def _made(self, name: str, live: LiveTeacher) -> TappedModel:
+        if live.train is None:
+            return self.model(name, live)
+        return self._whose(name).subject.model(live.model, 0)
 
     @cached_property
     def speakers(self) -> dict[str, Candidate]:

@@ -24,6 +24,7 @@ from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.gaps import cache_gap, server_gap
 from preceptor.verbs.prospects import prospects
 from preceptor.verbs.rehearsal import rehearsed
+from preceptor.verbs.tried_candidates import tried_candidates
 
 _STEPS = 8
 """Steps that each stage takes; the first few, which warm up, are not timed."""
@@ -37,10 +38,12 @@ def deep_check(recipe: Recipe, price: float = 0.0) -> list[str]:
     `price` is what an hour of this machine costs; 0 where nobody asks.
     """
     use_threads(recipe.threads)
-    recipe = possible(recipe)[0]
     with tempfile.TemporaryDirectory() as scratch:
+        lines, disk = tried_candidates(recipe, Path(scratch) / "ranking"), 0
+        lines += ["below, the first candidate teaches"] if lines else []
+        recipe = possible(recipe)[0]
         experiment = Experiment(recipe, Path(scratch), _unwatched)
-        lines, disk = [f"data: {experiment.subject.describe()}", *_diagnosis(experiment)], 0
+        lines += [f"data: {experiment.subject.describe()}", *_diagnosis(experiment)]
         seconds = dict.fromkeys(recipe.ways(), 0.0)
         for arm in seconds:
             lines += [f"{arm}:"] if recipe.variants else []

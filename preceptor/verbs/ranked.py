@@ -137,11 +137,11 @@ def ranked_in(
     others = dict(_others(said, pupil))
     moments = [replace(pupil, at=place) for place in later]
     contest = Contest(said, experiment, texts, pupil.device)
-    require_as_read(folder, said, texts, experiment)
     pupils = (pupil, *others.values(), *moments)
     for each in pupils:
         each.require_fit()
     contest.require_fit()
+    require_as_read(folder, said, texts, experiment)
     progress.plan([cell for each in (*pupils, contest) for cell in each.cells()])
     for each in (*pupils, contest):
         each.ready()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from preceptor.errors import DataError, RecipeError
+from preceptor.errors import DataError, ModelError, RecipeError
 from preceptor.evaluate.report import Report
 from preceptor.recipe.data import TextData
 from preceptor.recipe.load import recipe_of
@@ -148,6 +148,24 @@ def test_image_teachers_that_guess_are_passed_over(tmp_path: Path) -> None:
     assert "early is passed over: its answers are nearly a guess." in ranking.sentences
     without = "Without those that nearly guess: late is the only one admitted."
     assert without in ranking.sentences
+
+
+def test_a_deep_check_makes_every_candidate_and_counts_them_against_the_limit(
+    tmp_path: Path,
+) -> None:
+    small = ranked(tmp_path)["teacher"]["rank"]["of"]["small"]
+    shown = check(recipe_of(ranked(tmp_path)), deep=True)
+    assert shown.index("candidate large: ") < shown.index("candidate small: ")
+    beyond = recipe_of(ranked(tmp_path, cost="parameters", limit=10.0))
+    with pytest.raises(RecipeError, match=r"at most 10 parameters: the smallest, small, has \d+"):
+        check(beyond, deep=True)
+    with pytest.raises(RecipeError, match="the smallest, small, has"):
+        distill(beyond, out=tmp_path / "run")
+    assert not (tmp_path / "run/ranking/teachers").exists()
+    broken = {**small, "model": {"causal": str(tmp_path / "nowhere")}}
+    del broken["train"]
+    with pytest.raises(ModelError, match="nowhere"):
+        check(recipe_of(ranked(tmp_path, of={"small": small, "broken": broken})), deep=True)
 
 
 def test_the_best_within_a_limit_of_parameters_teaches(tmp_path: Path) -> None:
