@@ -182,6 +182,18 @@ class Texts:
         }
         return white_space(texts, self.rows) if texts else ()
 
+    def beyond(self, responses: int) -> tuple[str, ...]:
+        """Cautions about candidates with more responses to a prompt than are read."""
+        told: list[str] = []
+        for name, rows in self.rows.items():
+            counts = [len(each) for each in rows.values()]
+            if left := sum(max(0, count - responses) for count in counts):
+                told.append(
+                    f"{name} has {left:,} of {sum(counts):,} responses left out: the first "
+                    f"{responses} to a prompt are read. Say responses: {max(counts)} for all."
+                )
+        return tuple(told)
+
 
 def read_texts(said: Sequence[WrittenTexts]) -> Texts:
     """What files hold, of the prompts that all candidates answer.
@@ -218,7 +230,8 @@ def read_texts(said: Sequence[WrittenTexts]) -> Texts:
     ]
     if out := len(every) - len(shared):
         cautions.append(
-            f"{out} of {len(every)} prompts are left out for all, because an answer was skipped."
+            f"{out} of {len(every)} prompts {'is' if out == 1 else 'are'} left out for all, "
+            "because an answer was skipped."
         )
     kept = {name: {which: rows[which] for which in shared} for name, rows in found.items()}
     return Texts(kept, tuple(cautions), tuple(notes))

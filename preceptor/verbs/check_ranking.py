@@ -22,6 +22,7 @@ from preceptor.verbs.contest import Contest, require_enough
 from preceptor.verbs.crowding import crowding, prompts_of
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.pupil import Pupil
+from preceptor.verbs.standing import together
 from preceptor.verbs.tried_candidates import told
 
 _TRIED = 16
@@ -39,7 +40,8 @@ def check_ranking(recipe: RankingRecipe | str | Path, *, deep: bool = False) -> 
     texts = read_texts(said.candidates.texts)
     lines = [f"{said.name}: valid", *_candidates(said)]
     lines += texts.notes
-    lines += [f"! {caution}" for caution in (*texts.cautions, *texts.white_space())]
+    cautions = (*texts.cautions, *texts.white_space(), *texts.beyond(said.responses))
+    lines += [f"! {caution}" for caution in together(cautions, list(texts.rows))]
     there = prompts_of(said, texts)
     prompts = said.prompts if there is None else there
     require_enough(said, prompts)

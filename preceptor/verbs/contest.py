@@ -197,9 +197,9 @@ class Contest:
         told = list(self.texts.cautions)
         if self.speakers and (out := self.prompted.left_out):
             whose = ", ".join(sorted({name for names in out.values() for name in names}))
+            are = "is" if len(out) == 1 else "are"
             told.append(
-                f"{len(out)} of {len(self.prompted.pool)} prompts {'is' if len(out) == 1 else 'are'} "
-                "left out for all, because "
+                f"{len(out)} of {len(self.prompted.pool)} prompts {are} left out for all, because "
                 f"the student's context holds no whole answer of {whose}."
             )
         for name, candidate in self.speakers.items():
@@ -210,7 +210,8 @@ class Contest:
                 )
         texts = {name: candidate.answers() for name, candidate in self.speakers.items()}
         spaced = white_space(texts, self.texts.rows) if texts else ()
-        return (*told, *spaced, *self._flat.values())
+        beyond = self.texts.beyond(self.said.responses)
+        return (*told, *beyond, *spaced, *self._flat.values())
 
     @property
     def guessing(self) -> tuple[str, ...]:

@@ -263,6 +263,20 @@ def test_white_space_that_others_lack_is_told_and_taken_off_where_that_is_said(
     assert said_by["a"] == said_by["b"] == [f"{n}+1\n= {n + 1}" for n in range(20)]
 
 
+def test_responses_beyond_those_that_are_read_are_told(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n % 3}+1=", "a": str(n), "b": str(-n)} for n in range(14)]
+    file = tmp_path / "answers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = read_texts([WrittenTexts(source=str(file), responses={"a": "a", "b": "b"})])
+    assert texts.beyond(5) == texts.beyond(6) == ()
+    first, second = texts.beyond(4)  # Two prompts have five responses, one has four.
+    assert first == (
+        "a has 2 of 14 responses left out: the first 4 to a prompt are read. "
+        "Say responses: 5 for all."
+    )
+    assert second == f"b{first[1:]}"
+
+
 def test_a_skipped_answer_does_not_excuse_prompts_that_a_file_never_had(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt,long\n1+1=,2\n2+2=,\n3+3=,6\n")
     (tmp_path / "b.csv").write_text("prompt,short\n1+1=,2\n2+2=,4\n4+4=,8\n")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from preceptor.errors import DataError, ModelError, RecipeError
+from preceptor.errors import DataError, RecipeError
 from preceptor.evaluate.report import Report
 from preceptor.recipe.data import TextData
 from preceptor.recipe.load import recipe_of
@@ -164,7 +164,7 @@ def test_a_deep_check_makes_every_candidate_and_counts_them_against_the_limit(
     assert not (tmp_path / "run/ranking/teachers").exists()
     broken = {**small, "model": {"causal": str(tmp_path / "nowhere")}}
     del broken["train"]
-    with pytest.raises(ModelError, match="nowhere"):
+    with pytest.raises(DataError, match="nowhere"):
         check(recipe_of(ranked(tmp_path, of={"small": small, "broken": broken})), deep=True)
 
 
