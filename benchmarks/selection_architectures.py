@@ -90,7 +90,7 @@ IMAGES: dict[str, dict[str, Any]] = {
     "resnet": {**_STAGES, "embedding_size": 32, "layer_type": "basic"},
     "regnet": {**_STAGES, "embedding_size": 32, "groups_width": 16},
     "mobilenet_v2": {"image_size": 64},
-    "efficientnet": {"image_size": 64, "width_coefficient": 0.5, "depth_coefficient": 0.5},
+    "efficientnet": {"image_size": 64, "width_coefficient": 0.5, "hidden_dim": 640},
     "poolformer": {"hidden_sizes": [32, 64, 96, 128], "depths": [2, 2, 2, 2]},
     "segformer": {"depths": [1, 1, 1, 1]},
 }
