@@ -59,6 +59,11 @@ def cautions_about(candidates: Mapping[str, Features]) -> tuple[str, ...]:
                 f"{name} is terse: {lengths[name]:.0f} tokens a response, where the middle "
                 f"candidate writes {middle:.0f}{size}."
             )
+        if len(features) == len(features.every_prompt) and (features.lengths > 1).any():
+            sentences.append(  # An image has one answer.
+                f"{name} has one response a prompt; how alike its responses to a prompt are is not "
+                "seen. Give two or more, 4 as in the paper."
+            )
         sentences += cautions_about_gradients(name, features)
     return tuple(sentences)
 
@@ -111,16 +116,10 @@ def _of_text(name: str, features: Features, size: str) -> Iterator[str]:
 
 def cautions_about_gradients(name: str, features: Features) -> Iterator[str]:
     """What is to be said of one candidate, whatever its text."""
-    responses, prompts = len(features), len(features.every_prompt)
-    if responses == prompts and (features.lengths > 1).any():  # An image has one answer.
-        yield (
-            f"{name} has one response a prompt; how alike its responses to a prompt are is not "
-            "seen. Give two or more, 4 as in the paper."
-        )
     d, counts = features.probe.dimension, np.unique(features.prompts, return_counts=True)[1]
     if sentence := crowded(d, counts, within_prompt_similarity(features)):
         yield f"{name}: {sentence}"
-    if prompts < Grace().folds:
+    if len(counts) < Grace().folds:
         return
     whole, bias = Grace().value(features), Grace(part="bias").value(features)
     if (times := d * bias / whole) > BIASED:

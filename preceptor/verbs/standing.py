@@ -17,12 +17,11 @@ def standing(found: Rank) -> str:
     parts += [wrapped(sentence) for sentence in found.chosen.sentences()]
     parts += [wrapped(sentence) for sentence in found.raced]
     if found.students is not None:
-        parts += ["", f"Students, by what {ranking.best.name} wrote:", _order(found.students), ""]
+        parts += ["", f"Students, by what {ranking.best.name} wrote:", _order(found.students)]
+        parts += [*_warned(found.students.cautions, found.students.names), ""]
     parts += [line for each in found.later for line in _later(each)]
     parts += [wrapped(note) for note in found.notes]
-    names = (*ranking.names, *(found.students.names if found.students else ()))
-    cautions = (*found.cautions, *(found.students.cautions if found.students else ()))
-    parts += [wrapped(f"! {caution}") for caution in together(cautions, names)]
+    parts += _warned(found.cautions, ranking.names)
     return "\n".join([*parts, _passes(found.taken)])
 
 
@@ -34,6 +33,10 @@ def _passes(taken: int) -> str:
 
 def _later(found: Later) -> list[str]:
     return ["", f"The student in {found.student}:", _order(found.ranking), found.moved.sentence]
+
+
+def _warned(cautions: Sequence[str], names: Sequence[str]) -> list[str]:
+    return [wrapped(f"! {caution}") for caution in together(cautions, names)]
 
 
 def together(cautions: Sequence[str], names: Sequence[str]) -> Iterator[str]:
@@ -54,7 +57,7 @@ def _order(ranking: Ranking) -> str:
         score = each.score
         limits = f"{score.low:.4g} to {score.high:.4g}"
         tied = ", ".join(places[name] for name in each.tied)
-        share = f"{100 * each.probability_best:.0f} %"
+        share = f"{100 * each.probability_best:.0f} %" if len(places) > 1 else ""
         lines.append([places[each.name], each.name, f"{score.estimate:.4g}", limits, share, tied])
     head = f"{ranking.prompts} prompts; of {ranking.score}, {ranking.better} is better"
     return f"{head}\n\n{text_table(lines)}"

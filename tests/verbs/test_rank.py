@@ -160,7 +160,7 @@ def test_answers_that_are_skipped_are_told_and_their_prompts_left_out_for_all(
     assert found.ranking.prompts == 39
     shown = " ".join(standing(found).split())
     assert "! wild has 1 broken answer, skipped; the first: answers.jsonl:3" in shown
-    assert "! 1 of 40 prompts are left out for all, because an answer was skipped." in shown
+    assert "! 1 of 40 prompts is left out for all, because an answer was skipped." in shown
 
 
 @pytest.mark.parametrize(("kind", "projection"), [("exact", "counts"), ("head", "signs")])

@@ -14,6 +14,7 @@ from preceptor.recipe.text import to_yaml
 from preceptor.selection.features import Features
 from preceptor.verbs.check_ranking import check_ranking
 from preceptor.verbs.rank import rank
+from preceptor.verbs.standing import standing
 from tests.servers.chat_model import write_chat_model
 from tests.servers.serving import Reply, Request, serving
 from tests.verbs.child import command
@@ -86,6 +87,12 @@ def test_students_are_ordered_by_what_the_best_teacher_wrote(tmp_path: Path) -> 
     assert own.probe.student != other.probe.student
     assert np.array_equal(own.texts, other.texts)
     assert told(tmp_path / "run")["students"]["candidates"]
+    # Students wrote nothing: what is said of text is said of candidates alone.
+    narrow = of_texts(tmp_path, students={"deep": deep}, responses=1, prompts=20)
+    shown = standing(rank(ranking_of(narrow), out=tmp_path / "narrow"))
+    _, beneath = shown.split("Students, by what ")
+    assert "! good, wild, same: each has one response a prompt" in " ".join(beneath.split())
+    assert "! student: 16 dimensions for 18 effective rows" in beneath
 
 
 def test_a_ranking_is_asked_again_of_the_student_as_it_stood_later(tmp_path: Path) -> None:
