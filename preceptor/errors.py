@@ -95,9 +95,11 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
 
     >>> nearest("temperatur", ["temperature", "alpha"])
     'temperature, alpha'
+    >>> nearest("ALPHA", ["temperature", "alpha"], 1)
+    'alpha'
     >>> nearest("xyz", [])
     'nothing'
     """
-    names = sorted(set(known))
-    close = get_close_matches(name, names, n=count, cutoff=0.0)
-    return ", ".join(close) if close else "nothing"
+    names = {each.casefold(): each for each in sorted(set(known), reverse=True)}
+    close = get_close_matches(name.casefold(), sorted(names), n=count, cutoff=0.0)
+    return ", ".join(names[each] for each in close) if close else "nothing"

@@ -84,22 +84,44 @@ def _parquet(file: Path) -> Placed:
 def _csv(file: Path) -> Placed:
     # A cell of a table may be longer than the module's own limit of 131,072 characters.
     csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))
+    separator = _separator(file)
+    called = {",": "comma", ";": "semicolon", "\t": "tab"}[separator]
     # Line by line, as the lines stand: what is in quotes keeps its own ends.
-    reader = csv.DictReader(_lines(file), strict=True)
+    reader = csv.DictReader(_lines(file), strict=True, delimiter=separator)
     try:
         for number, record in enumerate(reader, start=1):
             place = f"{file.name}, row {number}"
             if None in record or None in record.values():
                 columns = len(reader.fieldnames or ())
-                yield place, Broken(place, f"has not as many cells as the {columns} columns")
+                fault = f"has not as many cells as the {columns} columns ({called}-separated)"
+                yield place, Broken(place, fault)
             else:
                 yield place, record
     except csv.Error as error:
         raise DataError(
             f"{file.name}:{reader.line_num} cannot be read",
-            f"it is no table of comma-separated values ({error})",
-            "Write it again, with quotes around cells that hold commas, quotes or line ends.",
+            f"it is no table of {called}-separated values ({error})",
+            f"Write it again, with quotes around cells that hold {called}s, quotes or line ends.",
         ) from error
+
+
+def _separator(file: Path) -> str:
+    """Tabs of .tsv; of .csv commas, but semicolons or tabs where its header has these alone.
+
+    Raises:
+        DataError: the header has semicolons and tabs, and no comma.
+    """
+    if file.suffix == ".tsv":
+        return "\t"
+    header = next(_lines(file), "")
+    found = [each for each in (";", "\t") if each in header and "," not in header]
+    if len(found) > 1:
+        raise DataError(
+            f"the header of {file} has semicolons and tabs, and no comma",
+            "which of them stand between the columns cannot be told",
+            "Write it with commas, or with tabs as .tsv.",
+        )
+    return found[0] if found else ","
 
 
 def _whole_file(file: Path) -> Placed:
@@ -159,6 +181,7 @@ _RECORDS: dict[str, Callable[[Path], Placed]] = {
     ".json": _json_list,
     ".parquet": _parquet,
     ".csv": _csv,
+    ".tsv": _csv,
 }
 _PLAIN = (".txt", ".md")
 SUFFIXES = (*_RECORDS, *_PLAIN)

@@ -27,7 +27,7 @@ class RowStream:
 
     Args:
         source: one of
-            a file of records: `.jsonl` (one a line), `.json` (a list), `.parquet`, `.csv`;
+            a file of records: `.jsonl` (one a line), `.json` (a list), `.parquet`, `.csv`, `.tsv`;
             a file of plain text, `.txt` or `.md` (then `documents` must say what one is);
             a folder of such files, or a pattern of names (`data/*.jsonl`);
             `owner/name`, `owner/name:configuration` or `owner/name:configuration@part` on the

@@ -71,13 +71,20 @@ class Columns:
             found["completion"] = None
         return found
 
+    def called(self, name: str) -> str:
+        """A field's name, with its column where that is another."""
+        column = getattr(self, name)
+        return name if column in (None, name) else f"{name} ({column})"
+
     def _field(self, name: str, record: Record) -> Any:
         column = getattr(self, name)
         if column is None:
             return record.get(name)
         if "{" not in column:
-            if record.get(column) is None:
+            if column not in record:
                 raise Fault(f"has no {column!r}; its columns are {', '.join(record)}")
+            if record[column] is None:
+                raise Fault(f"has nothing (null) in its {column!r}")
             return record[column]
         try:
             return column.format_map(record).strip()
@@ -108,12 +115,12 @@ def parsed(
         number,
         place,
         messages=_opened(_turns(found["messages"], "messages")),
-        prompt=_string(found["prompt"], "prompt"),
-        completion=_string(found["completion"], "completion"),
-        text=_string(found["text"], "text"),
+        prompt=_string(found["prompt"], columns.called("prompt")),
+        completion=_string(found["completion"], columns.called("completion")),
+        text=_string(found["text"], columns.called("text")),
         answer=_label(found["answer"], "answer"),
         teacher_messages=_turns(found["teacher_messages"], "teacher_messages"),
-        teacher_prompt=_string(found["teacher_prompt"], "teacher_prompt"),
+        teacher_prompt=_string(found["teacher_prompt"], columns.called("teacher_prompt")),
         tag=_label(found["tag"], "tag"),
         group=_label(found["group"], "group"),
     )

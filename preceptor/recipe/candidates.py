@@ -209,7 +209,10 @@ def read_texts(said: Sequence[WrittenTexts]) -> Texts:
         for name, column in file.responses.items():
             rows = found[name] = {}
             columns = Columns(None, file.prompt, column)
-            read = read_rows(file.source, columns=columns, broken=file.broken)
+            try:
+                read = read_rows(file.source, columns=columns, broken=file.broken)
+            except DataError as error:
+                raise DataError(f"{name}: {error.seen}", error.why, error.do) from error
             skipped[name] = read.skipped
             bare = [_bare(row) for row in read]
             if file.strip:

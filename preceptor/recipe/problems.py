@@ -134,7 +134,9 @@ def _worded(line: Any, path: Path, container: Any) -> tuple[Problem, ...]:
     if kind == "which":
         return (_ambiguous(path, given, _tags(_step(container, path[-1]))),)
     if kind in _TYPES:
-        return (Problem(path, seen, _TYPES[kind], "Change the value."),)
+        unit = kind.startswith("float") and isinstance(given, str) and _has_digit(given)
+        why = _TYPES[kind] + (", without a unit" if unit else "")
+        return (Problem(path, seen, why, "Change the value."),)
     if kind in ("model_type", "dataclass_type", "model_attributes_type"):
         known = keys_of(_step(container, path[-1]) if path else container)
         why = f"must be a mapping with keys of {', '.join(known)}"
@@ -148,6 +150,10 @@ def _worded(line: Any, path: Path, container: Any) -> tuple[Problem, ...]:
         why = f"has {context['actual_length']} entries, {sign} {context[bound]} are needed"
         return (Problem(path, "", why, "Change the list."),)
     return (Problem(path, seen, line["msg"], "Change the value."),)
+
+
+def _has_digit(text: str) -> bool:
+    return any(letter.isdigit() for letter in text)
 
 
 def _ambiguous(path: Path, given: Any, keys: list[str]) -> Problem:

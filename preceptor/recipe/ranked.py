@@ -50,6 +50,13 @@ CandidateName = Annotated[
 ]
 """What a candidate or a student is called, such as qwen2.5-7b."""
 
+AnyCost = Annotated[
+    Annotated[dict[CandidateName, NonNegative], Tag("<each>")]
+    | Annotated[Literal["parameters"], Tag("<counted>")],
+    Discriminator(lambda given: "<each>" if isinstance(given, Mapping) else "<counted>"),
+]
+"""What each candidate costs, in whatever unit; or "parameters", which are counted."""
+
 ScoreName = Literal[
     "grace",
     "grace_released",
@@ -191,10 +198,13 @@ def require_narrower(narrow: int | None, features: FeatureFields) -> None:
 
 
 def require_within(cost: Mapping[str, float] | str | None, limit: float | None) -> None:
-    """Raise `Invalid` where all that is told of costs lies above the limit.
+    """Raise `Invalid` where all that is told of costs lies above the limit, or one is not said.
 
     Parameters are counted when models are made, and nothing is said of them here.
     """
+    if (limit is None) != (cost is None):
+        why = "a limit and costs make sense together alone"
+        raise invalid("", why, "Say both cost and limit, or neither.")
     if limit is None or not isinstance(cost, Mapping) or not cost:
         return
     cheapest = min(cost, key=lambda name: cost[name])
@@ -246,7 +256,7 @@ class RankFields(Section):
 
     of: Annotated[dict[CandidateName, AnyWriter], Field(min_length=1)]
     ensemble: Count = 1
-    cost: dict[CandidateName, NonNegative] | Literal["parameters"] | None = None
+    cost: AnyCost | None = None
     limit: NonNegative | None = None
     warm_up: AnyPlan | None = None
     every: Literal["run", "stage"] = "run"
@@ -261,7 +271,8 @@ class RankFields(Section):
 
     @model_validator(mode="after")
     def _somebody_is_within_the_limit(self) -> "RankFields":
-        require_within(self.cost, self.limit)
+        if not isinstance(self.cost, Mapping) or set(self.cost) == set(self.of):
+            require_within(self.cost, self.limit)
         return self
 
     @model_validator(mode="after")

@@ -15,8 +15,9 @@ from pydantic import Field, model_validator
 from preceptor.fields import Count, Index, NonNegative
 from preceptor.recipe.data import AnyData, SentenceData, TextData
 from preceptor.recipe.models import MODEL_KEYS, CausalModel, FolderModel
-from preceptor.recipe.problems import invalid
+from preceptor.recipe.problems import Invalid, invalid
 from preceptor.recipe.ranked import (
+    AnyCost,
     AnyWriter,
     CandidateName,
     FeatureFields,
@@ -46,8 +47,8 @@ class WrittenTexts(Section):
     A prompt may stand in several rows, each with another response.
 
     Args:
-        source: a file of rows (.jsonl, .json, .csv, .parquet), a folder or pattern of such, or a
-            name on the Hugging Face hub.
+        source: a file of rows (.jsonl, .json, .csv, .tsv, .parquet), a folder or pattern of such,
+            or a name on the Hugging Face hub.
         prompt: the column of prompts, or a pattern of columns: "{instruction} {input}".
         responses: each candidate's column of responses, or pattern: "{large[solution]}".
         broken: whether answers that cannot be used stop the ranking, or are skipped and counted.
@@ -132,18 +133,10 @@ class ChoiceFields(Section):
         ensemble: so many of the top scorers, to teach together.
     """
 
-    cost: dict[CandidateName, NonNegative] | Literal["parameters"] | None = None
+    cost: AnyCost | None = None
     limit: NonNegative | None = None
     families: dict[CandidateName, str] = Field(default_factory=dict)
     ensemble: Count | None = None
-
-    @model_validator(mode="after")
-    def _limit_has_costs(self) -> "ChoiceFields":
-        if (self.limit is None) != (self.cost is None):
-            why = "a limit and costs make sense together alone"
-            raise invalid("", why, "Say both choose.cost and choose.limit, or neither.")
-        require_within(self.cost, self.limit)
-        return self
 
 
 class RankingRecipe(Section):
@@ -254,6 +247,10 @@ class RankingRecipe(Section):
             for name in sorted(known ^ set(told)):
                 why = "is no candidate" if name in told else missing
                 raise invalid("", f"{name} {why}", do, ("choose", key))
+        try:
+            require_within(choose.cost, choose.limit)
+        except Invalid as error:
+            raise Invalid(each.below(("choose",)) for each in error.mistakes) from None
         return self
 
     @model_validator(mode="after")

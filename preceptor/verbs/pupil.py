@@ -98,7 +98,10 @@ class Pupil:
         """With the weights of a run's student, or of a checkpoint of its training."""
         subject = self.experiment.subject
         if not is_checkpoint(place):
-            return subject.loaded(self.said.model, str(place))
+            try:
+                return subject.loaded(self.said.model, str(place))
+            except ModelError as error:
+                raise ModelError(f"{place}: {error.seen}", error.why, error.do) from None
         model = subject.student(self.said, self.seed)
         try:
             model.load_state_dict(student_in(place))

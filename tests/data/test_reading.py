@@ -242,3 +242,36 @@ def test_a_mark_of_byte_order_is_no_part_of_the_first_row(tmp_path: Path) -> Non
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + b'{"text": "a"}\n{"text": "b"}\n')
     assert [row.text for row in read_rows(path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "separator"), [("a.tsv", "\t"), ("a.csv", "\t"), ("a.csv", ";"), ("a.csv", ",")]
+)
+def test_tables_are_read_by_the_separator_that_their_header_has(
+    tmp_path: Path, name: str, separator: str
+) -> None:
+    other = ";" if separator == "," else ","
+    table = [("prompt", "completion"), (f"1{other} 2", f'"two\n{separator}lines"'), ("3", "4")]
+    (tmp_path / name).write_text("".join(f"{separator.join(cells)}\n" for cells in table))
+    rows = read_rows(tmp_path / name)
+    assert [(row.prompt, row.completion) for row in rows] == [
+        (f"1{other} 2", f"two\n{separator}lines"),
+        ("3", "4"),
+    ]
+
+
+def test_a_header_of_semicolons_and_tabs_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt;kind\tcompletion\n1;2\t3\n")
+    with pytest.raises(DataError, match="has semicolons and tabs, and no comma"):
+        read_rows(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_text("prompt;completion\n1;2;3\n")
+    with pytest.raises(DataError, match=r"as many cells as the 2 columns \(semicolon-separated"):
+        read_rows(tmp_path / "b.csv")
+
+
+def test_a_column_of_another_name_is_named_where_its_cell_cannot_be_used(tmp_path: Path) -> None:
+    path = lines(tmp_path, {"q": "a", "large": ""}, {"q": "a", "large": None})
+    with pytest.raises(DataError) as caught:
+        read_rows(path, columns=Columns(prompt="q", completion="large"))
+    assert "rows.jsonl:1 its completion (large) is empty" in str(caught.value)
+    assert "rows.jsonl:2 has nothing (null) in its 'large'" in str(caught.value)

@@ -112,7 +112,18 @@ def test_what_only_reads_features_does_not_change_which_run_a_folder_holds() -> 
         ),
         (small(prompts=9), "must be >= 10"),
         (small(choose={"limit": 3.0}), "make sense together alone"),
+        (small(choose={"limit": 3.0}), "choose: a limit"),
         (small(choose={"limit": 3.0, "cost": {"a": 1.0}}), "b is a candidate, and is not told"),
+        (small(choose={"limit": 3.0, "cost": {"a": 9.0}}), "b is a candidate, and is not told"),
+        (
+            small(choose={"limit": 3.0, "cost": {"a": "$3", "b": 1}}),
+            "choose.cost.a: '$3': must be a number, without a unit. Change the value.",
+        ),
+        (
+            small(choose={"limit": 3.0, "cost": {"a": -3, "b": 1}}),
+            "choose.cost.a: -3: must be >= 0",
+        ),
+        (small(score="GRACE"), "nearest: grace."),
         (
             small(choose={"limit": 0.1, "cost": {"a": 1.0, "b": 3.0}}),
             "choose.limit: 0.1: the cheapest candidate, a, costs 1. Give at least 1",
@@ -205,7 +216,7 @@ def test_files_whose_prompts_differ_are_refused_by_name_and_place(tmp_path: Path
     with pytest.raises(NeedsError, match=r"long answers 2 prompts and short 2, of them 1 both"):
         read_texts(said)
     wrong = WrittenTexts(source=str(tmp_path / "a.csv"), responses={"a": "longer"})
-    with pytest.raises(DataError, match="has no 'longer'; its columns are prompt, long"):
+    with pytest.raises(DataError, match=r"^a: .* has no 'longer'; its columns are prompt, long"):
         read_texts([wrong])
 
 
