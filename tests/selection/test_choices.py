@@ -86,6 +86,9 @@ def test_an_ensemble_is_of_the_top_scorers(ranking: Ranking) -> None:
     assert ensemble(ranking, 3, ties_alone=True) == ranking.names[:2]
     assert ensemble(ranking, 1, ties_alone=True) == ranking.names[:1]
     assert ensemble(ranking, 9) == ranking.names
+    assert ensemble(ranking, 2, among=["d", "c"]) == ("c", "d")
+    family = {"a": "warm", "b": "warm", "c": "cold", "d": "cold"}
+    assert ensemble(ranking, 3, family=family) == (ranking.names[0], "c")
     with pytest.raises(DataError, match="Ask for one at least"):
         ensemble(ranking, 0)
 

@@ -36,7 +36,7 @@ def test_halves_of_one_sketch_tell_the_spread_over_draws_of_signs(
     score = Grace(folds=3)
     drawn = [[sketched(each, seed) for each in pair] for seed in range(60)]
     ratios = [np.log(score.value(one) / score.value(other)) for one, other in drawn]
-    told = np.mean([spread_of_lead(score, *each) for each in drawn[:4]])
+    told = np.mean([spread_of_lead(score, one, other) for one, other in drawn[:4]])
     assert told == pytest.approx(np.std(ratios), rel=0.3)
 
 
@@ -51,7 +51,7 @@ def test_a_lead_that_other_signs_may_undo_is_told_and_a_sure_one_or_a_tie_is_not
     score = Grace(folds=3)
     candidates = {name: sketched(each, 0) for name, each in zip("ab", pair, strict=True)}
     values = {name: score.value(each) for name, each in candidates.items()}
-    spread = spread_of_lead(score, *candidates.values()) * values["a"]
+    spread = spread_of_lead(score, candidates["a"], candidates["b"]) * values["a"]
 
     def said(low: float, high: float) -> str | None:
         held = Interval((low + high) / 2, low, high)

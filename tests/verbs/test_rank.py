@@ -105,6 +105,14 @@ def test_texts_are_ranked_told_and_gone_on_with(
         ratio = LeverageRatio(own).value(held[each.name].narrowed(8))
         assert each.beside["leverage_ratio"] == ratio
     assert (less.taken, read.taken) == (0, 0)
+    # Together, but of those within the limit alone.
+    cost = {"same": 5.0, "good": 1.0, "wild": 5.0}
+    cheap = rank(
+        ranking_of(said | {"choose": {"cost": cost, "limit": 2.0, "ensemble": 2}}), out=folder
+    )
+    assert cheap.chosen.ensemble == ("good",)
+    fewer = "2 were to teach together, and 1 teaches (beyond the limit: same, wild)."
+    assert fewer in cheap.cautions
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         rank(ranking_of({**said, "seed": 1}), out=folder)
