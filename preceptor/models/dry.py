@@ -18,6 +18,16 @@ def keeping_modes(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
+def forgetful(module: nn.Module) -> None:
+    """Eval mode, without what a module kept of its parameters when it was last in it.
+
+    LeViT's attention keeps its table of positions from the first pass in eval mode on: a later pass
+    would have no gradient of it, or that of a graph which is gone. Train mode makes it forget.
+    """
+    module.train()
+    module.eval()
+
+
 @contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
     """In the block: no gradients; after it: modes, buffers and torch's generators as before.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from preceptor.batches import Batch
-from preceptor.models.dry import keeping_modes
+from preceptor.models.dry import forgetful, keeping_modes
 from preceptor.models.tapped import TappedModel
 from preceptor.ops.sketching import count_sketch, signs_sketch
 from preceptor.selection.probe import Projection
@@ -89,8 +89,8 @@ class ExactSketcher:
         found: list[Tensor] = []
         rows: list[tuple[Tensor, Tensor, Tensor]] = []
         with keeping_modes(self._model):
-            self._model.eval()
             for index in range(len(batch)):
+                forgetful(self._model)
                 loss, *rest = self.loss(batch.rows(index, index + 1))
                 found.append(self._gradient(loss))
                 rows.append((loss.detach().reshape(1), rest[0], rest[1]))

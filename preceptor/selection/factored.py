@@ -21,7 +21,7 @@ from preceptor.batches import Batch
 from preceptor.distributions import Head
 from preceptor.errors import ModelError
 from preceptor.models.causal import language_head, last_hidden
-from preceptor.models.dry import keeping_modes
+from preceptor.models.dry import forgetful, keeping_modes
 from preceptor.models.tapped import TappedModel
 from preceptor.selection.apart import Apart
 from preceptor.selection.exact import ExactSketcher
@@ -222,11 +222,8 @@ class FactoredSketcher:
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
-        if not any(part.training for part in self._model.modules()):
-            yield
-            return
         with keeping_modes(self._model):
-            self._model.eval()
+            forgetful(self._model)
             yield
 
     def _head(self) -> Head | None:

@@ -141,7 +141,14 @@ _T5 = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
 _IMAGES = {"image_size": 32, "num_labels": 3}
 _BEIT = {**_IMAGES, **_WIDTH, "patch_size": 8, "intermediate_size": 24}
 _SWIN = {"embed_dim": 8, "depths": [2, 1], "num_heads": [2, 4], "window_size": 4}
-
+_LEVIT = {
+    **_IMAGES,
+    "architectures": ["LevitForImageClassification"],
+    "hidden_sizes": [16, 16, 16],
+    "num_attention_heads": [1, 1, 1],
+    "depths": [1, 1, 1],
+    "key_dim": [4, 4, 4],
+}
 MODELS: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "mpnet": (
         AutoModelForSequenceClassification,
@@ -164,6 +171,8 @@ MODELS: dict[str, tuple[Any, str, dict[str, Any]]] = {
         {**_BEIT, "use_shared_relative_position_bias": True},
     ),
     "swin": (AutoModelForImageClassification, "swin", {**_IMAGES, **_SWIN}),
+    # It keeps its table in eval mode from one pass to the next.
+    "levit": (AutoModelForImageClassification, "levit", _LEVIT),
 }
 
 
