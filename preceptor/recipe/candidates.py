@@ -194,6 +194,16 @@ class Texts:
                 )
         return tuple(told)
 
+    def same(self) -> tuple[str, ...]:
+        """Cautions about candidates that are one, but for their name."""
+        first: dict[frozenset[tuple[str, tuple[str, ...]]], str] = {}
+        told: list[str] = []
+        for name, rows in self.rows.items():
+            said = frozenset((at, tuple(map(said_in, each))) for at, each in rows.items())
+            if (other := first.setdefault(said, name)) != name:
+                told.append(f"{name} has the answers of {other}, word for word.")
+        return tuple(told)
+
 
 def read_texts(said: Sequence[WrittenTexts]) -> Texts:
     """What files hold, of the prompts that all candidates answer.

@@ -27,6 +27,7 @@ from preceptor.recipe.ranked import (
     ServedWrites,
     Writes,
     named,
+    require_apart,
     require_narrower,
     require_within,
 )
@@ -86,6 +87,7 @@ class Candidates(Section):
         if not seen:
             why = "nobody is named, and a ranking needs candidates"
             raise invalid("", why, "Add texts: [...], or teachers: {...}.")
+        require_apart(seen, ("teachers",) if self.teachers else ("texts",))
         return self
 
     def families(self) -> dict[str, str]:
@@ -276,6 +278,7 @@ class RankingRecipe(Section):
         if "student" in self.students:
             why = "this is the name of the one in `student`"
             raise invalid("", why, "Choose another name.", ("students", "student"))
+        require_apart(self.students, ("students",))
         return self
 
     def scores(self) -> tuple[Score, tuple[Score, ...]]:

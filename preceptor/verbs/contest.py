@@ -211,7 +211,7 @@ class Contest:
         texts = {name: candidate.answers() for name, candidate in self.speakers.items()}
         spaced = white_space(texts, self.texts.rows) if texts else ()
         beyond = self.texts.beyond(self.said.responses)
-        return (*told, *beyond, *spaced, *self._flat.values())
+        return (*told, *self.texts.same(), *beyond, *spaced, *self._flat.values())
 
     @property
     def guessing(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ sources.json     the fingerprint of what each source held
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,23 +22,50 @@ from preceptor.train.processes import main_process_first
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.folders import open_run
 
+OWN = (
+    "features",
+    "later",
+    "ranking.json",
+    "sources.json",
+    "student",
+    "students",
+    "teachers",
+    "texts",
+)
+"""What rankings make in a folder, beside recipe.yaml."""
+
 
 def open_ranking(said: RankingRecipe, out: Path | None, *, fresh: bool = False) -> Path:
     """As `open_run`; a folder in which other candidates were ranked is gone on with.
 
-    What a candidate is may not change: its features would be another's.
+    What a candidate is may not change: its features would be another's. With `fresh` a ranking's
+    own files are removed, and whatever else lies beside them stays.
     """
     kept = lasting(said)
     written = (out or Path("runs") / kept.name) / "recipe.yaml"
     with main_process_first() as main:
-        if written.exists() and not fresh:
-            earlier = _read(written)
-            whole = _joined(earlier.candidates, kept.candidates) if earlier else None
-            if earlier and whole and _without(earlier, whole) == _without(kept, whole):
+        earlier = _read(written) if written.exists() else None
+        if earlier is not None and fresh:
+            if main:
+                _empty(written.parent)
+                write_text(written, recipe_text(kept))
+        elif earlier is not None:
+            whole = _joined(earlier.candidates, kept.candidates)
+            if whole is not None and _without(earlier, whole) == _without(kept, whole):
                 kept = kept.model_copy(update={"candidates": whole})
                 if main:
                     write_text(written, recipe_text(kept))
-    return open_run(kept, out, fresh=fresh)
+    return open_run(kept, out, fresh=fresh and earlier is None)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what rankings make."""
+    for name in OWN:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _read(written: Path) -> RankingRecipe | None:

@@ -17,6 +17,7 @@ from preceptor.selection.grace import Grace
 from preceptor.selection.leverage import LeverageRatio
 from preceptor.verbs.check_ranking import check_ranking
 from preceptor.verbs.rank import rank
+from preceptor.verbs.ranking_folders import OWN, open_ranking
 from preceptor.verbs.standing import standing
 from tests.verbs.child import finished, killed
 from tests.verbs.small import written
@@ -129,6 +130,16 @@ def test_texts_are_ranked_told_and_gone_on_with(
         file.write(json.dumps({"question": "9+9=", "good": "18", "wild": "1", "same": "0"}))
     with pytest.raises(RecipeError, match=r"answers.jsonl has changed since .*--fresh"):
         rank(ranking_of(said), out=folder)
+
+
+def test_fresh_removes_what_a_ranking_made_and_no_notes(tmp_path: Path) -> None:
+    said, folder = of_texts(tmp_path), tmp_path / "run"
+    rank(ranking_of({**said, "prompts": 10, "students": {"other": said["student"]}}), out=folder)
+    assert {path.name for path in folder.iterdir()} <= {"recipe.yaml", *OWN}
+    (folder / "notes.txt").write_text("mine")
+    open_ranking(ranking_of({**said, "seed": 1}), folder, fresh=True)
+    assert {path.name for path in folder.iterdir()} == {"recipe.yaml", "notes.txt"}
+    assert "seed: 1" in (folder / "recipe.yaml").read_text()
 
 
 def test_check_says_of_the_dimension_what_the_ranking_says_later(tmp_path: Path) -> None:
