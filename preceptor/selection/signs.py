@@ -5,7 +5,8 @@ Both candidates' gradients meet the same signs, and much of what those do to one
 the other: a lead moves far less than a score. Of the preset `arithmetic-temperatures` (112 numbers,
 four seeds) scores moved by 3 per cent and the leads of neighbours by 0.5 to 0.8; told from one
 seed's halves they were 0.3 to 1.0. What the maps of single matrices add before the last one
-(`ledger.Sketching`) is not seen.
+(`ledger.Sketching`) is not seen; with matrices four times as wide as those maps (32 numbers, eight
+seeds) a lead moved by 2.6 per cent, and 2.2 to 4.4 were told.
 
 Dimension key: d numbers a sketch, b draws.
 """

@@ -4,7 +4,7 @@ What was decided is written down, and a run that goes on does not decide anew.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import final
@@ -20,7 +20,7 @@ from preceptor.recipe.beforehand import (
     taught_by,
     written_at,
 )
-from preceptor.recipe.candidates import Texts
+from preceptor.recipe.candidate_texts import Texts
 from preceptor.recipe.load import recipe_text
 from preceptor.recipe.ranked import RankFields, Writes, named
 from preceptor.recipe.schema import Recipe
@@ -257,6 +257,14 @@ def ranked_lines(recipe: Recipe) -> list[str]:
     lines = [say]
     if trained := [n for n, s in fields.of.items() if isinstance(s, Writes) and s.train]:
         lines.append(f"  trained once, for ranking and run: {', '.join(trained)}")
+    if fields.limit is not None and isinstance(fields.cost, Mapping):
+        cheap = [name for name in fields.of if fields.cost.get(name, 0.0) <= fields.limit]
+        if len(cheap) < fields.ensemble:
+            count = f"{len(cheap)} of them cost{'s' if len(cheap) == 1 else ''}"
+            lines.append(
+                f"  ! {fields.ensemble} are to teach together, and {count} at most "
+                f"{fields.limit:g}: {', '.join(cheap)}"
+            )
     if fields.every == "stage":
         lines.append("  ranked again before each further stage")
     ranking = ranking_in(recipe, fields)

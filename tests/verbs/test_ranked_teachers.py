@@ -174,6 +174,9 @@ def test_the_best_within_a_limit_of_parameters_teaches(tmp_path: Path) -> None:
     assert ranking.chosen == ("small",)
     assert any(" Beyond it: large@" in sentence for sentence in ranking.sentences)
     assert "that cost at most 3000 parameters by grace" in check(recipe_of(said))
+    few = ranked(tmp_path, cost={"large": 3.0, "small": 1.0}, limit=2.0, ensemble=2)
+    fewer = "  ! 2 are to teach together, and 1 of them costs at most 2: small"
+    assert fewer in check(recipe_of(few)).splitlines()
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         distill(recipe_of(ranked(tmp_path)), out=tmp_path / "run")
 
