@@ -15,11 +15,11 @@ from pydantic import Field, model_validator
 from preceptor.fields import Count, Index, NonNegative
 from preceptor.recipe.data import AnyData, SentenceData, TextData
 from preceptor.recipe.models import MODEL_KEYS, CausalModel, FolderModel
+from preceptor.recipe.names import CandidateName, require_apart
 from preceptor.recipe.problems import Invalid, invalid
 from preceptor.recipe.ranked import (
     AnyCost,
     AnyWriter,
-    CandidateName,
     FeatureFields,
     GraceFields,
     RaceFields,
@@ -27,7 +27,6 @@ from preceptor.recipe.ranked import (
     ServedWrites,
     Writes,
     named,
-    require_apart,
     require_narrower,
     require_within,
 )

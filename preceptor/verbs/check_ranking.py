@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from preceptor.data.rows import Rows
-from preceptor.recipe.candidates import FromFile, Texts, read_texts
+from preceptor.recipe.candidate_texts import Texts, read_texts
+from preceptor.recipe.candidates import FromFile
 from preceptor.recipe.contest import training_of
 from preceptor.recipe.load import load_ranking
 from preceptor.recipe.presence import require_present

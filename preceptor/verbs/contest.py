@@ -20,7 +20,8 @@ from preceptor.data.text import TextSet
 from preceptor.errors import DataError, RecipeError
 from preceptor.models.sampling import Sampling
 from preceptor.models.tapped import TappedModel
-from preceptor.recipe.candidates import Candidate, Prompted, Texts, Written, prompted
+from preceptor.recipe.candidate_texts import Texts
+from preceptor.recipe.candidates import Candidate, Prompted, Written, prompted
 from preceptor.recipe.contest import (
     Asking,
     asks,

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from preceptor.data.reading import files_of
-from preceptor.recipe.candidates import Texts
+from preceptor.recipe.candidate_texts import Texts
 from preceptor.recipe.data import Splits, TextData
 from preceptor.recipe.ranked import named
 from preceptor.recipe.ranking import RankingRecipe

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from preceptor.files import write_text
-from preceptor.recipe.candidates import read_texts
+from preceptor.recipe.candidate_texts import read_texts
 from preceptor.recipe.contest import training_of
 from preceptor.recipe.load import load_ranking, plain
 from preceptor.recipe.presence import require_present

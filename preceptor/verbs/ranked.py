@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from preceptor.errors import RecipeError
-from preceptor.recipe.candidates import Texts
+from preceptor.recipe.candidate_texts import Texts
 from preceptor.recipe.contest import training_of
 from preceptor.recipe.ranking import RankingRecipe
 from preceptor.selection.architectures import rank_students

@@ -12,7 +12,7 @@ from pathlib import Path
 from preceptor.data.rows import fingerprint
 from preceptor.errors import RecipeError
 from preceptor.files import write_text
-from preceptor.recipe.candidates import Texts
+from preceptor.recipe.candidate_texts import Texts
 from preceptor.recipe.contest import lasting
 from preceptor.recipe.image_subject import ImageSubject
 from preceptor.recipe.load import load_ranking, recipe_text

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from preceptor.recipe.beforehand import possible, rank_of, ranking_in
-from preceptor.recipe.candidates import Texts
+from preceptor.recipe.candidate_texts import Texts
 from preceptor.recipe.contest import training_of
 from preceptor.recipe.schema import Recipe
 from preceptor.train.fit import Losses

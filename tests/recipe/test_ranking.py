@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from preceptor.errors import DataError, NeedsError, RecipeError
-from preceptor.recipe.candidates import read_texts
+from preceptor.recipe.candidate_texts import read_texts
 from preceptor.recipe.contest import lasting, training_of
 from preceptor.recipe.load import load_ranking, ranking_names, ranking_of, recipe_text
 from preceptor.recipe.ranking import ScoreName, WrittenTexts
