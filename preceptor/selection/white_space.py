@@ -68,14 +68,18 @@ class _Seen:
 
 def _told(seen: Mapping[str, Counter[str]], mark: str) -> Iterator[tuple[str, str]]:
     """Whose values of a mark are unlike others', with the figures of it and of the least."""
-    shares = {name: _having(count) / max(1, count.total()) for name, count in seen.items()}
-    least = min(shares, key=lambda name: shares[name])
-    for name, count in seen.items():
-        other = seen[least] if name != least else Counter[str]()
-        unlike = any(_usual(count) != _usual(each) for each in seen.values() if each)
+    counted = {name: count for name, count in seen.items() if count}
+    shares = {name: _having(count) / count.total() for name, count in counted.items()}
+    unlike = len({_usual(count) for count in counted.values()}) > 1
+    for name, count in counted.items():
+        least = min(shares, key=lambda other: shares[other])
         if shares[name] > UNLIKE and (unlike or shares[name] - shares[least] > UNLIKE):
-            beside = f", where {least} has {_figures(other)}{_mostly(other)}" if other else ""
-            yield name, f"{_figures(count)} answers {mark}{_mostly(count)}{beside}"
+            other = counted[least]
+            beside = f", where {least} has {_figures(other)}{_mostly(other)}"
+            yield (
+                name,
+                f"{_figures(count)} answers {mark}{_mostly(count)}{beside * (name != least)}",
+            )
 
 
 def _having(count: Counter[str]) -> int:

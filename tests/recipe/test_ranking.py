@@ -14,6 +14,7 @@ from preceptor.recipe.load import load_ranking, ranking_names, ranking_of, recip
 from preceptor.recipe.ranking import ScoreName, WrittenTexts
 from preceptor.recipe.teachers import EnsembleTeacher, NobodyTeacher
 from preceptor.selection.ranking import EVERY_SCORE
+from preceptor.selection.white_space import white_space
 
 PRESETS = Path(__file__).parents[2] / "preceptor" / "recipe" / "presets" / "rankings"
 MODEL = {"causal": {"model_type": "llama"}}
@@ -265,6 +266,11 @@ def test_white_space_that_others_lack_is_told_and_taken_off_where_that_is_said(
     file = tmp_path / "answers.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = WrittenTexts(source=str(file), responses={"a": "a", "b": "b"})
+    assert white_space({"brief": ["1"], "none": [], "same": ["2", "3"]}, ()) == ()
+    (own,) = white_space({"here": [" 1"], "file": ["1"]}, ("file",))
+    assert "Mend the model's prompt or template" in own
+    both = white_space({"one": ["1\n"], "three": ["1\n\n\n"]}, ())
+    assert [each.partition(":")[0] for each in both] == ["one", "three"]
     found = read_texts([said])
     begin, end, ends = found.white_space()
     assert begin.startswith("a: 20 of 20 answers begin with white space (' '), where b has 0 of 20")
