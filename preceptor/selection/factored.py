@@ -52,7 +52,7 @@ from preceptor.selection.rows import (
     learned_parameters,
 )
 from preceptor.selection.strange import Strange
-from preceptor.selection.tracked import tracking
+from preceptor.selection.tracked import Held, held, tracking
 from preceptor.selection.uses import USES
 
 
@@ -88,6 +88,8 @@ class FactoredSketcher:
         self._is_proven = False
         self._apart = Apart(model.module, self.ledger)
         self._device = next(iter(named.values())).device
+        self._held: list[Held] = []
+        self._parts = tuple(model.modules())
 
     @property
     def parameters(self) -> int:
@@ -146,6 +148,7 @@ class FactoredSketcher:
         if not self.ledger.is_used:
             # A model may set itself up where it is first run.
             self.losses(batch.rows(0, min(len(batch), SOME)))
+            self._held = held(self._model.module, self.ledger, USES)
         if not self._is_proven and (len(batch) > 1 or not self.ledger.is_used):
             self.ledger.running = []
             some = batch.rows(0, min(len(batch), SOME))
@@ -205,8 +208,8 @@ class FactoredSketcher:
         if self._apart.is_whole and len(batch) > 1:
             return joined([self._rows(batch.rows(i, i + 1)) for i in range(len(batch))])
         self.ledger.begin(len(batch))
-        module, head = self._model.module, self._head()
-        with self._asked(), tracking(module, self.ledger, USES), self._apart.running():
+        head = self._head()
+        with self._asked(), tracking(self._held), self._apart.running():
             with autocast(self._device, self._bfloat16):
                 loss, rows = self._scored(batch, head, self._entries)
             _backward(loss)
@@ -222,6 +225,11 @@ class FactoredSketcher:
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
+        if not any(
+            part.training or type(part).train is not nn.Module.train for part in self._parts
+        ):
+            yield
+            return
         with keeping_modes(self._model):
             forgetful(self._model)
             yield

@@ -7,10 +7,10 @@ without a rule (`uses.py`) is `Strange`, and none is passed over: what uses the 
 run one example at a time (`apart.py`), where autograd's own gradient is the example's.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -128,18 +128,42 @@ class _Whole(torch.autograd.Function):
         return None, None
 
 
+class Held(NamedTuple):
+    """Where a module holds a parameter that a ledger knows, and what stands there in a pass."""
+
+    holder: dict[str, Any]
+    name: str
+    parameter: nn.Parameter
+    tracked: Tracked
+    place: int  # Of its numbers in memory.
+
+
+def held(module: nn.Module, ledger: Ledger, uses: Uses) -> list[Held]:
+    """All of a module's."""
+    found: list[Held] = []
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            entry = ledger.find(parameter)
+            if parameter is not None and entry is not None:
+                tracked = Tracked.of(parameter, entry, uses)
+                place = parameter.data_ptr()
+                found.append(Held(part._parameters, name, parameter, tracked, place))
+    return found
+
+
 @contextmanager
-def tracking(module: nn.Module, ledger: Ledger, uses: Uses) -> Iterator[None]:
-    """In the block the parameters that the ledger knows notice where they are used."""
-    replaced: list[tuple[dict[str, Any], str, nn.Parameter]] = []
+def tracking(places: Iterable[Held]) -> Iterator[None]:
+    """In the block parameters notice where they are used."""
+    done: list[Held] = []
     try:
-        for part in module.modules():
-            for name, parameter in part._parameters.items():
-                entry = ledger.find(parameter)
-                if parameter is not None and entry is not None:
-                    replaced.append((part._parameters, name, parameter))
-                    part._parameters[name] = Tracked.of(parameter, entry, uses)  # pyright: ignore[reportArgumentType]
+        for each in places:
+            tracked = each.tracked
+            if each.parameter.data_ptr() != each.place:  # Moved since.
+                tracked = Tracked.of(each.parameter, tracked.entry, tracked.uses)
+            each.holder[each.name] = tracked
+            done.append(each)
         yield
     finally:
-        for held, name, parameter in replaced:
-            held[name] = parameter
+        for each in done:
+            each.holder[each.name] = each.parameter
+            each.tracked.each = None  # It holds the pass's graph.

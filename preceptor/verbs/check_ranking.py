@@ -24,7 +24,7 @@ from preceptor.verbs.crowding import crowding, prompts_of
 from preceptor.verbs.experiment import Experiment
 from preceptor.verbs.pupil import Pupil
 from preceptor.verbs.standing import together
-from preceptor.verbs.tried_candidates import told
+from preceptor.verbs.tried_candidates import each_tried
 
 _TRIED = 16
 """Training rows whose features are timed."""
@@ -98,7 +98,7 @@ def _deep(said: RankingRecipe, texts: Texts) -> list[str]:
         contest = Contest(said, experiment, texts, pupil.device)
         pupil.require_fit()
         contest.require_fit()
-        lines = [told(name, count) for name, count in contest.parameters().items()]
+        lines = each_tried(contest)
         lines.append(f"data: {experiment.subject.describe()}")
         count = len(contest.prompts())
         lines.append(f"prompts that all candidates may be compared on: {len(contest.every_prompt)}")

@@ -273,6 +273,13 @@ class Contest:
             found[at] = self._written(at, who, asks_server(client, voice))
         return found
 
+    def ask_servers(self) -> None:
+        """Let each server answer one prompt; raises where it does not."""
+        for name, said in self.said.candidates.teachers.items():
+            if isinstance(said, ServedWrites):
+                first = next(iter(self._served(name, said).values()))
+                first.rows([int(self.every_prompt[0])])
+
     def _written(self, at: str, who: str, asked: Asking) -> Written:
         folder = self.experiment.folder / "texts" / at
         return Written(at, folder, self.prompted.pool, who, asked, self.said.responses)

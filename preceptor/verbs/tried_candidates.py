@@ -34,12 +34,24 @@ def tried_candidates(recipe: Recipe, folder: Path) -> list[str]:
     contest = Contest(said, experiment, Texts(), pupil.device)
     pupil.require_fit()
     contest.require_fit()
-    return [told(name, count) for name, count in contest.parameters().items()]
+    return each_tried(contest)
 
 
-def told(name: str, parameters: float) -> str:
-    """A candidate that was made, in a line."""
-    return f"candidate {name}: {parameters:,.0f} parameters"
+def each_tried(contest: Contest) -> list[str]:
+    """Every model made and every server asked once; a line each.
+
+    Raises:
+        ModelError: a model cannot be loaded.
+        ServerFailure: a server does not answer.
+    """
+    contest.ask_servers()
+    counted = contest.parameters()
+    return [
+        f"candidate {name}: {counted[name]:,.0f} parameters"
+        if name in counted
+        else f"candidate {name}: its server answers"
+        for name in contest.said.candidates.teachers
+    ]
 
 
 def _unwatched(cell: Cell, losses: Losses) -> None:

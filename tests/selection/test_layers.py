@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from preceptor.errors import ModelError
 from preceptor.selection.ledger import Ledger, Sketching
-from preceptor.selection.tracked import tracking
+from preceptor.selection.tracked import held, tracking
 from preceptor.selection.uses import USES
 from tests.selection.explicit import expected, far
 
@@ -189,7 +189,7 @@ def sketched(module: nn.Module, x: Tensor, **settings: int) -> Ledger:
     tables = [part.weight for part in module.modules() if isinstance(part, nn.Embedding)]
     ledger = Ledger(dict(module.named_parameters()), Sketching(**settings), tables)
     ledger.begin(EXAMPLES)
-    with tracking(module, ledger, USES):
+    with tracking(held(module, ledger, USES)):
         loss(module(x)).sum().backward()
     return ledger
 
@@ -330,7 +330,7 @@ def test_frozen_parameters_beside_tracked_ones_stay_as_they_are() -> None:
     ledger = Ledger(named, Sketching(dimension=40, side=2))
     ledger.begin(EXAMPLES)
     x = normal(EXAMPLES, 5, 12)
-    with tracking(module, ledger, USES):
+    with tracking(held(module, ledger, USES)):
         loss(module(x)).sum().backward()
     own = [
         torch.autograd.grad(one, list(named.values()), retain_graph=True)
