@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from preceptor.errors import DataError, RecipeError
+from preceptor.errors import DataError, RecipeError, ServerFailure
 from preceptor.evaluate.report import Report
 from preceptor.recipe.data import TextData
 from preceptor.recipe.load import recipe_of
@@ -19,6 +19,7 @@ from preceptor.verbs.check import check, require_fit
 from preceptor.verbs.distill import distill
 from preceptor.verbs.folders import open_run
 from preceptor.verbs.progress import Progress
+from preceptor.verbs.tried_candidates import tried_candidates
 from tests.servers.serving import Reply, Request, serving
 from tests.verbs.child import finished, killed
 from tests.verbs.small import MLP, contents, ran, small, stage, written
@@ -191,7 +192,12 @@ def test_a_server_that_wrote_well_for_its_price_teaches(tmp_path: Path) -> None:
         near = {"model": llama(8), "train": TRAIN, "most": 4}
         cost = {"far": 1.0, "near": 5.0}
         said = ranked(tmp_path, of={"far": far, "near": near}, cost=cost, limit=2.0)
+        first, second = tried_candidates(recipe_of(said), tmp_path / "tried")
+        assert first == "candidate far: its server answers"
+        assert second.startswith("candidate near: ")
         found = found_in(said, tmp_path / "run")
+    with pytest.raises(ServerFailure, match="cannot be reached"):
+        tried_candidates(recipe_of(said), tmp_path / "again")
     assert found.rankings[0].chosen == ("far",)
     assert {each.name for each in found.rankings[0].candidates} == {"far", "near"}
     assert isinstance(found.recipe.teacher, ServedTeacher)
