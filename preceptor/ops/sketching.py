@@ -104,9 +104,23 @@ class CountSketch:
 
     def add(self, x: Float[Tensor, "*n {self.n}"], room: Float[Tensor, "*n 2*{self.k}"]) -> None:
         """Add to a `room` of twice as many buckets, the second half of which `turned` brings in."""
-        signs = self.sign.to(room.dtype).split(self.k)
-        for own, sign, offset in zip(x.split(self.k, -1), signs, self.offsets, strict=True):
-            room.narrow(-1, offset, len(sign)).addcmul_(own, sign)
+        for start, length, offset, sign in self._runs(room.dtype):
+            room.narrow(-1, offset, length).addcmul_(x.narrow(-1, start, length), sign)
+
+    def _runs(self, dtype: torch.dtype) -> list[tuple[int, int, int, Tensor]]:
+        """Of each run where it starts, how long it is, its offset and its signs."""
+        if dtype not in self._known:
+            starts = range(0, self.n, self.k)
+            signs = self.sign.to(dtype).split(self.k)
+            self._known[dtype] = [
+                (start, len(sign), offset, sign)
+                for start, offset, sign in zip(starts, self.offsets, signs, strict=True)
+            ]
+        return self._known[dtype]
+
+    @cached_property
+    def _known(self) -> dict[torch.dtype, list[tuple[int, int, int, Tensor]]]:
+        return {}
 
     @cached_property
     def bucket(self) -> Int[Tensor, " {self.n}"]:

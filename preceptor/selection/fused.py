@@ -64,7 +64,7 @@ class _Fused(torch.autograd.Function):
 
         def own() -> Any:
             for each in gradients(slope, x, weight, ctx.geometry):
-                scale.append(torch.einsum("bop,op->bo", each, flat))
+                scale.append(torch.bmm(each.transpose(0, 1), flat.unsqueeze(2)).squeeze(2).T)
                 yield each.mul_(both.unsqueeze(1))
 
         ctx.entry.add_matrices(own())
