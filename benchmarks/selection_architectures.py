@@ -1,9 +1,9 @@
 """Sketched gradients beside a plain pass for many architectures, each at a small size.
 
-Two layers of width 256 and 16 texts of 128 tokens, or 64 images of 64x64; fresh weights, one
-thread, float32, paired rounds of processor time. Bounds are targets here: in models as small as
-these, what is done for a layer besides its products weighs more than in use. The promised ones are
-in `selection_features.py`.
+Two layers of width 256 and 16 texts of 128 tokens, or 64 images of 64x64 (5 of 224x224); fresh
+weights, one thread, float32, paired rounds of processor time. Bounds are targets here: in models as
+small as these, what is done for a layer besides its products weighs more than in use. The promised
+ones are in `selection_features.py`.
 """
 
 import argparse
@@ -26,6 +26,8 @@ from preceptor.selection.factored import FactoredSketcher
 
 HEADS = ("student", "one at a time", "seconds", "plain", "ratio", "peak over plain's")
 CLASSES, TOKENS, VOCABULARY = 10, 128, 4096
+PIXELS = 64**3
+"""Of a batch of images in all."""
 _IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 _TEXT: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -105,17 +107,20 @@ class Architecture:
         name: of the configuration.
         told: what the configuration is told.
         build: the class that is made of it.
+        pixels: of an image's side.
     """
 
     name: str
     told: dict[str, Any]
     build: Any
+    pixels: int
 
     def model(self) -> TappedModel:
         """In eval mode."""
         torch.manual_seed(0)
         labels = {} if self.build is AutoModelForCausalLM else {"num_labels": CLASSES}
-        config = AutoConfig.for_model(self.name, **labels, **self.told)
+        size = {"image_size": self.pixels} if "image_size" in self.told else {}
+        config = AutoConfig.for_model(self.name, **labels, **{**self.told, **size})
         causal = self.build is AutoModelForCausalLM
         return TappedModel(self.build.from_config(config), causal=causal).eval()
 
@@ -123,8 +128,9 @@ class Architecture:
         """Noise with labels, or random ids."""
         draw = torch.Generator().manual_seed(1)
         if self.build is AutoModelForImageClassification:
-            pixels = torch.rand(64, 3, 64, 64, generator=draw)
-            return Batch({"pixel_values": pixels}, labels=torch.arange(64) % CLASSES)
+            count = PIXELS // self.pixels**2
+            pixels = torch.rand(count, 3, self.pixels, self.pixels, generator=draw)
+            return Batch({"pixel_values": pixels}, labels=torch.arange(count) % CLASSES)
         ids = torch.randint(3, VOCABULARY, (16, TOKENS), generator=draw)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if self.build is AutoModelForSequenceClassification:
@@ -162,11 +168,12 @@ def compared(claims: list[Claim], each: Architecture, rounds: int) -> tuple[obje
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="four of them, three rounds")
+    parser.add_argument("--pixels", type=int, default=64, help="of an image's side")
     parser.add_argument("names", nargs="*", help="only these")
     said = parser.parse_args()
     torch.set_num_threads(1)
     every = [
-        Architecture(name, told, build)
+        Architecture(name, told, build, said.pixels)
         for known, build in (
             (LANGUAGE, AutoModelForCausalLM),
             (ENCODERS, AutoModelForSequenceClassification),
