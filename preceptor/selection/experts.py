@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from preceptor.selection.arguments import pair
+from preceptor.selection.arguments import first, pair
 from preceptor.selection.entry import Entry
 from preceptor.selection.linear import add_product
 from preceptor.selection.owners import Owners, owners
@@ -50,12 +50,13 @@ def turned(_: Any, value: Tracked, *axes: int) -> Tracked:
 def grouped(
     _: Any,
     input: Tensor,
-    mat_b: Tracked,
+    mat_b: Any,
     offs: Tensor | None = None,
     bias: Any = None,
     out_dtype: Any = None,
 ) -> Tensor:
     """Each expert's rows stand together, and end where `offs` says."""
+    _require_stack(input, mat_b)
     entry, (stack, is_turned) = mat_b.entry, straight(mat_b)
     ends = [] if offs is None else offs.tolist()
     is_known = bias is None and out_dtype is None and entry.has_parts and len(ends) == len(mat_b)
@@ -65,8 +66,9 @@ def grouped(
     return _by_runs(input, stack, is_turned, ends, whose)
 
 
-def in_batches(_: Any, input: Tensor, mat2: Tracked) -> Tensor:
+def in_batches(_: Any, input: Tensor, mat2: Any) -> Tensor:
     """[e, n, a] @ [e, a, o]: every expert is given as many rows, of one example after another."""
+    _require_stack(input, mat2)
     entry, (stack, is_turned) = mat2.entry, straight(mat2)
     examples, (count, each, _) = entry.ledger.examples, input.shape
     if not entry.has_parts or each % examples:
@@ -76,6 +78,16 @@ def in_batches(_: Any, input: Tensor, mat2: Tracked) -> Tensor:
     ends = [each * (number + 1) for number in range(count)]
     found = _by_runs(input.flatten(0, 1), stack, is_turned, ends, own)
     return found.unflatten(0, (count, each))
+
+
+def _require_stack(x: Any, stack: Any) -> None:
+    """Raise where the parameter is not the second factor alone.
+
+    Raises:
+        Strange: it is the first one, or both are parameters.
+    """
+    if isinstance(x, Tracked) or not isinstance(stack, Tracked):
+        raise refusal(first(x, stack).entry, "as the first factor of products in batches")
 
 
 def biases(value: Tracked, x: Tensor) -> Tensor | None:

@@ -185,6 +185,24 @@ def rows() -> Batch:
     return Batch(pixels, labels=torch.tensor([0, 1, 2]))
 
 
+class Batched(nn.Module):
+    """Parameters that are the first factor of products in batches, and both of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(4, 3, 6))
+        self.left, self.right = (nn.Parameter(torch.randn(4, 3, 3)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = torch.bmm(self.left, self.right)
+        found = torch.bmm(self.first, x.transpose(0, 1).mT)
+        return torch.bmm(both, found).sum(dim=0).T
+
+
+def test_products_of_parameters_in_batches_are_sketched_as_their_exact_gradients() -> None:
+    check(TappedModel(Batched()).double(), rows())
+
+
 def test_a_mixture_that_drops_none_is_taken() -> None:
     check(TappedModel(Routed(12)).double(), rows())
 
