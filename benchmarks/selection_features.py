@@ -267,7 +267,7 @@ def main() -> None:
             image("resnet8x4", 64),
             image("vit", 64),
             image("shufflenetv2", 64),
-            image("mobilenetv2", 64),
+            *(image("mobilenetv2", batch) for batch in (64, 256)),
             mixtral(256, 2, 4096, 16, 128),
         ]
         small, rounds = llama(128, 4, 2048, 32, 128), 9
