@@ -1,6 +1,7 @@
 """Embeddings: each token's gradient is added to its row's bucket, and no table is made.
 
-Dimension key: b examples, first of them or 1 for all, *n ids of each, w width.
+Dimension key: b examples, first of them or 1 for all, *n ids of each, w width. Where an entry's
+examples stand along a later axis, they do so here.
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from preceptor.ops.sketching import Side
 from preceptor.selection.entry import Entry
 from preceptor.selection.strange import misplaced
 
@@ -27,9 +29,9 @@ def embedding(
         found = _Embedding.apply(entry.ledger.anchor, ids.reshape(1, -1), weight, entry, padding)
         assert isinstance(found, Tensor)
         return found.view(*ids.shape, weight.shape[1])
-    if ids.dim() > 1 and len(ids) == 1:
+    if ids.dim() > 1 and len(ids) == 1 and not entry.axis:
         ids = ids.expand(examples, *ids.shape[1:])
-    if ids.dim() < 1 or len(ids) != examples:
+    if ids.dim() < 1 or len(entry.examples_first(ids)) != examples:
         raise misplaced(entry, ids.shape)
     found = _Embedding.apply(entry.ledger.anchor, ids, weight, entry, padding)
     assert isinstance(found, Tensor)
@@ -54,7 +56,29 @@ class _Embedding(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (ids,), entry = ctx.saved_tensors, ctx.entry
-        flat = ids.reshape(len(ids), -1)
-        right = entry.columns.raw(outer[0]).reshape(*flat.shape, -1)
-        entry.add_rows(flat, right, None if ctx.padding is None else flat != ctx.padding)
+        flat = entry.by_example(ids.unsqueeze(-1)).squeeze(-1)
+        right = entry.by_example(entry.columns.raw(outer[0]))
+        kept = None if ctx.padding is None else flat != ctx.padding
+        if entry.vocabulary:
+            entry.add_rows(flat, right, kept)
+        else:
+            _add_matrix(entry, flat, right, kept)
         return None, None, None, None, None
+
+
+def is_table(entry: Entry) -> bool:
+    """Whether rows of it can be added to its sketch; else its gradient has to be made."""
+    few = entry.ledger.sketching.vocabulary
+    is_matrix = entry.parameter.dim() == 2
+    return entry.vocabulary or (is_matrix and (entry.rows.k < entry.rows.n or entry.rows.k <= few))
+
+
+def _add_matrix(
+    entry: Entry, ids: Int[Tensor, "b t"], right: Float[Tensor, "b t kc"], kept: Tensor | None
+) -> None:
+    """The same of a matrix that is not a known table: its rows have random signs, not buckets."""
+    assert isinstance(entry.rows, Side), "what is no vocabulary has two like sides"
+    table = entry.rows.table
+    left = F.one_hot(ids, entry.rows.n) if table is None else F.embedding(ids, table)
+    left = left if kept is None else left * kept.unsqueeze(-1)
+    entry.add(left.to(right.dtype), right)

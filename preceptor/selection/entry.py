@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from preceptor.ops.sketching import CountSketch, Side, contracted, two_sided
@@ -47,6 +47,7 @@ class Entry:
         self._parts: dict[int, Entry] = {}
         self.chain: Chain = ()  # The modules that every use so far was in, where that was noted.
         self.is_whole = False  # Whether autograd's own gradient is taken wherever it is used.
+        self.axis = 0  # Along which examples stand in what it meets.
         self.reading = ""  # "each" or "one": for whom a table is read, once that is known.
         self.form = ""  # "matrix", "flat" or "parts", once it was used so.
 
@@ -152,21 +153,25 @@ class Entry:
             room[:, : sketch.shape[1]] += sketch
 
     def by_example(
-        self, x: Float[Tensor, "*n k"], whose: Owners | None = None
-    ) -> Float[Tensor, "b t k"]:
+        self, x: Shaped[Tensor, "*n k"], whose: Owners | None = None
+    ) -> Shaped[Tensor, "b t k"]:
         """Rows [b, t] of a tensor; the leading axes go through one example after another.
 
         Where it is said `whose` rows they are, zeros stand behind those of an example with fewer.
 
         Raises:
-            Strange: the first axis does not go through the examples.
+            Strange: the examples' axis does not go through the examples.
         """
         if whose is not None:
             return whose.apart(x)
-        examples = self.ledger.examples
+        examples, x = self.ledger.examples, self.examples_first(x)
         if examples > 1 and (x.dim() < 2 or len(x) % examples):
             raise misplaced(self, x.shape)
         return x.reshape(examples, -1, x.shape[-1])
+
+    def examples_first(self, x: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*m"]:
+        """A tensor that it met, its examples along the first axis."""
+        return x.movedim(self.axis, 0) if 0 < self.axis < x.dim() else x
 
     def sums(self, x: Float[Tensor, "*n k"], whose: Owners | None) -> Float[Tensor, "b k"]:
         """Of each example's rows, of which it may be said `whose` they are."""

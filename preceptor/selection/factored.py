@@ -24,6 +24,7 @@ from preceptor.models.causal import language_head, last_hidden
 from preceptor.models.dry import forgetful, keeping_modes
 from preceptor.models.tapped import TappedModel
 from preceptor.selection.apart import Apart
+from preceptor.selection.axes import learn_axes
 from preceptor.selection.exact import ExactSketcher
 from preceptor.selection.head import (
     Entries,
@@ -85,7 +86,7 @@ class FactoredSketcher:
         self.ledger = Ledger(named, sketching or Sketching(), tables)
         own = head_parameters(model) if model.causal else {}
         self._entries = head_entries(own, self.ledger)
-        self._is_proven = False
+        self._is_proven = self._has_axes = False
         self._apart = Apart(model.module, self.ledger)
         self._device = next(iter(named.values())).device
         self._held: list[Held] = []
@@ -141,8 +142,14 @@ class FactoredSketcher:
         if noted:
             self.ledger.settle(found)
         self.ledger.running = []
-        if noted and len(batch) > 1:
-            self._apart.extend(found.chains, self.losses, batch)
+        if not noted or len(batch) == 1:
+            return
+        if not self._has_axes:
+            self._has_axes = True
+            some = batch.rows(0, min(len(batch), SOME))
+            if learn_axes(self._model.module, self.ledger, self._passed, some):
+                return
+        self._apart.extend(found.chains, self.losses, batch)
 
     def _proven(self, batch: Batch) -> Rows:
         if not self.ledger.is_used:
@@ -222,6 +229,17 @@ class FactoredSketcher:
         self.ledger.begin(len(batch))
         with self._asked():
             return self._scored(batch, self._head(), (None, None))[1].losses
+
+    @torch.no_grad()
+    def _passed(self, batch: Batch) -> None:
+        """What comes before a head, by a plain forward pass."""
+        self.ledger.begin(len(batch))
+        with self._asked():
+            if self._model.causal:
+                assert not isinstance(batch.inputs, Tensor), "as when it is scored"
+                last_hidden(self._model.module, batch.inputs)
+            else:
+                self._scored(batch, None, (None, None))
 
     @contextmanager
     def _asked(self) -> Iterator[None]:

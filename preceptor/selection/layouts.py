@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from preceptor.batches import Batch
-from preceptor.types import map_tensors
+from preceptor.selection.axes import doubled
 
 _NEAR, _ROUNDED = 1e-3, 5e-2
 """How far, of their size, the same rows may lie apart in batches of different sizes."""
@@ -99,17 +99,9 @@ def learned(
     with _recorded(modules) as once:
         run(few)
     with _recorded(modules) as twice:
-        run(_doubled(few))
+        run(doubled(few))
     found = {name: known.get(name) or Layout() for name in modules}
     return {name: each for name, each in found.items() if each.learn(once[name], twice[name])}
-
-
-def _doubled(batch: Batch) -> Batch:
-    return Batch(**{name: map_tensors(value, _twice) for name, value in batch.fields().items()})
-
-
-def _twice(tensor: Tensor) -> Tensor:
-    return torch.cat([tensor, tensor])
 
 
 def _keep(calls: list[Any], _: nn.Module, args: Any, kwargs: Any, gave: Any) -> None:

@@ -36,9 +36,10 @@ def linear(
     """
     if not x.numel():  # A head that is given no positions.
         return _product(x, weight[0], bias[0], transposed)
-    if whose is None and x.dim() == 2:
+    is_first = not any(entry is not None and entry.axis for _, entry in (weight, bias))
+    if whose is None and x.dim() == 2 and is_first:
         whose = owners(x, ledger.examples)
-    shared = x if whose is not None else ledger.spread(x)
+    shared = ledger.spread(x) if whose is None and is_first else x
     found = _Linear.apply(ledger.anchor, shared, weight, bias, transposed, whose)
     assert isinstance(found, Tensor)
     return found

@@ -121,7 +121,8 @@ class _LayerNormed(torch.autograd.Function):
         x, mean, scale, weight, bias = ctx.saved_tensors
         given, learned = (outer[0], x, mean, scale), (weight, bias)
         wanted = [ctx.needs_input_grad[1], *(entry is not None for entry in ctx.entries)]
-        examples = next((each.ledger.examples for each in ctx.entries if each is not None), 0)
+        known = (each for each in ctx.entries if each is not None and not each.axis)
+        examples = next((each.ledger.examples for each in known), 0)
         if examples and weight is not None and x.numel() >= _LONG * examples:
             back = _by_each(ctx, given, learned, wanted, examples)
         else:

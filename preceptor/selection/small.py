@@ -44,6 +44,8 @@ def beside(entry: Entry, own: Tensor, x: Tensor) -> Tensor:
         ModelError: x has no axis of examples.
     """
     examples = entry.ledger.examples
+    if entry.axis:
+        return _beside_later(entry, own, x)
     whose = owners(x, examples) if x.dim() == 2 else None
     if whose is not None and own[0].numel() in (1, x.shape[1]):
         return own.flatten(1)[whose.whose]
@@ -59,6 +61,15 @@ def beside(entry: Entry, own: Tensor, x: Tensor) -> Tensor:
         return own
     # Where positions are rows, each example's copy stands beside all of its own.
     return own.unsqueeze(1).expand(-1, len(x) // examples, *own.shape[1:]).flatten(0, 1)
+
+
+def _beside_later(entry: Entry, own: Tensor, x: Tensor) -> Tensor:
+    """The same where examples stand along a later axis of x."""
+    shape = own.shape[1:]
+    between = x.dim() - 1 - entry.axis - len(shape)
+    if between < 0 or x.shape[entry.axis] != len(own):
+        raise refusal(entry, f"together with a tensor of shape {list(x.shape)}")
+    return own.reshape(len(own), *[1] * between, *shape)
 
 
 def spread_to(entry: Entry, own: Tensor, sizes: tuple[int, ...]) -> Tensor:

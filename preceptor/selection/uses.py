@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from preceptor.errors import ModelError
 from preceptor.selection.arguments import first, ledger_of, pair
 from preceptor.selection.convolution import convolution, laid
-from preceptor.selection.embedding import embedding
+from preceptor.selection.einsum import einsum
+from preceptor.selection.embedding import embedding, is_table
 from preceptor.selection.experts import GROUPED, biases, grouped, in_batches, straight
 from preceptor.selection.fused import Still, fits, fused
 from preceptor.selection.linear import linear
@@ -54,10 +55,12 @@ def _embedding(
 ) -> Tensor:
     del norm_type, sparse  # Of the norm that is not bounded; of a gradient that is not made.
     table, entry = pair(weight)
-    if entry is None or not entry.vocabulary or max_norm is not None or scale_grad_by_freq:
+    if entry is None or not is_table(entry) or max_norm is not None or scale_grad_by_freq:
         raise refusal(first(weight, input).entry, "as an embedding that is more than a table")
     padding = padding_idx if padding_idx is None or padding_idx >= 0 else padding_idx + len(table)
-    if reads_shared(entry, input):
+    if reads_shared(entry, entry.examples_first(input)):
+        if not entry.vocabulary:
+            raise refusal(entry, "as a table that is read once for all")
         return read(weight, input, padding)
     return embedding(input, table, entry, padding)
 
@@ -183,6 +186,7 @@ USES: Uses = {
     torch.addmm: _addmm,
     torch.matmul: _matmul,
     Tensor.matmul: _matmul,
+    torch.einsum: einsum,
     torch.bmm: in_batches,
     Tensor.bmm: in_batches,
     F.embedding: _embedding,

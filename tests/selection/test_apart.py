@@ -39,7 +39,7 @@ LANGUAGE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("backbone.layers.0.mixer", "backbone.layers.1.mixer"),
     ),
     "rwkv": ({"attention_hidden_size": 16, "context_length": 32}, ()),
-    "xlnet": ({"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24}, ("",)),
+    "xlnet": ({"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24}, ()),
 }
 
 

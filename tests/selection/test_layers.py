@@ -171,6 +171,27 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
         lambda: Together(lambda parts, x: x @ parts.weight, weight=parameter(40, 30)),
         lambda: normal(EXAMPLES, 5, 40),
     ),
+    "a product by letters": (
+        lambda: Together(
+            lambda parts, x: torch.einsum("bth,hnd->btnd", x, parts.weight),
+            weight=parameter(40, 3, 10),
+        ),
+        lambda: normal(EXAMPLES, 5, 40),
+    ),
+    "a product by letters over two axes": (
+        lambda: Together(
+            lambda parts, x: torch.einsum("hnd,...nd->...h", parts.weight, x),
+            weight=parameter(30, 4, 10),
+        ),
+        lambda: normal(EXAMPLES, 5, 4, 10),
+    ),
+    "a product by letters that all have": (
+        lambda: Together(
+            lambda parts, x: torch.einsum("btnd,snd->nbts", x, parts.weight).transpose(0, 1),
+            weight=parameter(2, 4, 6),
+        ),
+        lambda: normal(EXAMPLES, 5, 4, 6),
+    ),
     "in place": (
         lambda: Together(_in_place, shift=parameter(6), scale=parameter(6)),
         lambda: normal(EXAMPLES, 4, 6),

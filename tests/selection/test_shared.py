@@ -155,6 +155,23 @@ MODELS: dict[str, tuple[Any, str, dict[str, Any]]] = {
         "mpnet",
         {**_TEXTS, **_WIDTH, "intermediate_size": 24},
     ),
+    # Its layers are given positions first, and keep those that see all others apart.
+    "longformer": (
+        AutoModelForSequenceClassification,
+        "longformer",
+        {**_TEXTS, **_WIDTH, "intermediate_size": 24, "attention_window": 4},
+    ),
+    "xlnet": (
+        AutoModelForSequenceClassification,
+        "xlnet",
+        {**_TEXTS, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24},
+    ),
+    # Its tables are no embeddings of torch's.
+    "ibert": (
+        AutoModelForSequenceClassification,
+        "ibert",
+        {**_TEXTS, **_WIDTH, "intermediate_size": 24, "max_position_embeddings": 256},
+    ),
     "t5": (
         AutoModelForSequenceClassification,
         "t5",
@@ -198,7 +215,7 @@ def images(examples: int) -> Batch:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_models_with_relative_positions_are_taken_as_a_whole(name: str) -> None:
+def test_models_of_unusual_layouts_are_taken_as_a_whole(name: str) -> None:
     model = classifier(name)
     batch = texts(3, 9) if MODELS[name][0] is AutoModelForSequenceClassification else images(2)
     check(model, batch)
@@ -207,9 +224,14 @@ def test_models_with_relative_positions_are_taken_as_a_whole(name: str) -> None:
     assert sketcher.apart == ()
 
 
-@pytest.mark.parametrize("first", [(4, 4), (5, 9), (1, 1)])
-def test_as_many_tokens_as_examples_are_not_taken_for_these(first: tuple[int, int]) -> None:
-    sketcher = FactoredSketcher(classifier("mpnet"), SMALL)
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("mpnet", (4, 4)), ("mpnet", (5, 9)), ("mpnet", (1, 1)), ("xlnet", (4, 4)), ("xlnet", (1, 1))],
+)
+def test_as_many_tokens_as_examples_are_not_taken_for_these(
+    name: str, first: tuple[int, int]
+) -> None:
+    sketcher = FactoredSketcher(classifier(name), SMALL)
     sketcher(texts(*first))
     for size in (5, 1):
         batch = texts(size, size)
