@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from preceptor.batches import Batch
 from preceptor.selection.ledger import Ledger
 from preceptor.selection.strange import Strange
-from preceptor.selection.tracked import Tracked, held, tracking
+from preceptor.selection.tracked import Tracked, Uses, held, tracking
 from preceptor.types import map_tensors
 
 Shapes = list[tuple[int, ...]]
@@ -73,7 +73,7 @@ def _met(
 ) -> dict[int, Shapes]:
     seen = _Seen()
     running, ledger.running = ledger.running, None
-    places = [each for each in held(module, ledger, seen) if not each.tracked.entry.is_whole]
+    places = [each for each in held(module, ledger, seen.uses) if not each.tracked.entry.is_whole]
     try:
         # What cannot be run so has told enough.
         with tracking(places), suppress(Strange, RuntimeError):
@@ -89,6 +89,7 @@ class _Seen(Mapping[Any, Callable[..., Any]]):
 
     def __init__(self) -> None:
         self.shapes: dict[int, Shapes] = {}
+        self.uses = Uses(self, self._noted)
 
     def __contains__(self, func: object) -> bool:
         return True
@@ -113,4 +114,4 @@ class _Seen(Mapping[Any, Callable[..., Any]]):
         found = func(*arguments, **named)
         if others or not isinstance(found, Tensor):
             return found
-        return Tracked.of(found, own[0].entry, self)
+        return Tracked.of(found, own[0].entry, self.uses)

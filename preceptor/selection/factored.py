@@ -25,6 +25,7 @@ from preceptor.models.dry import forgetful, keeping_modes
 from preceptor.models.tapped import TappedModel
 from preceptor.selection.apart import Apart
 from preceptor.selection.axes import learn_axes
+from preceptor.selection.derived import expect_examples
 from preceptor.selection.exact import ExactSketcher
 from preceptor.selection.head import (
     Entries,
@@ -263,11 +264,12 @@ class FactoredSketcher:
         """The sum of the examples' losses, and what is known of them before a backward pass."""
         if head is not None:
             assert not isinstance(batch.inputs, Tensor), "a language model reads keyword tensors"
-            hidden = last_hidden(self._model.module, batch.inputs)
+            hidden = expect_examples(last_hidden(self._model.module, batch.inputs))
             return scored_by_head(hidden, head, entries, batch, self.ledger)
         shown = copy.copy(self._model)
         shown.head_name = ""  # Its classifier is a layer like the others here.
-        losses, placed = classified(shown(batch.inputs).logits, batch, self._soft)
+        logits = expect_examples(shown(batch.inputs).logits)
+        losses, placed = classified(logits, batch, self._soft)
         ones = torch.ones_like(losses, dtype=torch.int64)
         return losses.sum(), Rows(self.ledger.sketches(), losses.detach(), ones, placed)
 

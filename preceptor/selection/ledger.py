@@ -7,7 +7,8 @@ a shared layer) simply adds twice.
 Dimension key: b examples, d numbers a sketch.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, final
@@ -88,6 +89,8 @@ class Ledger:
         self.fusions = Fusions()
         self.is_used = False  # Whether sketches were given out that are to go with later ones.
         self.running: list[str] | None = None  # The names of modules that run, if noted.
+        self._answers: dict[tuple[Hashable, int], bool] = {}
+        self._asked: Counter[Hashable] = Counter()
         self.is_shared = False  # Whether to note each parameter's part of the sum.
         self._shares: Tensor | None = None
 
@@ -97,6 +100,7 @@ class Ledger:
         self.dtype = torch.promote_types(first.dtype, torch.float32)
         self.examples = examples
         self.fusions.begin()
+        self._asked.clear()
         shape = (examples, 2 * self.sketching.dimension)  # As `CountSketch.add` asks for.
         self._room = torch.zeros(shape, dtype=self.dtype, device=first.device)
         self._shares = self._room.new_zeros(len(self._held), *shape) if self.is_shared else None
@@ -114,8 +118,27 @@ class Ledger:
                 raise found
             found.entry.is_whole = True
         if not self.is_used:
+            self._answers.clear()
             for entry in self.entries:
                 entry.forget()
+
+    def is_of_each(self, x: Tensor, where: Hashable) -> bool:
+        """Whether a tensor has rows of each example, and is no constant.
+
+        What the first pass found of one without a gradient, and the proof confirmed, holds from
+        then on: a table may have as many rows as a later batch has examples.
+
+        Args:
+            x: the tensor.
+            where: it was met, the same in every pass.
+        """
+        if x.requires_grad or self.examples == 1:
+            return True
+        if x.dim() < 2 or len(x) == 1:
+            return False
+        key = where, self._asked[where]
+        self._asked[where] += 1
+        return self._answers.setdefault(key, len(x) % self.examples == 0)
 
     @contextmanager
     def only(self, example: int) -> Iterator[None]:

@@ -28,19 +28,21 @@ def linear(
     *,
     transposed: bool = False,
     whose: Owners | None = None,
+    once: bool = False,
 ) -> Float[Tensor, "rows *n o"]:
     """x @ weight.T + bias, or x @ weight + bias where the weight is `transposed`, [a, o].
 
     Each of weight and bias comes with its entry where its gradient counts. Rows of x are those of
-    one example after another, unless it is said `whose` they are.
+    one example after another, unless it is said `whose` they are. Where all examples have the same
+    ones the product is taken `once`, and what is given back is not to be written to.
     """
     if not x.numel():  # A head that is given no positions.
         return _product(x, weight[0], bias[0], transposed)
     is_first = not any(entry is not None and entry.axis for _, entry in (weight, bias))
-    if whose is None and x.dim() == 2 and is_first:
+    if whose is None and x.dim() == 2 and is_first and not once:
         whose = owners(x, ledger.examples)
     shared = ledger.spread(x) if whose is None and is_first else x
-    found = _Linear.apply(ledger.anchor, shared, weight, bias, transposed, whose)
+    found = _Linear.apply(ledger.anchor, shared, weight, bias, transposed, whose, once)
     assert isinstance(found, Tensor)
     return found
 
@@ -59,14 +61,18 @@ class _Linear(torch.autograd.Function):
         bias: tuple[Tensor | None, Entry | None],
         transposed: bool,
         whose: Owners | None,
+        once: bool,
     ) -> Tensor:
-        entry = weight[1]
+        entry, examples = weight[1], len(x)
+        x = x[:1] if once else x
         given = None
         if entry is not None:
             given = (entry.rows if transposed else entry.columns).raw(x)
         ctx.save_for_backward(given, weight[0])
         ctx.entries, ctx.transposed, ctx.owners = (entry, bias[1]), transposed, whose
         found = _product(x, weight[0], bias[0], transposed)
+        if once:
+            return found.expand(examples, *found.shape[1:])
         # What it gives may be written to, as a plain layer's may.
         return torch.ops.aten._unsafe_view.default(found, found.shape)
 
@@ -81,9 +87,10 @@ class _Linear(torch.autograd.Function):
         if of_bias is not None:
             of_bias.add_flat(of_bias.sums(slope, ctx.owners))
         if not ctx.needs_input_grad[1]:
-            return None, None, None, None, None, None
+            return None, None, None, None, None, None, None
         back = weight.to(slope.dtype)
-        return None, slope @ (back.T if ctx.transposed else back), None, None, None, None
+        back = slope @ (back.T if ctx.transposed else back)
+        return None, back, None, None, None, None, None
 
 
 def add_product(
@@ -94,5 +101,7 @@ def add_product(
     A call of its own: what it makes is gone before the input's gradient is.
     """
     own = entry.by_example((entry.columns if transposed else entry.rows).raw(slope), whose)
+    if len(given) == 1 < len(slope):  # The same for all.
+        given = given.expand(len(slope), *given.shape[1:])
     given = entry.by_example(given, whose)
     entry.add(*((given, own) if transposed else (own, given)))

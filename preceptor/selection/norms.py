@@ -85,8 +85,14 @@ def layer_normed(
     weight: Parameter,
     bias: Parameter,
     eps: float,
+    *,
+    once: bool = False,
 ) -> Tensor:
-    """A layer norm over the last axes, of this `shape`: `normed` faster, where nothing is cast."""
+    """A layer norm over the last axes, of this `shape`: `normed` faster, where nothing is cast.
+
+    Where x is the same for all examples it is taken `once`, and what is given back is not to be
+    written to.
+    """
     given = [x, *(each for each, _ in (weight, bias) if each is not None)]
     if any(each.dtype != x.dtype for each in given) or x.dtype not in _WIDE:
 
@@ -94,7 +100,7 @@ def layer_normed(
             return F.layer_norm(x, shape, scale, shift, eps)
 
         return normed(ledger, x, norm, weight, bias, channels=False)
-    found = _LayerNormed.apply(ledger.anchor, x, shape, weight, bias, eps)
+    found = _LayerNormed.apply(ledger.anchor, x, shape, weight, bias, eps, once)
     assert isinstance(found, Tensor)
     return found
 
@@ -109,8 +115,14 @@ class _LayerNormed(torch.autograd.Function):
         weight: Parameter,
         bias: Parameter,
         eps: float,
+        once: bool,
     ) -> Tensor:
-        found, mean, scale = torch.native_layer_norm(x, shape, weight[0], bias[0], eps)
+        given = x[:1] if once else x
+        found, mean, scale = torch.native_layer_norm(given, shape, weight[0], bias[0], eps)
+        if once:
+            found = found.expand_as(x)
+            # Torch's backward pass reads them as they lie.
+            mean, scale = (each.repeat(len(x), *[1] * (x.dim() - 1)) for each in (mean, scale))
         ctx.save_for_backward(x, mean, scale, weight[0], bias[0])
         ctx.shape, ctx.entries = shape, (weight[1], bias[1])
         return found
@@ -132,7 +144,7 @@ class _LayerNormed(torch.autograd.Function):
             if shift is not None:
                 _add(shift, outer[0], channels=False)
             back = _layer_back(ctx.shape, given, learned, [wanted[0], False, False])[0]
-        return None, back, None, None, None, None
+        return None, back, None, None, None, None, None
 
 
 def _by_each(

@@ -65,6 +65,16 @@ def each_own(value: Tracked) -> Float[Tensor, "b *s"]:
         own = made(value.steps, copies(entry))
         value.each = own if is_kept else value.each
         return own
+    return each_made(value)
+
+
+def each_made(value: Tracked) -> Float[Tensor, "b *s"]:
+    """The same, whose gradient is sketched as that of a matrix where the parameter is one.
+
+    Raises:
+        Strange: one example alone needs none.
+    """
+    entry = value.entry
     if entry.ledger.examples == 1:
         raise refusal(entry, "where autograd's own gradient is one example's")
     found = _Each.apply(entry.ledger.anchor, [value.plain()], entry, value.steps)
@@ -94,6 +104,9 @@ class _Each(torch.autograd.Function):
 
 def _add(entry: Entry, steps: Sequence[Step], slopes: Float[Tensor, "b m"]) -> None:
     """Add the gradient of each example, whose `slopes` are of what the steps made."""
+    if not steps:
+        _add_whole(entry, slopes)
+        return
     moving = len(steps)
     while moving and moves(steps[moving - 1]):
         moving -= 1
@@ -105,6 +118,10 @@ def _add(entry: Entry, steps: Sequence[Step], slopes: Float[Tensor, "b m"]) -> N
     gradient = _summed(slopes, places, 1 + before.numel())[:, 1:]
     if moving:
         gradient = _before(steps[:moving], entry.parameter, gradient)
+    _add_whole(entry, gradient)
+
+
+def _add_whole(entry: Entry, gradient: Float[Tensor, "b n"]) -> None:
     if entry.parameter.dim() == 2:
         entry.add_matrices([gradient.unflatten(1, entry.parameter.shape)])
     else:

@@ -19,7 +19,7 @@ from preceptor.selection.experts import TURN, part, turned
 from preceptor.selection.shared import CHOICES, Shared, each_own, is_shared, made, moves
 from preceptor.selection.small import beside, spread_to
 from preceptor.selection.strange import misplaced, refusal
-from preceptor.selection.tracked import Step, Tracked, Uses
+from preceptor.selection.tracked import Rules, Step, Tracked
 
 
 def _after(value: Tracked, step: Shared) -> Tracked:
@@ -122,6 +122,9 @@ def _met(func: Any, *arguments: Any, **named: Any) -> Tensor:
     others = [each for each in everything if isinstance(each, Tensor) and each is not own]
     if _tracked(others) or own.entry.ledger.examples == 1:
         raise refusal(own.entry, f"in `{func.__name__}`")
+    where = func, own.entry.name
+    if not any(own.entry.ledger.is_of_each(other, where) for other in others):
+        raise refusal(own.entry, "together with what is the same for all examples")
     widest = max(others, key=lambda x: (x.dim(), len(x) if x.dim() else 0))
     copy = beside(own.entry, each_own(own), widest)
     given = [copy if each is own else each for each in arguments]
@@ -169,7 +172,7 @@ _ATTENTION = F.scaled_dot_product_attention
 _MOVES = ("view", "reshape", "permute", "unsqueeze", "squeeze", "flatten", "flip", "clone")
 _NO_METHODS = ("view",)
 
-SHARED: Uses = {
+SHARED: Rules = {
     Tensor.__getitem__: _picked,
     Tensor.expand: _expanded,
     TURN: _turned,

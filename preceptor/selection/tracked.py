@@ -18,10 +18,22 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from preceptor.selection.entry import Entry
 from preceptor.selection.ledger import Ledger
-from preceptor.selection.strange import Strange, changed, refusal
+from preceptor.selection.strange import Strange, changed
 
-Uses = Mapping[Any, Callable[..., Any]]
+Rules = Mapping[Any, Callable[..., Any]]
 """What is done in place of a function of torch's; it is given the function and its arguments."""
+
+
+class Uses(NamedTuple):
+    """What is done in place of functions.
+
+    Attributes:
+        rules: of those that are known.
+        otherwise: of any other one, given the function, its arguments, and those with names.
+    """
+
+    rules: Rules
+    otherwise: Callable[[Any, Sequence[Any], dict[str, Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -82,29 +94,29 @@ class Tracked(Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Asked by torch of every function that one of these is an argument of."""
-        del types
+        if any(kind not in (cls, Tensor, nn.Parameter) for kind in types):
+            return NotImplemented  # Theirs to answer.
         named = kwargs or {}
         first = _first((*args, *named.values()))
         with torch._C.DisableTorchFunctionSubclass():
             uses, entry = first.uses, first.entry
             entry.seen()
-            if func in uses and not entry.is_whole:
+            refused: Strange | None = None
+            if func in uses.rules and not entry.is_whole:
                 try:
-                    return uses[func](func, *args, **named)
-                except Strange:
-                    if entry.ledger.examples > 1:
-                        raise
+                    return uses.rules[func](func, *args, **named)
+                except Strange as found:
+                    refused = found
             name = getattr(func, "__name__", str(func))
             if name.endswith("_") and not name.endswith("__") and args and args[0] is first:
                 raise changed(entry)
             if entry.ledger.examples == 1:
                 args, named = tree_map_only(Tracked, Tracked.own, (args, named))
                 return func(*args, **named)
-            found = func(*args, **named)
-            # Shapes, dtypes and devices are for everybody.
-            if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(found)):
-                return found
-            raise refusal(entry, f"in `{name}`")
+            try:
+                return uses.otherwise(func, args, named)
+            except Strange as found:
+                raise (refused or found) from None
 
 
 def _first(values: Sequence[Any]) -> Tracked:

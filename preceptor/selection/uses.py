@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from preceptor.errors import ModelError
 from preceptor.selection.arguments import first, ledger_of, pair
 from preceptor.selection.convolution import convolution, laid
+from preceptor.selection.derived import derived
 from preceptor.selection.einsum import einsum
 from preceptor.selection.embedding import embedding, is_table
 from preceptor.selection.experts import GROUPED, biases, grouped, in_batches, straight
@@ -20,11 +21,14 @@ from preceptor.selection.shared import each_own
 from preceptor.selection.sharing import SHARED, read, reads_shared
 from preceptor.selection.small import beside
 from preceptor.selection.strange import Strange, changed, mixing, refusal
-from preceptor.selection.tracked import Step, Tracked, Uses
+from preceptor.selection.tracked import Rules, Step, Tracked, Uses
 
 
 def _linear(_: Any, input: Tensor, weight: Any, bias: Any = None) -> Tensor:
-    return linear(ledger_of(input, weight, bias), input, pair(weight), pair(bias))
+    ledger, own = ledger_of(input, weight, bias), first(weight, bias).entry
+    if not own.axis and not ledger.is_of_each(input, (F.linear, own.name)):
+        raise refusal(own, "with what is the same for all examples")
+    return linear(ledger, input, pair(weight), pair(bias))
 
 
 def _addmm(_: Any, bias: Any, x: Tensor, weight: Any) -> Tensor:
@@ -172,6 +176,8 @@ def _elementwise(func: Any, *arguments: Any, **named: Any) -> Any:
         return own.after(Step(func, others, named, place, keeps=shifts and not named))
     if len(tensors) > 1 or isinstance(tensors[0], Tracked):
         raise refusal(own.entry, "together with another parameter")
+    if not own.entry.ledger.is_of_each(tensors[0], (func, own.entry.name)):
+        raise refusal(own.entry, "together with what is the same for all examples")
     step = Step(func, others, named, place)
     found = biases(own, tensors[0])
     return step(beside(own.entry, each_own(own), tensors[0]) if found is None else found)
@@ -181,7 +187,7 @@ _CASTS = ("to", "float", "double", "half", "bfloat16", "type", "type_as", "conti
 _ELEMENTWISE = ("add", "sub", "mul", "div", "true_divide", "neg", "exp", "rsub")
 _IN_PLACE = ("add_", "sub_", "mul_", "div_", "__iadd__", "__imul__", "__isub__")
 
-USES: Uses = {
+_RULES: Rules = {
     F.linear: _linear,
     torch.addmm: _addmm,
     torch.matmul: _matmul,
@@ -206,4 +212,5 @@ USES: Uses = {
     **{getattr(torch, name): _elementwise for name in _ELEMENTWISE},
     **SHARED,
 }
-"""Functions that an example's gradient is known of."""
+USES = Uses(_RULES, derived)
+"""Functions that an example's gradient is known of, and what is done in any other."""

@@ -275,8 +275,8 @@ def test_in_single_precision_the_error_is_rounding(case: str) -> None:
     assert far(ledger.sketches(), expected(ledger, gradients(module, x))) < 1e-5
 
 
-def _mixed_products(parts: Any, x: Tensor) -> Tensor:
-    return parts.layer(x) + parts.layer.weight.sum()
+def _distances(parts: Any, x: Tensor) -> Tensor:
+    return torch.cdist(parts.layer(x), parts.layer.weight)
 
 
 def _both_forms(parts: Any, x: Tensor) -> Tensor:
@@ -285,9 +285,9 @@ def _both_forms(parts: Any, x: Tensor) -> Tensor:
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], str]] = {
     "a function without a rule": (
-        lambda: Together(_mixed_products, layer=nn.Linear(4, 4)),
+        lambda: Together(_distances, layer=nn.Linear(4, 4)),
         lambda: normal(EXAMPLES, 2, 4),
-        "layer.weight is used in `sum`",
+        "layer.weight is used in `cdist`",
     ),
     "a vector in a product": (
         lambda: Together(lambda parts, x: x @ parts.weight, weight=parameter(4)),
@@ -316,7 +316,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], str]] = 
     ),
     "examples along another axis": (
         lambda: nn.Linear(4, 4),
-        lambda: normal(5, EXAMPLES, 4),
+        lambda: normal(5, EXAMPLES, 4).requires_grad_(),
         "read from the first axis",
     ),
     "a bounded embedding": (
