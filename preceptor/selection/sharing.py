@@ -28,11 +28,15 @@ def _after(value: Tracked, step: Shared) -> Tracked:
     Raises:
         Strange: one example alone needs none; or numbers become others by their bits.
     """
-    if value.entry.ledger.examples == 1 or _tracked((*step.arguments, *step.named.values())):
+    is_needed = value.entry.ledger.examples > 1 or step.func in _IN_ORDER
+    if not is_needed or _tracked((*step.arguments, *step.named.values())):
         raise refusal(value.entry, "together with another parameter, or for one example alone")
     found = value.after(step)
     if found.dtype != value.dtype:
         raise refusal(value.entry, f"as numbers of the type {found.dtype}")
+    whole = value.entry.parameter.shape
+    if found.shape == whole and all(each.func in _IN_ORDER for each in found.steps):
+        found.steps = ()  # An axis was taken away and put back.
     return found
 
 
@@ -171,6 +175,13 @@ def read(value: Tracked, ids: Int[Tensor, "*n"], padding: int | None) -> Tracked
 _ATTENTION = F.scaled_dot_product_attention
 _MOVES = ("view", "reshape", "permute", "unsqueeze", "squeeze", "flatten", "flip", "clone")
 _NO_METHODS = ("view",)
+_IN_ORDER = {
+    getattr(kind, name)
+    for name in ("view", "reshape", "unsqueeze", "squeeze", "flatten")
+    for kind in (Tensor, torch)
+    if kind is Tensor or name not in _NO_METHODS
+}
+"""Functions behind which numbers stand in the order that they had."""
 
 SHARED: Rules = {
     Tensor.__getitem__: _picked,

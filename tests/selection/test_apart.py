@@ -34,10 +34,7 @@ LANGUAGE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "gpt_oss": ({**_EXPERTS, "head_dim": 8, "num_hidden_layers": 1}, ()),
     "granitemoe": (_EXPERTS, ()),
     "llama4_text": ({**_EXPERTS, "head_dim": 8, "interleave_moe_layer_step": 1}, ()),
-    "mamba": (
-        {"state_size": 4, "time_step_rank": 4},
-        ("backbone.layers.0.mixer", "backbone.layers.1.mixer"),
-    ),
+    "mamba": ({"state_size": 4, "time_step_rank": 4}, ()),
     "rwkv": ({"attention_hidden_size": 16, "context_length": 32}, ()),
     "xlnet": ({"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24}, ()),
 }
@@ -115,9 +112,9 @@ def test_a_row_is_the_same_alone_in_any_batch_and_behind_padding(name: str) -> N
     batch = token_batch((10, 7, 9, 10))
     alone = torch.cat([sketcher(batch.rows(i, i + 1)).sketches for i in range(4)])
     for start, stop in ((0, 4), (0, 2), (2, 4), (1, 4)):  # The last but one has no padding.
-        assert far(sketcher(batch.rows(start, stop)).sketches, alone[start:stop]) < 1e-12
+        assert far(sketcher(batch.rows(start, stop)).sketches, alone[start:stop]) < 1e-11
     wide = token_batch((10, 7, 9, 10), wide=5)
-    assert far(sketcher(wide).sketches, alone) < 1e-12
+    assert far(sketcher(wide).sketches, alone) < 1e-11
 
 
 def test_a_mixture_in_bfloat16_is_taken_though_tokens_may_change_experts() -> None:

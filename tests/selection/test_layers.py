@@ -155,6 +155,13 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
         lambda: nn.Conv1d(1, 3, 3, padding=1, dilation=2),
         lambda: normal(EXAMPLES, 1, 11),
     ),
+    "filters without an axis, and with it": (
+        lambda: Together(
+            lambda parts, x: F.conv1d(x, parts.w.squeeze(1).unsqueeze(1), groups=6),
+            w=parameter(6, 1, 4),
+        ),
+        lambda: normal(EXAMPLES, 6, 11),
+    ),
     "convolution of three axes": (
         lambda: nn.Conv3d(8, 30, 2, stride=(1, 2, 1)),
         lambda: normal(EXAMPLES, 8, 4, 4, 3),
