@@ -11,6 +11,7 @@ Dimension key: *n leading axes, n coordinates, d of a sketch, k of a side, b exa
 each, a and o in- and outputs of a layer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
@@ -43,6 +44,12 @@ class Side:
         if n <= k:
             return cls(n, n, None)
         return cls(n, k, signs(n, k, *keys, device=device))
+
+    @cached_property
+    def turned(self) -> Float[Tensor, "{self.k} {self.n}"]:
+        """The table, a row for each of its numbers."""
+        assert self.table is not None, "what is left whole has no table"
+        return self.table.T.contiguous()
 
     @property
     def scale(self) -> float:
@@ -104,22 +111,30 @@ class CountSketch:
 
     def add(self, x: Float[Tensor, "*n {self.n}"], room: Float[Tensor, "*n 2*{self.k}"]) -> None:
         """Add to a `room` of twice as many buckets, the second half of which `turned` brings in."""
-        for start, length, offset, sign in self._runs(room.dtype):
-            room.narrow(-1, offset, length).addcmul_(x.narrow(-1, start, length), sign)
+        signs = self._signs(room.dtype)
+        if len(signs) == 1:
+            room.narrow(-1, self.offsets[0], self.n).addcmul_(x, signs[0])
+            return
+        *before, step = room.stride()
+        start, shape = room.storage_offset(), room.shape[:-1]
+        there = [
+            room.as_strided((*shape, len(sign)), (*before, step), start + offset * step)
+            for offset, sign in zip(self.offsets, signs, strict=True)
+        ]
+        if room.device.type == "cpu":  # One call; elsewhere runs that overlap may meet in it.
+            torch._foreach_addcmul_(there, x.split(self.k, dim=-1), signs)
+            return
+        for each, run, sign in zip(there, x.split(self.k, dim=-1), signs, strict=True):
+            each.addcmul_(run, sign)
 
-    def _runs(self, dtype: torch.dtype) -> list[tuple[int, int, int, Tensor]]:
-        """Of each run where it starts, how long it is, its offset and its signs."""
+    def _signs(self, dtype: torch.dtype) -> Sequence[Float[Tensor, " length"]]:
+        """Of each run."""
         if dtype not in self._known:
-            starts = range(0, self.n, self.k)
-            signs = self.sign.to(dtype).split(self.k)
-            self._known[dtype] = [
-                (start, len(sign), offset, sign)
-                for start, offset, sign in zip(starts, self.offsets, signs, strict=True)
-            ]
+            self._known[dtype] = self.sign.to(dtype).split(self.k)
         return self._known[dtype]
 
     @cached_property
-    def _known(self) -> dict[torch.dtype, list[tuple[int, int, int, Tensor]]]:
+    def _known(self) -> dict[torch.dtype, Sequence[Tensor]]:
         return {}
 
     @cached_property

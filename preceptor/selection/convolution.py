@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from preceptor.errors import ModelError
 from preceptor.ops.sketching import Side
@@ -26,6 +27,8 @@ _CACHED = 1 << 20
 """Numbers that are slid over at once: more would leave the cache between two reads."""
 _LARGE = 1 << 15
 """Numbers of an example from which on a call of its own is not what takes the time."""
+_FEW = 16
+"""Places below which a convolution is faster than a product of matrices for each example."""
 
 
 class Geometry(NamedTuple):
@@ -41,13 +44,22 @@ class Geometry(NamedTuple):
         still = {*self.stride, *weight.shape[2:]} == {1} and not any(self.padding)
         return still and self.groups == 1
 
+    def is_multiplied(self, places: Tensor, weight: Tensor) -> bool:
+        """Whether a product of matrices is faster, for what has an output's `places`."""
+        few = places.shape[2:].numel() < _FEW
+        return not few and places.device.type == "cpu" and self.is_pointwise(weight)
+
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution."""
+        if self.is_multiplied(x, weight):
+            return _multiplied(x, weight.flatten(1), bias)
         plain = (self.stride, self.padding, self.dilation, False, [0] * len(self.stride))
         return torch.convolution(x, weight, bias, *plain, self.groups)
 
     def back(self, slope: Tensor, x: Tensor, weight: Tensor, *, to_input: bool) -> Tensor:
         """The gradient of the input, or of the weight: of either, the shape alone is read."""
+        if to_input and self.is_multiplied(slope, weight):
+            return _multiplied(slope, weight.flatten(1).T, None)
         plain = (self.stride, self.padding, self.dilation, False, [0] * len(self.stride))
         wanted = [to_input, not to_input, False]
         found = _BACKWARD(slope, x, weight, None, *plain, self.groups, wanted)
@@ -102,6 +114,21 @@ def _each(value: Any, axes: int) -> tuple[int, ...]:
     return tuple(value) * (axes // len(value))
 
 
+def _multiplied(
+    x: Float[Tensor, "b c *l"], weight: Float[Tensor, "o c"], bias: Tensor | None
+) -> Float[Tensor, "b o *l"]:
+    """A convolution of each place by itself; what it gives lies in memory as x does."""
+    places = x.flatten(2)
+    if x.stride(1) == 1:
+        found = F.linear(places.mT, weight, bias).mT
+    elif bias is None:
+        found = weight.expand(len(x), -1, -1) @ places
+    else:
+        found = torch.baddbmm(bias.view(1, -1, 1), weight.expand(len(x), -1, -1), places)
+    # Not as a view: what it gives may be written to.
+    return torch.ops.aten._unsafe_view.default(found, [*found.shape[:2], *x.shape[2:]])
+
+
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -147,24 +174,19 @@ def _sketched(
 ) -> Iterator[tuple[Float[Tensor, "some l kr"], Float[Tensor, "some l kc"]]]:
     """Both sides of each place, some examples at a time."""
     assert isinstance(entry.rows, Side)
-    filters, table = _filters(entry).to(x.dtype), entry.rows.table
+    filters = entry.columns.turned.view(-1, *entry.parameter.shape[1:]).to(x.dtype)
+    table = None if entry.rows.table is None else entry.rows.turned.to(x.dtype)
     step = max(1, AT_ONCE // (slope[0, 0].numel() * entry.columns.k))
     for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
         given = geometry.product(inputs, filters, None).flatten(2)
         own = slopes.flatten(2)
         # From the left, so that places stay where they lie in memory.
-        own = own if table is None else table.T.to(own.dtype) @ own
+        own = own if table is None else table.to(own.dtype) @ own
         yield own.mT, given.mT
 
 
 def _is_sketched(entry: Entry, geometry: Geometry) -> bool:
     return geometry.groups == 1 and entry.columns.table is not None
-
-
-def _filters(entry: Entry) -> Float[Tensor, "k c *s"]:
-    table = entry.columns.table
-    assert table is not None
-    return table.T.reshape(-1, *entry.parameter.shape[1:])
 
 
 def gradients(

@@ -244,9 +244,7 @@ class FactoredSketcher:
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
-        if not any(
-            part.training or type(part).train is not nn.Module.train for part in self._parts
-        ):
+        if not any(part.training or _keeps(part) for part in self._parts):
             yield
             return
         with keeping_modes(self._model):
@@ -272,6 +270,12 @@ class FactoredSketcher:
         losses, placed = classified(logits, batch, self._soft)
         ones = torch.ones_like(losses, dtype=torch.int64)
         return losses.sum(), Rows(self.ledger.sketches(), losses.detach(), ones, placed)
+
+
+def _keeps(part: nn.Module) -> bool:
+    """Whether it may keep something in eval mode: `PreTrainedModel` itself does not."""
+    own = type(part).train
+    return own is not nn.Module.train and own.__module__ != "transformers.modeling_utils"
 
 
 def _backward(loss: Tensor) -> None:

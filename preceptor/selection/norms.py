@@ -18,6 +18,7 @@ Norm = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 """A norm of x with a weight and a bias, or without; no example's answer depends on another."""
 _BACKWARD = torch.ops.aten.native_batch_norm_backward.default
 _LAYER_BACKWARD = torch.ops.aten.native_layer_norm_backward.default
+_GROUP_BACKWARD = torch.ops.aten.native_group_norm_backward.default
 _WIDE = (torch.float32, torch.float64)
 """What autocast leaves as it is, in norms."""
 _LONG = 1 << 15
@@ -167,6 +168,63 @@ def _layer_back(
 ) -> Any:
     slope, x, mean, scale = given
     return _LAYER_BACKWARD(slope, x, shape, mean, scale, *learned, wanted)
+
+
+def group_normed(
+    ledger: Ledger, x: Tensor, groups: int, weight: Parameter, bias: Parameter, eps: float
+) -> Tensor:
+    """A group norm: `normed` faster, where nothing is cast."""
+    given = [x, *(each for each, _ in (weight, bias) if each is not None)]
+    if any(each.dtype != x.dtype for each in given) or x.dtype not in _WIDE:
+
+        def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+            return F.group_norm(x, groups, scale, shift, eps)
+
+        return normed(ledger, x, norm, weight, bias, channels=True)
+    found = _GroupNormed.apply(ledger.anchor, x, groups, weight, bias, eps)
+    assert isinstance(found, Tensor)
+    return found
+
+
+class _GroupNormed(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchor: Tensor,  # noqa: ARG004 (what wants a gradient)
+        x: Tensor,
+        groups: int,
+        weight: Parameter,
+        bias: Parameter,
+        eps: float,
+    ) -> Tensor:
+        sizes = (len(x), x.shape[1], x.shape[2:].numel(), groups)
+        x = x.contiguous()
+        found, mean, rate = torch.native_group_norm(x, weight[0], bias[0], *sizes, eps)
+        ctx.save_for_backward(x, mean, rate, weight[0])
+        ctx.entries, ctx.sizes = (weight[1], bias[1]), sizes
+        return found
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, mean, rate, weight = ctx.saved_tensors
+        count, channels, places, groups = ctx.sizes
+        wanted = [ctx.needs_input_grad[1], *(entry is not None for entry in ctx.entries)]
+        # Each group of each example is one of its own: torch's pass over all gives each one's.
+        shape = (1, count * channels, places)
+        back, *found = _GROUP_BACKWARD(
+            outer[0].contiguous().view(shape),
+            x.view(shape),
+            mean.view(1, -1),
+            rate.view(1, -1),
+            None if weight is None else weight.repeat(count),
+            *(1, count * channels, places, count * groups),
+            wanted,
+        )
+        for entry, each in zip(ctx.entries, found, strict=True):
+            if entry is not None:
+                entry.add_flat(entry.by_example(each.view(count, -1)).sum(dim=1))
+        return None, back.view_as(x) if wanted[0] else None, None, None, None, None
 
 
 def batch_normed(

@@ -16,7 +16,7 @@ from preceptor.selection.embedding import embedding, is_table
 from preceptor.selection.experts import GROUPED, biases, grouped, in_batches, straight
 from preceptor.selection.fused import Still, fits, fused
 from preceptor.selection.linear import linear
-from preceptor.selection.norms import batch_normed, layer_normed, normed
+from preceptor.selection.norms import batch_normed, group_normed, layer_normed, normed
 from preceptor.selection.shared import each_own
 from preceptor.selection.sharing import SHARED, read, reads_shared
 from preceptor.selection.small import beside
@@ -125,11 +125,8 @@ def _group_norm(
     bias: Any = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-        return F.group_norm(x, num_groups, scale, shift, eps)
-
     ledger = ledger_of(input, weight, bias)
-    return normed(ledger, input, norm, pair(weight), pair(bias), channels=True)
+    return group_normed(ledger, input, num_groups, pair(weight), pair(bias), eps)
 
 
 def _batch_norm(
