@@ -70,6 +70,10 @@ def _in_place(parts: Any, x: Tensor) -> Tensor:
     return (x * 1.0).add_(parts.shift).mul_(1 - parts.scale)
 
 
+def _channels_last(x: Tensor) -> Tensor:
+    return x.mT.unflatten(2, (4, -1))
+
+
 def _shared_input(parts: Any, x: Tensor) -> Tensor:
     return parts.layer(torch.ones(1, 4, 12, dtype=torch.float64)) * x[..., :1]
 
@@ -135,6 +139,14 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
         lambda: normal(EXAMPLES, 2, 6, 5),
     ),
     "convolution of each place": (lambda: nn.Conv2d(3, 12, 1), lambda: normal(EXAMPLES, 3, 5, 4)),
+    "convolution of each place, few places": (
+        lambda: nn.Conv2d(3, 12, 1),
+        lambda: normal(EXAMPLES, 3, 2, 3),
+    ),
+    "convolution of each place, channels last": (
+        lambda: Together(lambda parts, x: parts.layer(_channels_last(x)), layer=nn.Conv2d(3, 5, 1)),
+        lambda: normal(EXAMPLES, 20, 3),
+    ),
     "convolution of each place, with a stride": (
         lambda: nn.Conv2d(3, 12, 1, stride=2),
         lambda: normal(EXAMPLES, 3, 5, 4),
