@@ -112,6 +112,10 @@ class Entry:
         scale = self.rows.scale * self.columns.scale
         self._fold(contracted(*part, scale) for part in parts)
 
+    def add_contracted(self, products: Float[Tensor, "b krkc"]) -> None:
+        """The same, given through `contracted`."""
+        self._fold([products])
+
     def add_rows(
         self, ids: Int[Tensor, "b t"], right: Float[Tensor, "b t kc"], kept: Tensor | None
     ) -> None:

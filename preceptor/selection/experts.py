@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from preceptor.ops.sketching import Side, contracted
 from preceptor.selection.arguments import first, pair
-from preceptor.selection.entry import Entry
-from preceptor.selection.linear import add_product
+from preceptor.selection.entry import AT_ONCE, Entry
 from preceptor.selection.owners import Owners, owners
 from preceptor.selection.strange import refusal
 from preceptor.selection.tracked import Step, Tracked
@@ -174,29 +174,85 @@ class _Grouped(torch.autograd.Function):
         runs: list[Run],
         whose: Owners | None,
     ) -> Float[Tensor, "n o"]:
-        maps = [run.entry.columns if is_turned else run.entry.rows for run in runs]
-        given = [each.raw(x[run.rows]) for each, run in zip(maps, runs, strict=True)]
-        ctx.save_for_backward(stack, *given)
+        given = _sketched(
+            x, [run.entry.columns if is_turned else run.entry.rows for run in runs], runs
+        )
+        ctx.save_for_backward(stack, given)
         ctx.is_turned, ctx.runs, ctx.owners = is_turned, runs, whose
         return _products(x, stack.mT if is_turned else stack, runs)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (slope,), (stack, *given) = outer, ctx.saved_tensors
-        for (entry, _, rows), one in zip(ctx.runs, given, strict=True):
-            whose = None if ctx.owners is None else ctx.owners.part(rows)
-            add_product(entry, slope[rows], one, whose, transposed=not ctx.is_turned)
+        (slope,), (stack, given), runs = outer, ctx.saved_tensors, ctx.runs
+        if runs:
+            maps = [run.entry.rows if ctx.is_turned else run.entry.columns for run in runs]
+            own = _sketched(slope, maps, runs)
+            _add(runs, *((own, given) if ctx.is_turned else (given, own)), ctx.owners)
         if not ctx.needs_input_grad[1]:
             return None, None, None, None, None, None
-        back = _products(slope, stack if ctx.is_turned else stack.mT, ctx.runs)
+        back = _products(slope, stack if ctx.is_turned else stack.mT, runs)
         return None, back, None, None, None, None
+
+
+def _sketched(
+    x: Float[Tensor, "n a"], maps: Sequence[Side], runs: Sequence[Run]
+) -> Float[Tensor, "n k"]:
+    """Each run's rows through its own map."""
+    if not maps or maps[0].table is None:
+        return x
+    found = x.new_empty(len(x), maps[0].k)
+    for each, run in zip(maps, runs, strict=True):
+        torch.mm(x[run.rows], each.table.to(x.dtype), out=found[run.rows])
+    return found
+
+
+def _add(
+    runs: Sequence[Run],
+    left: Float[Tensor, "n kr"],
+    right: Float[Tensor, "n kc"],
+    whose: Owners | None,
+) -> None:
+    """Add what each expert's gradients are, of some experts at once."""
+    entry = runs[0].entry
+    examples, numbers = entry.ledger.examples, entry.rows.k * entry.columns.k
+    lengths = torch.tensor([run.rows.stop - run.rows.start for run in runs], device=left.device)
+    first = torch.arange(0, len(runs) * examples, examples, device=left.device)
+    place = first.repeat_interleave(lengths, output_size=runs[-1].rows.stop)
+    place = place if whose is None else place + whose.whose[: len(place)]
+    most = place.bincount(minlength=len(runs) * examples).view(-1, examples).amax(dim=1)
+    for some in _at_once(most.tolist(), max(1, AT_ONCE // (examples * numbers))):
+        part = runs[some]
+        rows = slice(part[0].rows.start, part[-1].rows.stop)
+        each = Owners(place[rows] - some.start * examples, len(part) * examples)
+        found = contracted(
+            each.apart(left[rows]), each.apart(right[rows]), entry.rows.scale * entry.columns.scale
+        )
+        for run, own in zip(part, found.split(examples), strict=True):
+            run.entry.add_contracted(own)
+
+
+def _at_once(most: Sequence[int], count: int) -> list[slice]:
+    """Runs that are taken together: at most so many, and no more zeros behind rows than rows.
+
+    `most` is of each run how many rows the example has that has most.
+    """
+    found: list[slice] = []
+    start = 0
+    for end in range(1, len(most) + 1):
+        own = most[start : end + 1]
+        is_full = end - start == count or len(own) * max(own) > 2 * sum(own)
+        if is_full or end == len(most):
+            found.append(slice(start, end))
+            start = end
+    return found
 
 
 def _products(
     x: Float[Tensor, "n a"], weights: Float[Tensor, "e a o"], runs: Sequence[Run]
 ) -> Float[Tensor, "n o"]:
-    found = x.new_zeros(len(x), weights.shape[2])
+    found = x.new_empty(len(x), weights.shape[2])
     for _, number, rows in runs:
         torch.mm(x[rows], weights[number], out=found[rows])
+    found[runs[-1].rows.stop if runs else 0 :].zero_()
     return found
