@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from preceptor.ops.sketching import Side, contracted
+from preceptor.ops.sketching import CountSketch, Side, contracted
 from preceptor.selection.arguments import first, pair
 from preceptor.selection.entry import AT_ONCE, Entry
 from preceptor.selection.owners import Owners, owners
@@ -196,14 +196,15 @@ class _Grouped(torch.autograd.Function):
 
 
 def _sketched(
-    x: Float[Tensor, "n a"], maps: Sequence[Side], runs: Sequence[Run]
+    x: Float[Tensor, "n a"], maps: Sequence[Side | CountSketch], runs: Sequence[Run]
 ) -> Float[Tensor, "n k"]:
     """Each run's rows through its own map."""
-    if not maps or maps[0].table is None:
+    tables = [each.table for each in maps if isinstance(each, Side) and each.table is not None]
+    if not tables:
         return x
-    found = x.new_empty(len(x), maps[0].k)
-    for each, run in zip(maps, runs, strict=True):
-        torch.mm(x[run.rows], each.table.to(x.dtype), out=found[run.rows])
+    found = x.new_empty(len(x), tables[0].shape[1])
+    for table, run in zip(tables, runs, strict=True):
+        torch.mm(x[run.rows], table.to(x.dtype), out=found[run.rows])
     return found
 
 

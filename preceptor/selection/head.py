@@ -66,14 +66,16 @@ class HeadScorer:
         """The same, its gradient written over the logits and, sketched, into `slopes`."""
         labels, share = self._labels[rows], self._share[rows].to(logits.dtype)
         self.ranks[rows] = ranks(logits, labels).to(self.ranks.dtype)
-        total = logits.logsumexp(dim=1, keepdim=True)
-        chosen = labels.unsqueeze(1)
-        losses = (total - logits.gather(1, chosen)).squeeze(1)
+        chosen, through = labels.unsqueeze(1), None
+        if self._head.cap:
+            through = 1 - (logits / self._head.cap).square_()
+        own, most = logits.gather(1, chosen), logits.amax(dim=1, keepdim=True)
+        # In few passes over the numbers: they are as many as classes times positions.
+        total = logits.sub_(most).exp_().sum(dim=1, keepdim=True)
+        losses = (total.log() + most - own).squeeze(1)
         self.losses[rows] = losses.to(self.losses.dtype)
-        through = 1 - (logits / self._head.cap).square_() if self._head.cap else None
-        logits.sub_(total).exp_()
-        logits.scatter_add_(1, chosen, torch.full_like(chosen, -1, dtype=logits.dtype))
-        logits.mul_(share.unsqueeze(1))
+        each = share.unsqueeze(1)
+        logits.mul_(each / total).scatter_add_(1, chosen, -each)
         # Of the product, before it is scaled and capped.
         slope = logits if through is None else logits * through
         slope = slope if self._head.scale == 1.0 else slope * self._head.scale

@@ -128,8 +128,11 @@ class Scored:
 
 def ranks(logits: Float[Tensor, "n v"], labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
     """1 for the most probable class, at most `RANK_CAP`."""
-    own = logits.gather(1, labels.unsqueeze(1))
-    return (logits > own).sum(dim=1).add_(1).clamp_(max=RANK_CAP).to(logits.dtype)
+    logits = logits.detach()
+    # Ones and zeros of its own kind: several times as fast to make and to add as truth values.
+    above = torch.gt(logits, logits.gather(1, labels.unsqueeze(1)), out=torch.empty_like(logits))
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return above.sum(dim=1, dtype=wide).add_(1).clamp_(max=RANK_CAP).to(logits.dtype)
 
 
 def classified(
