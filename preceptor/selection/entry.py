@@ -6,7 +6,7 @@ columns, kr and kc of their sides, n of all its numbers.
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -176,6 +176,10 @@ class Entry:
     def examples_first(self, x: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*m"]:
         """A tensor that it met, its examples along the first axis."""
         return x.movedim(self.axis, 0) if 0 < self.axis < x.dim() else x
+
+    def meets(self, x: Tensor, func: Any) -> bool:
+        """Whether what it meets in a function has rows of each example, and is no constant."""
+        return self.axis > 0 or self.ledger.is_of_each(x, (func, self.name))
 
     def sums(self, x: Float[Tensor, "*n k"], whose: Owners | None) -> Float[Tensor, "b k"]:
         """Of each example's rows, of which it may be said `whose` they are."""

@@ -126,8 +126,7 @@ def _met(func: Any, *arguments: Any, **named: Any) -> Tensor:
     others = [each for each in everything if isinstance(each, Tensor) and each is not own]
     if _tracked(others) or own.entry.ledger.examples == 1:
         raise refusal(own.entry, f"in `{func.__name__}`")
-    where = func, own.entry.name
-    if not any(own.entry.ledger.is_of_each(other, where) for other in others):
+    if not any(own.entry.meets(other, func) for other in others):
         raise refusal(own.entry, "together with what is the same for all examples")
     widest = max(others, key=lambda x: (x.dim(), len(x) if x.dim() else 0))
     copy = beside(own.entry, each_own(own), widest)

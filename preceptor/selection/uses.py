@@ -26,7 +26,7 @@ from preceptor.selection.tracked import Rules, Step, Tracked, Uses
 
 def _linear(_: Any, input: Tensor, weight: Any, bias: Any = None) -> Tensor:
     ledger, own = ledger_of(input, weight, bias), first(weight, bias).entry
-    if not own.axis and not ledger.is_of_each(input, (F.linear, own.name)):
+    if not own.meets(input, F.linear):
         raise refusal(own, "with what is the same for all examples")
     return linear(ledger, input, pair(weight), pair(bias))
 
@@ -173,7 +173,7 @@ def _elementwise(func: Any, *arguments: Any, **named: Any) -> Any:
         return own.after(Step(func, others, named, place, keeps=shifts and not named))
     if len(tensors) > 1 or isinstance(tensors[0], Tracked):
         raise refusal(own.entry, "together with another parameter")
-    if not own.entry.ledger.is_of_each(tensors[0], (func, own.entry.name)):
+    if not own.entry.meets(tensors[0], func):
         raise refusal(own.entry, "together with what is the same for all examples")
     step = Step(func, others, named, place)
     found = biases(own, tensors[0])
