@@ -165,10 +165,28 @@ def contracted(
 
 
 def two_sided(
-    matrix: Float[Tensor, "*n o a"], out: Side | CountSketch, given: Side
+    matrix: Float[Tensor, "*n o a"],
+    out: Side | CountSketch,
+    given: Side,
+    scale: Tensor | None = None,
 ) -> Float[Tensor, "*n ko ka"]:
-    """P_out^T G P_in of an explicit matrix G."""
-    return out(given(matrix).mT).mT
+    """P_out^T G P_in of an explicit matrix G, or of one whose rows are first brought to `scale`."""
+    if isinstance(out, CountSketch) or out.table is None:
+        found = given(matrix)
+        found = found if scale is None else found * scale.unsqueeze(1)
+        return out(found.mT).mT if isinstance(out, CountSketch) else found
+    rows = out.turned.to(matrix.dtype) * (out.scale * given.scale)
+    rows = rows if scale is None else rows * scale
+    left, right = both_ways(out, given)
+    if given.table is None or left < right:
+        return given.raw(rows @ matrix)
+    return rows @ given.raw(matrix)
+
+
+def both_ways(out: Side, given: Side) -> tuple[int, int]:
+    """Products that `two_sided` takes from the left first, and from the right; both have tables."""
+    left = out.k * given.n * (out.n + given.k)
+    return left, out.n * given.k * (given.n + out.k)
 
 
 def pieces(n: int) -> list[slice]:

@@ -6,9 +6,10 @@ or the filters' gradient is cheaper to make than to sketch, each example's own i
 convolution in which every example is a group.
 
 Dimension key: b examples, c channels, o outputs, *s and *l places of in- and output, p numbers
-a patch.
+a patch, gl groups' places.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from preceptor.errors import ModelError
-from preceptor.ops.sketching import Side
+from preceptor.ops.sketching import Side, both_ways
 from preceptor.selection.entry import AT_ONCE, Entry
 from preceptor.selection.ledger import Ledger
 
@@ -43,6 +44,14 @@ class Geometry(NamedTuple):
         """Whether each place is mapped by itself: a linear layer, which multiplies faster."""
         still = {*self.stride, *weight.shape[2:]} == {1} and not any(self.padding)
         return still and self.groups == 1
+
+    def places(self, x: Tensor, weight: Tensor) -> int:
+        """Of what the convolution of x gives."""
+        axes = zip(x.shape[2:], weight.shape[2:], *self[:3], strict=True)
+        return math.prod(
+            (size + 2 * wide - apart * (width - 1) - 1) // step + 1
+            for size, width, step, wide, apart in axes
+        )
 
     def is_multiplied(self, places: Tensor, weight: Tensor) -> bool:
         """Whether a product of matrices is faster, for what has an output's `places`."""
@@ -163,7 +172,7 @@ class _Convolution(torch.autograd.Function):
 
 def _add(entry: Entry, slope: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> None:
     """A call of its own: what it makes is gone before the input's gradient is made."""
-    if _is_sketched(entry, geometry):
+    if is_sketched(entry, geometry, slope.shape[2:].numel()):
         entry.add_parts(_sketched(entry, slope, x, geometry))
     else:
         entry.add_matrices(gradients(slope, x, weight, geometry))
@@ -172,21 +181,43 @@ def _add(entry: Entry, slope: Tensor, x: Tensor, weight: Tensor, geometry: Geome
 def _sketched(
     entry: Entry, slope: Tensor, x: Tensor, geometry: Geometry
 ) -> Iterator[tuple[Float[Tensor, "some l kr"], Float[Tensor, "some l kc"]]]:
-    """Both sides of each place, some examples at a time."""
+    """Both sides of each place of each group, some examples at a time."""
     assert isinstance(entry.rows, Side)
     filters = entry.columns.turned.view(-1, *entry.parameter.shape[1:]).to(x.dtype)
-    table = None if entry.rows.table is None else entry.rows.turned.to(x.dtype)
-    step = max(1, AT_ONCE // (slope[0, 0].numel() * entry.columns.k))
+    alone, groups = geometry._replace(groups=1), geometry.groups
+    step = max(1, AT_ONCE // (slope[0, 0].numel() * entry.columns.k * groups))
     for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
-        given = geometry.product(inputs, filters, None).flatten(2)
-        own = slopes.flatten(2)
+        apart = inputs.unflatten(1, (groups, -1)).flatten(0, 1) if groups > 1 else inputs
+        given = alone.product(apart, filters, None).flatten(2).mT
+        own = _signed(entry.rows, slopes.flatten(2), groups)
+        yield own, given.reshape(*own.shape[:2], -1)
+
+
+def _signed(
+    rows: Side, slope: Float[Tensor, "some o l"], groups: int
+) -> Float[Tensor, "some gl kr"]:
+    """Slopes at each place of each group, sketched."""
+    if rows.table is None:
+        return slope.mT
+    if groups == 1:
         # From the left, so that places stay where they lie in memory.
-        own = own if table is None else table.to(own.dtype) @ own
-        yield own.mT, given.mT
+        return (rows.turned.to(slope.dtype) @ slope).mT
+    table = rows.table.to(slope.dtype).unflatten(0, (groups, -1))
+    return torch.einsum("bgol,gok->bglk", slope.unflatten(1, (groups, -1)), table).flatten(1, 2)
 
 
-def _is_sketched(entry: Entry, geometry: Geometry) -> bool:
-    return geometry.groups == 1 and entry.columns.table is not None
+def is_sketched(entry: Entry, geometry: Geometry, places: int) -> bool:
+    """Whether slopes and patches are sketched, and the filters' gradients are not made.
+
+    Of groups that is the way of fewer products; the numbers are the same.
+    """
+    rows, columns, groups = entry.rows, entry.columns, geometry.groups
+    if columns.table is None or groups == 1:
+        return columns.table is not None
+    if not isinstance(rows, Side) or rows.table is None:
+        return False
+    made = rows.n * columns.n * places + min(both_ways(rows, columns))
+    return places * (rows.n * rows.k + groups * columns.k * (columns.n + rows.k)) < made
 
 
 def gradients(

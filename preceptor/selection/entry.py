@@ -131,9 +131,11 @@ class Entry:
         scale = self.rows.scale * self.columns.scale
         self._fold([sums.mul_(scale).view(len(ids), -1)])
 
-    def add_matrices(self, parts: Iterable[Float[Tensor, "some r c"]]) -> None:
-        """G of each example itself, some examples at a time."""
-        self._fold(two_sided(g, self.rows, self.columns).flatten(1) for g in parts)
+    def add_matrices(
+        self, parts: Iterable[Float[Tensor, "some r c"]], scale: Float[Tensor, " r"] | None = None
+    ) -> None:
+        """G of each example itself, some examples at a time, its rows brought to `scale`."""
+        self._fold(two_sided(g, self.rows, self.columns, scale).flatten(1) for g in parts)
 
     def _fold(self, parts: Iterable[Float[Tensor, "some krkc"]]) -> None:
         self._becomes("matrix")

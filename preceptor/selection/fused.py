@@ -14,17 +14,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from preceptor.selection.convolution import Geometry, gradients
+from preceptor.selection.convolution import Geometry, gradients, is_sketched
 from preceptor.selection.entry import Entry
 from preceptor.selection.fusions import Still
 
 _WIDE = (torch.float32, torch.float64)
 
 
-def fits(entry: Entry, geometry: Geometry) -> bool:
+def fits(entry: Entry, x: Tensor, geometry: Geometry) -> bool:
     """Whether a convolution's filters' own gradients are made, in single precision or better."""
-    is_made = geometry.groups > 1 or entry.columns.table is None
-    return is_made and entry.parameter.dtype in _WIDE
+    is_wide = entry.parameter.dtype in _WIDE
+    return is_wide and not is_sketched(entry, geometry, geometry.places(x, entry.parameter))
 
 
 def fused(
@@ -64,10 +64,10 @@ class _Fused(torch.autograd.Function):
 
         def own() -> Any:
             for each in gradients(slope, x, weight, ctx.geometry):
-                scale.append(torch.bmm(each.transpose(0, 1), flat.unsqueeze(2)).squeeze(2).T)
-                yield each.mul_(both.unsqueeze(1))
+                scale.append((each * flat).sum(dim=2))
+                yield each
 
-        ctx.entry.add_matrices(own())
+        ctx.entry.add_matrices(own(), both)
         still.shift[1].add_flat(shift)
         still.scale[1].add_flat((torch.cat(scale) - still.mean * shift) * rate)
         back = None

@@ -16,10 +16,8 @@ from preceptor.selection.strange import misplaced
 
 Norm = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 """A norm of x with a weight and a bias, or without; no example's answer depends on another."""
-_BACKWARD = torch.ops.aten.native_batch_norm_backward.default
-_LAYER_BACKWARD = torch.ops.aten.native_layer_norm_backward.default
-_GROUP_BACKWARD = torch.ops.aten.native_group_norm_backward.default
-_WIDE = (torch.float32, torch.float64)
+_BACKWARD = torch.ops.aten.native_layer_norm_backward.default
+WIDE = (torch.float32, torch.float64)
 """What autocast leaves as it is, in norms."""
 _LONG = 1 << 15
 """Numbers of an example that are worth a call of their own."""
@@ -74,7 +72,7 @@ class _Normed(torch.autograd.Function):
         back = None
         if ctx.needs_input_grad[1]:
             if weight is not None:
-                slope = slope * (_along_channels(weight, x) if ctx.channels else weight)
+                slope = slope * (along_channels(weight, x) if ctx.channels else weight)
             (back,) = torch.autograd.grad(again, given, slope.to(again.dtype))
         return None, back, None, None, None, None
 
@@ -95,7 +93,7 @@ def layer_normed(
     written to.
     """
     given = [x, *(each for each, _ in (weight, bias) if each is not None)]
-    if any(each.dtype != x.dtype for each in given) or x.dtype not in _WIDE:
+    if any(each.dtype != x.dtype for each in given) or x.dtype not in WIDE:
 
         def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
             return F.layer_norm(x, shape, scale, shift, eps)
@@ -167,113 +165,11 @@ def _layer_back(
     shape: Sequence[int], given: Sequence[Tensor], learned: Any, wanted: list[bool]
 ) -> Any:
     slope, x, mean, scale = given
-    return _LAYER_BACKWARD(slope, x, shape, mean, scale, *learned, wanted)
+    return _BACKWARD(slope, x, shape, mean, scale, *learned, wanted)
 
 
-def group_normed(
-    ledger: Ledger, x: Tensor, groups: int, weight: Parameter, bias: Parameter, eps: float
-) -> Tensor:
-    """A group norm: `normed` faster, where nothing is cast."""
-    given = [x, *(each for each, _ in (weight, bias) if each is not None)]
-    if any(each.dtype != x.dtype for each in given) or x.dtype not in _WIDE:
-
-        def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-            return F.group_norm(x, groups, scale, shift, eps)
-
-        return normed(ledger, x, norm, weight, bias, channels=True)
-    found = _GroupNormed.apply(ledger.anchor, x, groups, weight, bias, eps)
-    assert isinstance(found, Tensor)
-    return found
-
-
-class _GroupNormed(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        anchor: Tensor,  # noqa: ARG004 (what wants a gradient)
-        x: Tensor,
-        groups: int,
-        weight: Parameter,
-        bias: Parameter,
-        eps: float,
-    ) -> Tensor:
-        sizes = (len(x), x.shape[1], x.shape[2:].numel(), groups)
-        x = x.contiguous()
-        found, mean, rate = torch.native_group_norm(x, weight[0], bias[0], *sizes, eps)
-        ctx.save_for_backward(x, mean, rate, weight[0])
-        ctx.entries, ctx.sizes = (weight[1], bias[1]), sizes
-        return found
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, mean, rate, weight = ctx.saved_tensors
-        count, channels, places, groups = ctx.sizes
-        wanted = [ctx.needs_input_grad[1], *(entry is not None for entry in ctx.entries)]
-        # Each group of each example is one of its own: torch's pass over all gives each one's.
-        shape = (1, count * channels, places)
-        back, *found = _GROUP_BACKWARD(
-            outer[0].contiguous().view(shape),
-            x.view(shape),
-            mean.view(1, -1),
-            rate.view(1, -1),
-            None if weight is None else weight.repeat(count),
-            *(1, count * channels, places, count * groups),
-            wanted,
-        )
-        for entry, each in zip(ctx.entries, found, strict=True):
-            if entry is not None:
-                entry.add_flat(entry.by_example(each.view(count, -1)).sum(dim=1))
-        return None, back.view_as(x) if wanted[0] else None, None, None, None, None
-
-
-def batch_normed(
-    ledger: Ledger,
-    x: Tensor,
-    statistics: tuple[Tensor, Tensor, float],
-    weight: Parameter,
-    bias: Parameter,
-) -> Tensor:
-    """A batch norm whose mean, variance and eps stand still: a map of each channel by itself."""
-    found = _BatchNormed.apply(ledger.anchor, x, statistics, weight, bias)
-    assert isinstance(found, Tensor)
-    return found
-
-
-class _BatchNormed(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        anchor: Tensor,  # noqa: ARG004 (what wants a gradient)
-        x: Tensor,
-        statistics: tuple[Tensor, Tensor, float],
-        weight: Parameter,
-        bias: Parameter,
-    ) -> Tensor:
-        mean, variance, eps = statistics
-        ctx.save_for_backward(x, weight[0], mean, variance)
-        ctx.entries, ctx.eps = (weight[1], bias[1]), eps
-        return F.batch_norm(x, mean, variance, weight[0], bias[0], eps=eps)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (slope,), (x, weight, mean, variance) = outer, ctx.saved_tensors
-        own, shift = ctx.entries
-        # Each channel of each example is one of its own: torch's pass over both gives all at once.
-        apart, count = (1, x.shape[0] * x.shape[1], -1), len(x)
-        wanted = [ctx.needs_input_grad[1], own is not None, shift is not None]
-        weight = torch.ones_like(mean) if weight is None else weight
-        each = torch.stack((weight.to(mean.dtype), mean, variance)).repeat(1, count).unbind()
-        slopes, given = slope.to(x.dtype).reshape(apart), x.reshape(apart)
-        back, scales, shifts = _BACKWARD(slopes, given, *each, None, None, False, ctx.eps, wanted)
-        for entry, found in ((own, scales), (shift, shifts)):
-            if entry is not None:
-                entry.add_flat(entry.by_example(found.view(count, -1)).sum(dim=1))
-        return None, back.view_as(x) if wanted[0] else None, None, None, None
-
-
-def _along_channels(value: Tensor, x: Tensor) -> Tensor:
+def along_channels(value: Tensor, x: Tensor) -> Tensor:
+    """With axes so that it stands beside the channels of x."""
     return value.view(-1, *[1] * (x.dim() - 2))
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from preceptor.errors import ModelError
 from preceptor.selection.arguments import first, ledger_of, pair
+from preceptor.selection.channel_norms import batch_normed, group_normed
 from preceptor.selection.convolution import convolution, laid
 from preceptor.selection.derived import derived
 from preceptor.selection.einsum import einsum
@@ -16,7 +17,7 @@ from preceptor.selection.embedding import embedding, is_table
 from preceptor.selection.experts import GROUPED, biases, grouped, in_batches, straight
 from preceptor.selection.fused import Still, fits, fused
 from preceptor.selection.linear import linear
-from preceptor.selection.norms import batch_normed, group_normed, layer_normed, normed
+from preceptor.selection.norms import layer_normed, normed
 from preceptor.selection.shared import each_own
 from preceptor.selection.sharing import SHARED, read, reads_shared
 from preceptor.selection.small import beside
@@ -85,7 +86,7 @@ def _convolution(
     except ModelError as error:
         chain = first(weight, bias).entry.chain
         raise Strange(error.seen, error.why, [chain]) from error
-    if entry is None or bias is not None or not fits(entry, geometry):
+    if entry is None or bias is not None or not fits(entry, input, geometry):
         return convolution(ledger, input, (filters, entry), pair(bias), geometry)
     still = ledger.fusions.behind(entry)
     if still is None:

@@ -121,6 +121,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
     "Gemma's norm": (lambda: GemmaRMSNorm(12), lambda: normal(EXAMPLES, 5, 12)),
     "group norm": (lambda: nn.GroupNorm(2, 6), lambda: normal(EXAMPLES, 6, 4, 4)),
     "batch norm": (lambda: nn.BatchNorm2d(6).eval(), lambda: normal(EXAMPLES, 6, 4, 4)),
+    "batch norm of many places": (
+        lambda: nn.BatchNorm2d(6).eval(),
+        lambda: normal(EXAMPLES, 6, 4, 5),
+    ),
     "batch norm of vectors": (lambda: nn.BatchNorm1d(6).eval(), lambda: normal(EXAMPLES, 6)),
     "convolution, two-sided": (
         lambda: nn.Conv2d(8, 30, 3, stride=2, padding=1, dilation=2),
@@ -154,6 +158,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
     "convolution by groups": (
         lambda: nn.Conv2d(6, 12, 3, padding=1, groups=3),
         lambda: normal(EXAMPLES, 6, 5, 5),
+    ),
+    "convolution by groups, few places": (
+        lambda: nn.Conv2d(6, 12, 3, stride=2, groups=3),
+        lambda: normal(EXAMPLES, 6, 4, 3),
     ),
     "convolution of each channel": (
         lambda: nn.Conv2d(20, 20, 3, padding=1, groups=20, bias=False),
