@@ -26,7 +26,7 @@ from preceptor.selection.ledger import Ledger
 _BACKWARD = torch.ops.aten.convolution_backward.default
 _CACHED = 1 << 20
 """Numbers that are slid over at once: more would leave the cache between two reads."""
-_LARGE = 1 << 15
+_LARGE = 1 << 16
 """Numbers of an example from which on a call of its own is not what takes the time."""
 _FEW = 16
 """Places below which a convolution is faster than a product of matrices for each example."""
@@ -229,19 +229,37 @@ def gradients(
     if geometry.is_pointwise(weight):
         found = _by_place
     elif geometry.groups == len(weight) == x.shape[1]:
-        if _is_quick_alone(x, weight):
+        step = min(step, max(1, _CACHED // x[0].numel()))
+        if not _lie_last(slope, x, weight):
+            found = _by_channel
+        elif x[0].numel() > _LARGE:
             step = 1
         else:
-            step, found = min(step, max(1, _CACHED // x[0].numel())), _by_channel
+            found = _beside
     for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
         yield found(slopes.to(wide), inputs.to(wide), weight, geometry)
 
 
-def _is_quick_alone(x: Tensor, weight: Tensor) -> bool:
+def _lie_last(slope: Tensor, x: Tensor, weight: Tensor) -> bool:
     """Whether channels stand beside one another in memory, for whom few filters are quick."""
-    lies = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    large = x[0].numel() >= _LARGE and weight[0].numel() <= 9
-    return lies and large and not x.is_contiguous()
+    if x.dim() != 4 or x.is_contiguous() or weight[0].numel() > 9:
+        return False
+    # Torch's own way has no fast code where filters are larger than what they slide over.
+    is_small = any(size < width for size, width in zip(x.shape[2:], weight.shape[2:], strict=True))
+    last = (each.is_contiguous(memory_format=torch.channels_last) for each in (slope, x))
+    return not is_small and all(last)
+
+
+def _beside(
+    slope: Float[Tensor, "b c *l"], x: Float[Tensor, "b c *s"], weight: Tensor, geometry: Geometry
+) -> Float[Tensor, "b c p"]:
+    """Each example's gradient where channels lie last: those of all examples beside one another."""
+    apart = geometry._replace(groups=len(x) * len(weight))
+    shape = slope.new_empty(1).expand(apart.groups, *weight.shape[1:])
+    slope, x = (
+        each.permute(2, 3, 0, 1).flatten(2).unsqueeze(0).permute(0, 3, 1, 2) for each in (slope, x)
+    )
+    return apart.back(slope, x, shape, to_input=False).reshape(-1, *weight.flatten(1).shape)
 
 
 def _by_place(

@@ -167,6 +167,13 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
         lambda: nn.Conv2d(20, 20, 3, padding=1, groups=20, bias=False),
         lambda: normal(EXAMPLES, 20, 5, 5),
     ),
+    "convolution of each channel, channels last": (
+        lambda: Together(
+            lambda parts, x: parts.layer(_channels_last(x)),
+            layer=nn.Conv2d(6, 6, 3, padding=1, groups=6),
+        ),
+        lambda: normal(EXAMPLES, 20, 6),
+    ),
     "convolution of one axis": (
         lambda: nn.Conv1d(8, 30, 5, stride=2, padding=2),
         lambda: normal(EXAMPLES, 8, 11),
