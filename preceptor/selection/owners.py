@@ -67,7 +67,7 @@ def owners(x: Tensor, examples: int) -> Owners | None:
     """
     if examples == 1 or x.grad_fn is None or not x.dim():
         return None
-    found = _Trail(examples, x.device).back(x.grad_fn, x.output_nr, len(x))
+    found = _Trail(examples, x.device).back(x.grad_fn, x.output_nr, x.shape[0])
     return None if found is None else Owners(found, examples)
 
 
@@ -79,7 +79,7 @@ class _Trail:
     """One way back, from a tensor to the functions that it came from."""
 
     def __init__(self, examples: int, device: torch.device) -> None:
-        self._in_turn = torch.arange(examples, device=device)
+        self._examples, self._device = examples, device
         self._left = _FARTHEST
 
     def back(self, node: Any, number: int, rows: int) -> _Whose:
@@ -103,8 +103,9 @@ class _Trail:
     def or_in_turn(self, node: Any, rows: int) -> _Whose:
         """The same; one example's after another's where nothing else is seen."""
         found = self.before(node, rows)
-        if found is None and rows % len(self._in_turn) == 0:
-            return self._in_turn.repeat_interleave(rows // len(self._in_turn))
+        if found is None and rows % self._examples == 0:
+            in_turn = torch.arange(self._examples, device=self._device)
+            return in_turn.repeat_interleave(rows // self._examples)
         return found
 
 

@@ -49,6 +49,8 @@ def beside(entry: Entry, own: Tensor, x: Tensor) -> Tensor:
     whose = owners(x, examples) if x.dim() == 2 else None
     if whose is not None and own[0].numel() in (1, x.shape[1]):
         return own.flatten(1)[whose.whose]
+    if own.dim() == x.dim() and x.shape[0] == examples:
+        return own
     shape = list(own.shape[1:])
     while len(shape) > max(0, x.dim() - 1) and shape[0] == 1:
         shape = shape[1:]
