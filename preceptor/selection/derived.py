@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from preceptor.selection.arguments import pair
+from preceptor.selection.einsum import einsum_beside, einsum_once
 from preceptor.selection.entry import Entry
 from preceptor.selection.linear import linear
 from preceptor.selection.norms import layer_normed
@@ -174,6 +175,9 @@ class _Call:
         is_vector = self.func in _PRODUCTS and any(value.dim() == 2 for value in every)
         if self.func in _BROADCAST and not is_vector:
             return self._with([beside(entry, value, widest) for value in every])
+        if self.func is torch.einsum and len(self.places) == 1:
+            value, (equation, *operands) = self.leaves[self.places[0]], self.args
+            return einsum_beside(entry, equation, operands, value, every[0])
         if all(x.dim() == widest.dim() + 1 and x.shape[1] == 1 for x in every):
             return self._with([value.flatten(0, 1) for value in every])
         raise refusal(entry, f"in `{getattr(self.func, '__name__', self.func)}`")
@@ -215,6 +219,10 @@ def _linear(entries: tuple[Entry, ...], input: Any, weight: Any, bias: Any = Non
     x = _rows(entries, input)
     found = linear(entries[0].ledger, x, pair(weight), pair(bias), once=True)
     return Derived.of(found, entries)
+
+
+def _einsum(entries: tuple[Entry, ...], equation: Any, *operands: Any) -> Derived:
+    return Derived.of(einsum_once(equation, *operands), entries)
 
 
 def _layer_norm(
@@ -262,7 +270,11 @@ def _repeated(call: _Call, value: Any, *sizes: Any, **named: Any) -> Tensor | No
 
 
 _Rule = Callable[..., Any]
-_ROWS: dict[Any, _Rule] = {F.linear: _linear, F.layer_norm: _layer_norm}
+_ROWS: dict[Any, _Rule] = {
+    F.linear: _linear,
+    F.layer_norm: _layer_norm,
+    torch.einsum: _einsum,
+}
 """Layers of which each row is given for itself."""
 _SPREAD: dict[Any, _Rule] = {Tensor.expand: _expanded, Tensor.repeat: _repeated}
 """Functions that may make the first axis one of examples."""

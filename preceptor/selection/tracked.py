@@ -106,7 +106,8 @@ class Tracked(Tensor):
                 try:
                     return uses.rules[func](func, *args, **named)
                 except Strange as found:
-                    refused = found
+                    # What it came through would hold this call, and so all that it was given.
+                    refused = found.with_traceback(None)
             name = getattr(func, "__name__", str(func))
             if name.endswith("_") and not name.endswith("__") and args and args[0] is first:
                 raise changed(entry)

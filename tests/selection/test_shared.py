@@ -166,6 +166,15 @@ MODELS: dict[str, tuple[Any, str, dict[str, Any]]] = {
         "xlnet",
         {**_TEXTS, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24},
     ),
+    # Its positions are made by einsum, of numbers that are the same for all.
+    "funnel": (
+        AutoModelForSequenceClassification,
+        "funnel",
+        {
+            **{"vocab_size": 61, "num_labels": 3, "d_model": 16, "d_head": 8, "d_inner": 24},
+            **{"block_sizes": [1, 1], "n_head": 2},
+        },
+    ),
     # Its tables are no embeddings of torch's.
     "ibert": (
         AutoModelForSequenceClassification,
@@ -217,7 +226,7 @@ def images(examples: int) -> Batch:
 @pytest.mark.parametrize("name", MODELS)
 def test_models_of_unusual_layouts_are_taken_as_a_whole(name: str) -> None:
     model = classifier(name)
-    batch = texts(3, 9) if MODELS[name][0] is AutoModelForSequenceClassification else images(2)
+    batch = texts(5, 9) if MODELS[name][0] is AutoModelForSequenceClassification else images(2)
     check(model, batch)
     sketcher = FactoredSketcher(model, SMALL)
     sketcher(batch)
