@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,8 +20,10 @@ Norm = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 _BACKWARD = torch.ops.aten.native_layer_norm_backward.default
 WIDE = (torch.float32, torch.float64)
 """What autocast leaves as it is, in norms."""
-_LONG = 1 << 15
+_LONG = 1 << 14
 """Numbers of an example that are worth a call of their own."""
+_CACHED = 1 << 17
+"""Numbers that are gone through several times at once."""
 Parameter = tuple[Tensor | None, Entry | None]
 """A weight or bias, and its entry where its gradient counts."""
 
@@ -135,30 +138,40 @@ class _LayerNormed(torch.autograd.Function):
         known = (each for each in ctx.entries if each is not None and not each.axis)
         examples = next((each.ledger.examples for each in known), 0)
         if examples and weight is not None and x.numel() >= _LONG * examples:
-            back = _by_each(ctx, given, learned, wanted, examples)
+            _add_each(ctx, given, learned, wanted, examples)
         else:
             own, shift = ctx.entries
             if own is not None:
-                _add(own, (x - mean).mul_(scale).mul_(outer[0]), channels=False)
+                own.add_flat(_scales(own, given))
             if shift is not None:
                 _add(shift, outer[0], channels=False)
-            back = _layer_back(ctx.shape, given, learned, [wanted[0], False, False])[0]
+        back = _layer_back(ctx.shape, given, learned, [wanted[0], False, False])[0]
         return None, back, None, None, None, None, None
 
 
-def _by_each(
+def _add_each(
     ctx: Any, given: Sequence[Tensor], learned: Any, wanted: list[bool], examples: int
-) -> Tensor | None:
-    """Torch's pass over all three gradients, an example at a time; the input's of all."""
+) -> None:
+    """Torch's pass over the gradients of weight and bias, an example at a time."""
     entry = next(each for each in ctx.entries if each is not None)
     if len(given[1]) % examples:
         raise misplaced(entry, given[1].shape)
     each = zip(*(part.unflatten(0, (examples, -1)) for part in given), strict=True)
-    found = [_layer_back(ctx.shape, one, learned, wanted) for one in each]
+    found = [_layer_back(ctx.shape, one, learned, [False, *wanted[1:]]) for one in each]
     for place, entry in enumerate(ctx.entries, 1):
         if entry is not None:
             entry.add_flat(torch.stack([one[place] for one in found]).flatten(1))
-    return torch.cat([one[0] for one in found]) if wanted[0] else None
+
+
+def _scales(entry: Entry, given: Sequence[Tensor]) -> Float[Tensor, "b n"]:
+    """The weight's gradients: slopes times what is normed, some examples at a time."""
+    lead = given[1].dim() - entry.parameter.dim()
+    rows = [entry.by_example(each.reshape(*each.shape[:lead], -1)) for each in given]
+    step = max(1, _CACHED // rows[1][0].numel())
+    parts = zip(*(each.split(step) for each in rows), strict=True)
+    # What was made last is still in the cache.
+    found = [torch.bmm(rate.mT, (x - mean).mul_(slope)) for slope, x, mean, rate in parts]
+    return torch.cat(found).flatten(1)
 
 
 def _layer_back(
