@@ -84,7 +84,9 @@ class Architecture:
         labels = {} if causal else {"num_labels": CLASSES}
         size = {"image_size": self.pixels} if "image_size" in self.told else {}
         config = AutoConfig.for_model(self.name, **labels, **{**self.told, **size})
-        return TappedModel(self.build.from_config(config), causal=causal).eval()
+        model = TappedModel(self.build.from_config(config), causal=causal)
+        _settle(model, self.batch())
+        return model.eval()
 
     def batch(self) -> Batch:
         """Noise with labels, or random ids."""
@@ -107,6 +109,23 @@ class Architecture:
             return self
         count = max(1, self.examples * self.pixels**2 // pixels**2)
         return replace(self, examples=count, pixels=pixels)
+
+
+@torch.no_grad()
+def _settle(model: TappedModel, batch: Batch) -> None:
+    """Give batch norms weights of 1 and the statistics of a batch, as after some training.
+
+    With fresh ones signals fade from layer to layer, to numbers that a processor is slow with.
+    """
+    norms = [part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    held = [part.momentum for part in norms]
+    for part in norms:
+        part.reset_parameters()
+        part.momentum = 1.0
+    if norms:
+        model.train()(batch.inputs)
+    for part, momentum in zip(norms, held, strict=True):
+        part.momentum = momentum
 
 
 def _language(name: str, told: dict[str, Any]) -> Architecture:
