@@ -11,7 +11,6 @@ Dimension key: *n leading axes, n coordinates, d of a sketch, k of a side, b exa
 each, a and o in- and outputs of a layer.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from preceptor.ops.counter import signs, words
 
+_ADD_ALL = torch._foreach_addcmul_  # pyright: ignore[reportPrivateImportUsage]
 PIECE = 1 << 16
 """Coordinates of a long vector whose map is made at once."""
 
@@ -115,26 +115,25 @@ class CountSketch:
         if len(signs) == 1:
             room.narrow(-1, self.offsets[0], self.n).addcmul_(x, signs[0])
             return
-        *before, step = room.stride()
-        start, shape = room.storage_offset(), room.shape[:-1]
-        there = [
-            room.as_strided((*shape, len(sign)), (*before, step), start + offset * step)
-            for offset, sign in zip(self.offsets, signs, strict=True)
-        ]
+        strides, start, shape = room.stride(), room.storage_offset(), room.shape[:-1]
+        places = [start + offset * strides[-1] for offset in self.offsets]
+        whole, last = (*shape, self.k), (*shape, self.n - self.k * (len(signs) - 1))
+        there = [room.as_strided(whole, strides, place) for place in places[:-1]]
+        there.append(room.as_strided(last, strides, places[-1]))
         if room.device.type == "cpu":  # One call; elsewhere runs that overlap may meet in it.
-            torch._foreach_addcmul_(there, x.split(self.k, dim=-1), signs)
+            _ADD_ALL(there, x.split(self.k, dim=-1), signs)
             return
         for each, run, sign in zip(there, x.split(self.k, dim=-1), signs, strict=True):
             each.addcmul_(run, sign)
 
-    def _signs(self, dtype: torch.dtype) -> Sequence[Float[Tensor, " length"]]:
+    def _signs(self, dtype: torch.dtype) -> list[Float[Tensor, " length"]]:
         """Of each run."""
         if dtype not in self._known:
-            self._known[dtype] = self.sign.to(dtype).split(self.k)
+            self._known[dtype] = list(self.sign.to(dtype).split(self.k))
         return self._known[dtype]
 
     @cached_property
-    def _known(self) -> dict[torch.dtype, Sequence[Tensor]]:
+    def _known(self) -> dict[torch.dtype, list[Tensor]]:
         return {}
 
     @cached_property

@@ -105,6 +105,9 @@ class Entry:
     def add(self, left: Float[Tensor, "b t kr"], right: Float[Tensor, "b t kc"]) -> None:
         """G = sum_t left_t right_t^T of each example, given through `rows.raw`, `columns.raw`."""
         step = max(1, AT_ONCE // (self.rows.k * self.columns.k))
+        if left.shape[0] <= step:
+            self.add_parts([(left, right)])
+            return
         self.add_parts(zip(left.split(step), right.split(step), strict=True))
 
     def add_parts(self, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
