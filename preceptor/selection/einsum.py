@@ -86,7 +86,7 @@ def einsum_once(equation: Any, *operands: Any) -> Float[Tensor, "b *m"]:
     """
     value = first(*_given(operands))
     x, letters = _met(value.entry, equation, operands, value)
-    if not letters.is_matrix:
+    if not letters.is_matrix or value.entry.axis:
         raise refusal(value.entry, f"in `einsum` as {equation}")
     return _linear(letters, x, value, once=True)
 
@@ -146,7 +146,9 @@ def _linear(
     rows = x.permute([letters.x.index(each) for each in kept + letters.summed]).flatten(len(kept))
     rows = rows.expand(ledger.examples, *rows.shape) if once else rows
     matrix, is_turned = (parameter.flatten(1), entry), own.startswith(letters.summed)
-    found = linear(ledger, rows, matrix, transposed=is_turned, once=once)
+    axis = value.entry.axis
+    is_one = ledger.examples > 1 and not (rows.stride(axis) or rows.requires_grad)
+    found = linear(ledger, rows, matrix, transposed=is_turned, once=is_one)
     found = found.unflatten(-1, [parameter.shape[own.index(each)] for each in made])
     places = [(kept + made).index(each) for each in gives]
     return found.permute([0, *(place + 1 for place in places)] if once else places)

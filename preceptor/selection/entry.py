@@ -104,6 +104,8 @@ class Entry:
 
     def add(self, left: Float[Tensor, "b t kr"], right: Float[Tensor, "b t kc"]) -> None:
         """G = sum_t left_t right_t^T of each example, given through `rows.raw`, `columns.raw`."""
+        if self.axis:  # Torch takes products of what lies otherwise one by one.
+            left, right = left.contiguous(), right.contiguous()
         step = max(1, AT_ONCE // (self.rows.k * self.columns.k))
         if left.shape[0] <= step:
             self.add_parts([(left, right)])

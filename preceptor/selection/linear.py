@@ -63,8 +63,9 @@ class _Linear(torch.autograd.Function):
         whose: Owners | None,
         once: bool,
     ) -> Tensor:
-        entry, examples = weight[1], len(x)
-        x = x[:1] if once else x
+        entry, places = weight[1], x.shape[:-1]
+        if once:
+            x = x.narrow(0 if entry is None else entry.axis, 0, 1)
         given = None
         if entry is not None:
             given = (entry.rows if transposed else entry.columns).raw(x)
@@ -72,7 +73,7 @@ class _Linear(torch.autograd.Function):
         ctx.entries, ctx.transposed, ctx.owners = (entry, bias[1]), transposed, whose
         found = _product(x, weight[0], bias[0], transposed)
         if once:
-            return found.expand(examples, *found.shape[1:])
+            return found.expand(*places, found.shape[-1])
         # What it gives may be written to, as a plain layer's may.
         return torch.ops.aten._unsafe_view.default(found, found.shape)
 
@@ -101,7 +102,7 @@ def add_product(
     A call of its own: what it makes is gone before the input's gradient is.
     """
     own = entry.by_example((entry.columns if transposed else entry.rows).raw(slope), whose)
-    if len(given) == 1 < len(slope):  # The same for all.
-        given = given.expand(len(slope), *given.shape[1:])
+    if given.shape[:-1] != slope.shape[:-1]:  # The same for all.
+        given = given.expand(*slope.shape[:-1], given.shape[-1])
     given = entry.by_example(given, whose)
     entry.add(*((given, own) if transposed else (own, given)))
