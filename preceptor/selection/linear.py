@@ -42,6 +42,8 @@ def linear(
     if whose is None and x.dim() == 2 and is_first and not once:
         whose = owners(x, ledger.examples)
     shared = ledger.spread(x) if whose is None and is_first else x
+    if not is_first and not once:  # Turned axes are copied once, and not in each product.
+        shared = shared.contiguous()
     found = _Linear.apply(ledger.anchor, shared, weight, bias, transposed, whose, once)
     assert isinstance(found, Tensor)
     return found
