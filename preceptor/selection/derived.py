@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from preceptor.selection.arguments import pair
 from preceptor.selection.einsum import einsum_beside, einsum_once
@@ -25,7 +25,7 @@ from preceptor.selection.linear import linear
 from preceptor.selection.norms import layer_normed
 from preceptor.selection.shared import each_made
 from preceptor.selection.small import beside, spread_to
-from preceptor.selection.strange import changed, refusal, unfit
+from preceptor.selection.strange import refusal, unfit
 from preceptor.selection.tracked import Tracked
 
 
@@ -61,6 +61,9 @@ def derived(func: Any, args: Sequence[Any], named: dict[str, Any]) -> Any:
     Raises:
         Strange: it meets the examples in a way that is not known.
     """
+    if not torch.is_grad_enabled():  # What is made here has no gradient.
+        args, named = tree_map_only((Tracked, Derived), _plain, (args, named))
+        return func(*args, **named)
     call = _Call(func, args, named)
     own = call.entries[0]
     if own.ledger.examples == 1:
@@ -137,7 +140,12 @@ class _Call:
         ones = [value[0].detach().requires_grad_() for value in every]
         before, is_changed = [x._version for x in ones], self._is_changed()
         with torch.enable_grad():
-            found = self._with([x.clone() for x in ones] if is_changed else ones)
+            given = [x.clone() for x in ones] if is_changed else ones
+            found = self._with(given)
+        if is_changed:
+            if not isinstance(self.args[0], Derived):
+                raise refusal(self.entries[0], "as what is written to what it is not")
+            found = given[0]
         if any(x._version != version for x, version in zip(ones, before, strict=True)):
             raise refusal(self.entries[0], "as what is changed on the way")
         leaves, form = tree_flatten(found)
@@ -155,13 +163,11 @@ class _Call:
         """Whether the first of what it is given is written to."""
         name = getattr(self.func, "__name__", "")
         by_name = name.endswith("_") and not name.endswith("__")
-        by_name = by_name or name in ("__iadd__", "__isub__", "__imul__", "__itruediv__")
+        by_name = by_name or name in _WRITING
         return by_name or bool(self.named.get("inplace"))
 
     def _changed(self, result: Derived) -> Derived:
-        own = self.args[0]
-        if not isinstance(own, Derived):
-            raise changed(self.entries[0])
+        own: Derived = self.args[0]
         own.data = result.every.detach()[0]
         own.every, own.entries = result.every, result.entries
         return own
@@ -171,7 +177,7 @@ class _Call:
         entry, widest = self.entries[0], max(met, key=Tensor.dim)
         every = [each(self.leaves[place]) for place in self.places]
         if self._is_changed() and 0 in self.places:
-            raise changed(entry)
+            raise refusal(entry, "as what is written to")
         is_vector = self.func in _PRODUCTS and any(value.dim() == 2 for value in every)
         if self.func in _BROADCAST and not is_vector:
             return self._with([beside(entry, value, widest) for value in every])
@@ -181,6 +187,10 @@ class _Call:
         if all(x.dim() == widest.dim() + 1 and x.shape[1] == 1 for x in every):
             return self._with([value.flatten(0, 1) for value in every])
         raise refusal(entry, f"in `{getattr(self.func, '__name__', self.func)}`")
+
+
+def _plain(value: Tracked | Derived) -> Tensor:
+    return value.as_subclass(Tensor)
 
 
 def _entries(value: Tracked | Derived) -> tuple[Entry, ...]:
@@ -280,6 +290,7 @@ _SPREAD: dict[Any, _Rule] = {Tensor.expand: _expanded, Tensor.repeat: _repeated}
 """Functions that may make the first axis one of examples."""
 _NAMES = ("add", "sub", "mul", "div", "true_divide", "maximum", "minimum", "pow")
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__rmatmul__}
+_WRITING = ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__setitem__")
 _METHODS = ("add_", "sub_", "mul_", "div_", "__iadd__", "__isub__", "__imul__", "__rsub__")
 _BROADCAST = {
     F.scaled_dot_product_attention,

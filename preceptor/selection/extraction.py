@@ -20,7 +20,7 @@ from preceptor.batches import Batch
 from preceptor.data.collate import rounded
 from preceptor.data.images import ImageSet
 from preceptor.data.text import TextSet
-from preceptor.errors import DataError
+from preceptor.errors import DataError, NonFiniteError
 from preceptor.models.lora import movable
 from preceptor.models.tapped import TappedModel
 from preceptor.selection.features import Features
@@ -153,11 +153,22 @@ def image_features(
     return Features(**found, prompts=ids, texts=ids, repetitions=zeros, probe=probe)
 
 
+def _expect_numbers(rows: Rows) -> None:
+    if not (rows.losses.isfinite().all() and rows.sketches.isfinite().all()):
+        raise NonFiniteError(
+            "an example's loss, or its gradient, is no number",
+            "the student's own pass gives none for it, and no score can be made of it",
+            "Look for padding that is longer than a sliding window (another `attn_implementation` "
+            "may take it), or for weights that are no numbers.",
+        )
+
+
 def _joined(parts: Iterable[tuple[Sequence[int], Rows]]) -> dict[str, np.ndarray]:
     """Rows of batches, back in the order of the examples that they are of."""
     places: list[int] = []
     rows: list[Rows] = []
     for where, found in parts:
+        _expect_numbers(found)
         places += where
         rows.append(found)
     order = np.argsort(places)

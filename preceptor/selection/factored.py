@@ -25,6 +25,7 @@ from preceptor.models.dry import forgetful, keeping_modes
 from preceptor.models.tapped import TappedModel
 from preceptor.selection.apart import Apart
 from preceptor.selection.axes import learn_axes
+from preceptor.selection.batch_kinds import BatchKinds
 from preceptor.selection.derived import expect_examples
 from preceptor.selection.exact import ExactSketcher
 from preceptor.selection.head import (
@@ -39,8 +40,8 @@ from preceptor.selection.ledger import Ledger, Sketching
 from preceptor.selection.proof import (
     SOME,
     Shown,
+    are_near,
     are_same,
-    expect_apart,
     expect_own,
     expect_seen,
     expect_unmixed,
@@ -92,6 +93,8 @@ class FactoredSketcher:
         self._device = next(iter(named.values())).device
         self._held: list[Held] = []
         self._parts = tuple(model.modules())
+        self._kinds = BatchKinds()
+        self._empty = [each for each in model.parameters() if not each.numel()]
 
     @property
     def parameters(self) -> int:
@@ -113,7 +116,8 @@ class FactoredSketcher:
         """The rows of a batch, in its order.
 
         The first batch, and the first of several examples, prove that rows are right (`proof.py`);
-        what is not is run one example at a time from then on.
+        what is not is run one example at a time from then on. Of later batches that are the first
+        of their kind some rows are compared with those of the same examples alone.
 
         Raises:
             ModelError: an example's row depends on the examples beside it, or a parameter has a
@@ -127,10 +131,12 @@ class FactoredSketcher:
                     raise
                 self._is_proven = self._is_proven and len(batch) == 1
                 self._make_way(found, batch)
-            except RuntimeError as error:
-                # A module that keeps something from one call for the next one.
-                if not self._apart.names or self._apart.is_whole or "memory" in str(error):
-                    raise
+            except (RuntimeError, IndexError) as error:
+                # A module that keeps something from one call for the next one, or a function that
+                # takes no parameters that notice it.
+                if self._apart.is_whole or len(batch) == 1 or "memory" in str(error):
+                    raise _ended(error) from error
+                self.losses(batch)  # Where the student itself fails, its own words are the best.
                 self._apart.is_whole = True
 
     def _make_way(self, found: Strange, batch: Batch) -> None:
@@ -160,34 +166,48 @@ class FactoredSketcher:
         if not self._is_proven and (len(batch) > 1 or not self.ledger.is_used):
             self.ledger.running = []
             some = batch.rows(0, min(len(batch), SOME))
-            first = self._prove(some)
+            self._prove(some)
             self._fuse(some)
-            rows = self._rows(batch)
-            # Where products round, tokens may go to other experts.
-            expect_apart(rows, self._rows(batch.rows(0, 1)) if self._bfloat16 else first)
             self._is_proven, self.ledger.running = len(batch) > 1, None
-        else:
-            rows = self._rows(batch)
+        rows = self._rows(batch)
+        if len(batch) > 1 and not self._apart.is_whole and self._kinds.is_new(batch):
+            rows = self._compared(batch, rows)
         self.ledger.is_used = True
         return rows
 
-    def _prove(self, some: Batch) -> Rows:
-        """The first example's row, alone, once the rows of some are known to be right."""
-        last = len(some) - 1
-        alone = {i: self._shown(some.rows(i, i + 1)) for i in (0, last)}
-        together = None if self._apart.is_whole or not last else self._shown(some)
-        plain = self.losses(some)
-        for i, (rows, _) in alone.items():
-            expect_unmixed(plain[i : i + 1], rows.losses)
-            if together is not None:
-                expect_unmixed(together[0].losses[i : i + 1], rows.losses)
+    def _compared(self, batch: Batch, rows: Rows) -> Rows:
+        """The rows of a batch of a new kind: each example's alone, where some are not as alone.
+
+        Raises:
+            ModelError: an example's loss is another alone.
+        """
+        some = sorted({0, len(batch) // 2, len(batch) - 1})
+        alone = joined([self._rows(batch.rows(i, i + 1)) for i in some])
+        if not self._bfloat16:
+            expect_unmixed(rows.losses[some], alone.losses)
+        if are_near(rows.sketches[some], alone.sketches, rounded=self._bfloat16):
+            return rows
+        self._apart.is_whole = True
+        return self._rows(batch)
+
+    def _prove(self, some: Batch) -> None:
+        """Show that the rows of some are right.
+
+        Raises:
+            ModelError: they are not.
+        """
+        alone = [self._shown(some.rows(i, i + 1)) for i in range(len(some))]
+        together = None if self._apart.is_whole or len(some) == 1 else self._shown(some)
+        losses = torch.cat([rows.losses for rows, _ in alone])
+        expect_unmixed(self.losses(some), losses)
         if together is not None:
+            expect_unmixed(together[0].losses, losses)
             expect_own(self.ledger, together, alone)
-        single = some.rows(0, 1)
-        with self._asked():
-            loss = ExactSketcher(self._model, soft=self._soft).loss(single)[0]
-            expect_seen(self.ledger, learned_parameters(self._model.module), loss, alone[0])
-        return alone[0][0]
+        exact = ExactSketcher(self._model, soft=self._soft)
+        for i, shown in enumerate(alone):
+            with self._asked():
+                loss = exact.loss(some.rows(i, i + 1))[0]
+                expect_seen(self.ledger, learned_parameters(self._model.module), loss, shown)
 
     def _fuse(self, some: Batch) -> None:
         """Take convolutions and their norms as one from here on, where sketches stay the same."""
@@ -221,6 +241,8 @@ class FactoredSketcher:
             with autocast(self._device, self._bfloat16):
                 loss, rows = self._scored(batch, head, self._entries)
             _backward(loss)
+        for each in self._empty:  # They are not noticed, and have a gradient without numbers.
+            each.grad = None
         self.ledger.fusions.end()
         return replace(rows, sketches=self.ledger.sketches())
 
@@ -231,7 +253,6 @@ class FactoredSketcher:
         with self._asked():
             return self._scored(batch, self._head(), (None, None))[1].losses
 
-    @torch.no_grad()
     def _passed(self, batch: Batch) -> None:
         """What comes before a head, by a plain forward pass."""
         self.ledger.begin(len(batch))
@@ -270,6 +291,17 @@ class FactoredSketcher:
         losses, placed = classified(logits, batch, self._soft)
         ones = torch.ones_like(losses, dtype=torch.int64)
         return losses.sum(), Rows(self.ledger.sketches(), losses.detach(), ones, placed)
+
+
+def _ended(error: RuntimeError | IndexError) -> Exception:
+    """What is raised where nothing else helps."""
+    if "memory" in str(error):
+        return error
+    return ModelError(
+        "the student was run with parameters that notice where they are used",
+        f"torch ended it: {str(error).splitlines()[0]}",
+        "Use exact features for this model (kind: exact, projection: counts).",
+    )
 
 
 def _keeps(part: nn.Module) -> bool:

@@ -36,7 +36,7 @@ def linear(
     one example after another, unless it is said `whose` they are. Where all examples have the same
     ones the product is taken `once`, and what is given back is not to be written to.
     """
-    if not x.numel():  # A head that is given no positions.
+    if not x.shape[:-1].numel():  # A head that is given no positions.
         return _product(x, weight[0], bias[0], transposed)
     is_first = not any(entry is not None and entry.axis for _, entry in (weight, bias))
     if whose is None and x.dim() == 2 and is_first and not once:

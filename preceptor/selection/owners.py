@@ -163,10 +163,11 @@ def _joined(trail: _Trail, node: Any, number: int, rows: int) -> _Whose:
     del number
     if node._saved_dim != 0:
         return trail.before(node, rows)
-    # How long parts along the first axis are is noted by those alone that know whose they are.
+    # How long parts along the first axis are is noted by those alone that know whose they are;
+    # others may have no rows at all, as of an expert without tokens.
     known = [getattr(behind, "owners", None) for behind, _ in node.next_functions]
     parts = [each.whose for each in known if isinstance(each, Owners)]
-    return torch.cat(parts) if len(parts) == len(known) else None
+    return torch.cat(parts) if parts and sum(map(len, parts)) == rows else None
 
 
 def _viewed(trail: _Trail, node: Any, number: int, rows: int) -> _Whose:

@@ -1,9 +1,9 @@
 """Whether each example's sketch is its own gradient's, shown by the first examples there are.
 
-Three things are compared, parameter by parameter: what the first and the last of some examples add
-to the sum beside the others; what they add alone; and, for the first, the sketch of the gradient
-that autograd makes of a plain pass. So neither a layer that lays examples out in an unusual way,
-nor a parameter that is used where nobody sees it, is passed over.
+Three things are compared, parameter by parameter: what some examples add to the sum beside each
+other; what they add alone; and the sketch of the gradient that autograd makes of a plain pass. So
+neither a layer that lays examples out in an unusual way, nor a parameter that is used where nobody
+sees it, is passed over.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from preceptor.errors import ModelError
+from preceptor.errors import ModelError, NonFiniteError
 from preceptor.selection.entry import Entry
 from preceptor.selection.ledger import Ledger
 from preceptor.selection.rows import Rows
@@ -21,8 +21,9 @@ from preceptor.selection.strange import Strange
 
 SOME = 5
 """Examples that are compared: few tables have a multiple of five rows, to pass for theirs."""
-_APART = 0.1
-"""How far, of its size, a row may move when others stand beside it: bfloat16 rounds."""
+_APART, _APART_ROUNDED = 1e-2, 0.5
+"""How far, of its size, a row may move when others stand beside it: in bfloat16 tokens may go to
+other experts."""
 _NEAR = {torch.float64: (1e-6, 1e-8), torch.float32: (1e-2, 1e-4)}
 _ROUNDED = (0.2, 1e-2)
 """How far a parameter's part may lie apart: of its own size, and of the whole sketch's."""
@@ -37,6 +38,13 @@ def expect_unmixed(losses: Tensor, alone: Tensor) -> None:
     Raises:
         ModelError: it is.
     """
+    if not (losses.isfinite().all() and alone.isfinite().all()):
+        raise NonFiniteError(
+            "an example's loss is no number",
+            "the student's own forward pass gives none for it",
+            "Look for padding that is longer than a sliding window (another `attn_implementation` "
+            "may take it), or for weights that are no numbers.",
+        )
     far = float(((losses - alone).abs() / alone.abs().clamp_min(1.0)).max())
     if not far <= (5e-2 if losses.dtype in (torch.float16, torch.bfloat16) else 1e-3):
         raise ModelError(
@@ -46,14 +54,14 @@ def expect_unmixed(losses: Tensor, alone: Tensor) -> None:
         )
 
 
-def expect_own(ledger: Ledger, together: Shown, alone: Mapping[int, Shown]) -> None:
+def expect_own(ledger: Ledger, together: Shown, alone: Sequence[Shown]) -> None:
     """Raise where a parameter's gradient is another for an example beside others than alone.
 
     Raises:
         Strange: it is.
     """
     wrong: dict[str, Entry] = {}
-    for example, (rows, shares) in alone.items():
+    for example, (rows, shares) in enumerate(alone):
         whole = float(rows.sketches.norm())
         for entry, ours, theirs in zip(ledger.entries, shares, together[1], strict=True):
             if _is_far(entry, theirs[example], ours[0], whole):
@@ -138,20 +146,10 @@ def _shown(
             parameter.grad = held[name]
 
 
-def expect_apart(together: Rows, first: Rows) -> None:
-    """Raise where the first row of a batch is another than the same example's alone.
-
-    Raises:
-        ModelError: it is.
-    """
-    alone = first.sketches[0]
-    far = float((together.sketches[0] - alone).norm() / alone.norm().clamp_min(1e-30))
-    if far > _APART:
-        raise ModelError(
-            "an example's gradient was sketched alone and beside others",
-            f"the sketches differ by {far:.2g} of their size: the student mixes examples",
-            "Use exact features for this model.",
-        )
+def are_near(together: Tensor, alone: Tensor, *, rounded: bool) -> bool:
+    """Whether sketches of examples beside others are those of the same ones alone."""
+    gaps = (together - alone).norm(dim=1) / alone.norm(dim=1).clamp_min(1e-30)
+    return bool((gaps <= (_APART_ROUNDED if rounded else _APART)).all())
 
 
 def _is_far(entry: Entry, one: Tensor, other: Tensor | None, whole: float) -> bool:

@@ -41,7 +41,8 @@ def learned_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     Raises:
         ModelError: there are none.
     """
-    found = {name: each for name, each in movable(module).items() if each.requires_grad}
+    known = movable(module).items()
+    found = {name: each for name, each in known if each.requires_grad and each.numel()}
     if not found:
         raise ModelError(
             "the gradients of a student were asked for",

@@ -98,7 +98,8 @@ class _Each(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        _add(ctx.entry, ctx.steps, outer[0].flatten(1).to(ctx.entry.ledger.dtype))
+        slopes = outer[0].reshape(len(outer[0]), -1)
+        _add(ctx.entry, ctx.steps, slopes.to(ctx.entry.ledger.dtype))
         return None, None, None, None
 
 

@@ -33,7 +33,7 @@ class _Copies(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.entry.add_flat(outer[0].flatten(1))
+        ctx.entry.add_flat(outer[0].reshape(len(outer[0]), -1))
         return None, None
 
 

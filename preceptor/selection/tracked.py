@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from preceptor.selection.entry import Entry
 from preceptor.selection.ledger import Ledger
-from preceptor.selection.strange import Strange, changed
+from preceptor.selection.strange import Strange, changed, refusal
 
 Rules = Mapping[Any, Callable[..., Any]]
 """What is done in place of a function of torch's; it is given the function and its arguments."""
@@ -54,6 +54,9 @@ class Step:
         """The same of x."""
         before, after = self.arguments[: self.place], self.arguments[self.place :]
         return self.func(*before, x, *after, **self.named)
+
+
+_WRITTEN = "as what is written to"
 
 
 class Tracked(Tensor):
@@ -100,6 +103,9 @@ class Tracked(Tensor):
         first = _first((*args, *named.values()))
         with torch._C.DisableTorchFunctionSubclass():
             uses, entry = first.uses, first.entry
+            if not torch.is_grad_enabled():  # What is made here has no gradient.
+                args, named = tree_map_only(Tracked, Tracked.plain, (args, named))
+                return func(*args, **named)
             entry.seen()
             refused: Strange | None = None
             if func in uses.rules and not entry.is_whole:
@@ -110,7 +116,8 @@ class Tracked(Tensor):
                     refused = found.with_traceback(None)
             name = getattr(func, "__name__", str(func))
             if name.endswith("_") and not name.endswith("__") and args and args[0] is first:
-                raise changed(entry)
+                # A parameter itself is gone then; what was made of it is made for each example.
+                raise refusal(entry, _WRITTEN) if first.steps else changed(entry)
             if entry.ledger.examples == 1:
                 args, named = tree_map_only(Tracked, Tracked.own, (args, named))
                 return func(*args, **named)

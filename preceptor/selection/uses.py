@@ -166,7 +166,8 @@ def _elementwise(func: Any, *arguments: Any, **named: Any) -> Any:
     own = first(*arguments)
     place = next(i for i, value in enumerate(arguments) if value is own)
     if place == 0 and func.__name__ in _IN_PLACE:
-        raise changed(own.entry)
+        # A parameter itself is gone then; what was made of it is made for each example.
+        raise refusal(own.entry, "as what is written to") if own.steps else changed(own.entry)
     others: Sequence[Any] = [*arguments[:place], *arguments[place + 1 :]]
     tensors = [other for other in others if isinstance(other, Tensor)]
     if not tensors:
