@@ -45,6 +45,7 @@ from preceptor.selection.proof import (
     expect_own,
     expect_seen,
     expect_unmixed,
+    unlike,
 )
 from preceptor.selection.rows import (
     Details,
@@ -81,7 +82,7 @@ class FactoredSketcher:
         soft: Soft | None = None,
     ) -> None:
         self._model, self._bfloat16, self._soft = model, bfloat16, soft
-        named = learned_parameters(model.module)
+        named = self._named = learned_parameters(model.module)
         tables = [part.weight for part in model.modules() if isinstance(part, nn.Embedding)]
         if model.causal:
             tables.append(language_head(model.module).weight)
@@ -185,7 +186,8 @@ class FactoredSketcher:
         alone = joined([self._rows(batch.rows(i, i + 1)) for i in some])
         if not self._bfloat16:
             expect_unmixed(rows.losses[some], alone.losses)
-        if are_near(rows.sketches[some], alone.sketches, rounded=self._bfloat16):
+        kind = torch.bfloat16 if self._bfloat16 else next(iter(self._named.values())).dtype
+        if are_near(rows.sketches[some], alone.sketches, kind):
             return rows
         self._apart.is_whole = True
         return self._rows(batch)
@@ -203,11 +205,12 @@ class FactoredSketcher:
         if together is not None:
             expect_unmixed(together[0].losses, losses)
             expect_own(self.ledger, together, alone)
-        exact = ExactSketcher(self._model, soft=self._soft)
+        exact, named = ExactSketcher(self._model, soft=self._soft), self._named
+        found: list[dict[str, float]] = []
         for i, shown in enumerate(alone):
             with self._asked():
-                loss = exact.loss(some.rows(i, i + 1))[0]
-                expect_seen(self.ledger, learned_parameters(self._model.module), loss, shown)
+                found.append(unlike(self.ledger, named, exact.loss(some.rows(i, i + 1))[0], shown))
+        expect_seen(self.ledger, found)
 
     def _fuse(self, some: Batch) -> None:
         """Take convolutions and their norms as one from here on, where sketches stay the same."""

@@ -6,6 +6,7 @@ neither a layer that lays examples out in an unusual way, nor a parameter that i
 sees it, is passed over.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,12 +22,11 @@ from preceptor.selection.strange import Strange
 
 SOME = 5
 """Examples that are compared: few tables have a multiple of five rows, to pass for theirs."""
-_APART, _APART_ROUNDED = 1e-2, 0.5
-"""How far, of its size, a row may move when others stand beside it: in bfloat16 tokens may go to
-other experts."""
 _NEAR = {torch.float64: (1e-6, 1e-8), torch.float32: (1e-2, 1e-4)}
 _ROUNDED = (0.2, 1e-2)
 """How far a parameter's part may lie apart: of its own size, and of the whole sketch's."""
+_LOUD, _LOUD_ROUNDED = 10.0, 2.0
+"""How many times as far a single example's may, for rounding may switch a unit of one of them."""
 
 Shown = tuple[Rows, Sequence[Tensor]]
 """Rows, and what each parameter added to their sketches."""
@@ -60,44 +60,63 @@ def expect_own(ledger: Ledger, together: Shown, alone: Sequence[Shown]) -> None:
     Raises:
         Strange: it is.
     """
-    wrong: dict[str, Entry] = {}
-    for example, (rows, shares) in enumerate(alone):
-        whole = float(rows.sketches.norm())
-        for entry, ours, theirs in zip(ledger.entries, shares, together[1], strict=True):
-            if _is_far(entry, theirs[example], ours[0], whole):
-                wrong[entry.name] = entry
+    sizes = [float(rows.sketches.norm()) for rows, _ in alone]
+    wrong: list[Entry] = []
+    for place, entry in enumerate(ledger.entries):
+        ours = [shares[place][0] for _, shares in alone]
+        pairs = zip(together[1][place], ours, sizes, strict=True)
+        if _is_wrong(entry.parameter.dtype, [_excess(entry, *pair) for pair in pairs]):
+            wrong.append(entry)
     if wrong:
         raise Strange(
-            f"the gradient of the parameter {next(iter(wrong))} was taken alone and beside others",
+            f"the gradient of the parameter {wrong[0].name} was taken alone and beside others",
             "an example has another one: which rows are its own cannot be read from the first axis",
-            [entry.chain for entry in wrong.values()],
+            [entry.chain for entry in wrong],
         )
 
 
 def are_same(ledger: Ledger, one: Shown, other: Shown) -> bool:
     """Whether every parameter adds the same for every example."""
-    whole = float(one[0].sketches.norm())
-    parts = zip(ledger.entries, one[1], other[1], strict=True)
-    return not any(_is_far(entry, left, right, whole) for entry, left, right in parts)
+    sizes = one[0].sketches.norm(dim=1).tolist()
+    for entry, left, right in zip(ledger.entries, one[1], other[1], strict=True):
+        rows = zip(left, right, sizes, strict=True)
+        if _is_wrong(entry.parameter.dtype, [_excess(entry, *row) for row in rows]):
+            return False
+    return True
 
 
-def expect_seen(
+def unlike(
     ledger: Ledger, parameters: Mapping[str, nn.Parameter], loss: Tensor, alone: Shown
-) -> None:
-    """Raise where a parameter's sketch is not that of autograd's gradient of an example's loss.
-
-    Raises:
-        ModelError: it is not.
-    """
+) -> dict[str, float]:
+    """How far each parameter's sketch is from that of autograd's gradient of an example's loss."""
     rows, shares = alone
     own = {
         entry.name: (entry, share[0]) for entry, share in zip(ledger.entries, shares, strict=True)
     }
     whole = float(rows.sketches.norm())
-    missed: list[str] = []
-    with _shown(parameters, partial(_look, own, missed, whole)):
+    found: dict[str, float] = {}
+    with _shown(parameters, partial(_look, own, found, whole)):
         loss.backward()
-    missed += [name for name, (entry, share) in own.items() if _is_far(entry, share, None, whole)]
+    for name, (entry, share) in own.items():
+        found[name] = _excess(entry, share, None, whole)
+    return found
+
+
+def expect_seen(ledger: Ledger, found: Sequence[Mapping[str, float]]) -> None:
+    """Raise where a parameter's sketches are not those of autograd's gradients.
+
+    Args:
+        ledger: of the parameters.
+        found: what `unlike` gave of each example.
+
+    Raises:
+        ModelError: they are not.
+    """
+    missed = [
+        entry.name
+        for entry in ledger.entries
+        if _is_wrong(entry.parameter.dtype, [each[entry.name] for each in found])
+    ]
     if missed:
         raise ModelError(
             f"the gradient of the parameter {missed[0]} was taken by its sketch and by autograd",
@@ -108,15 +127,19 @@ def expect_seen(
 
 
 def _look(
-    own: dict[str, tuple[Entry, Tensor]], missed: list[str], whole: float, name: str, found: Tensor
+    own: dict[str, tuple[Entry, Tensor]],
+    unlike: dict[str, float],
+    whole: float,
+    name: str,
+    found: Tensor,
 ) -> None:
     """Compare one gradient with what its parameter added."""
     entry, share = own.pop(name)
     truth = entry.of(found.to(share.dtype))
     if truth is None:
-        missed += [name] if found.any() else []
-    elif _is_far(entry, share, truth, whole):
-        missed.append(name)
+        unlike[name] = math.inf if found.any() else 0.0
+    else:
+        unlike[name] = _excess(entry, share, truth, whole)
 
 
 def _keep(look: Callable[[str, Tensor], None], name: str, parameter: Tensor) -> None:
@@ -146,14 +169,27 @@ def _shown(
             parameter.grad = held[name]
 
 
-def are_near(together: Tensor, alone: Tensor, *, rounded: bool) -> bool:
-    """Whether sketches of examples beside others are those of the same ones alone."""
+def are_near(together: Tensor, alone: Tensor, kind: torch.dtype) -> bool:
+    """Whether sketches of examples beside others are those of the same ones alone.
+
+    `kind` is that of the products they were made of.
+    """
+    most = _NEAR.get(kind, _ROUNDED)[0]
     gaps = (together - alone).norm(dim=1) / alone.norm(dim=1).clamp_min(1e-30)
-    return bool((gaps <= (_APART_ROUNDED if rounded else _APART)).all())
+    return not _is_wrong(kind, (gaps / most).tolist())
 
 
-def _is_far(entry: Entry, one: Tensor, other: Tensor | None, whole: float) -> bool:
+def _excess(entry: Entry, one: Tensor, other: Tensor | None, whole: float) -> float:
+    """How far parts lie apart, 1 being as far as they may."""
     of_own, of_whole = _NEAR.get(entry.parameter.dtype, _ROUNDED)
     size = 0.0 if other is None else float(other.norm())
-    gap = float((one if other is None else one - other).norm())
-    return not gap <= of_own * size + of_whole * whole
+    gap, most = float((one if other is None else one - other).norm()), of_own * size
+    most += of_whole * whole
+    return gap / most if most else (math.inf if gap else 0.0)
+
+
+def _is_wrong(kind: torch.dtype, found: Sequence[float]) -> bool:
+    """Whether one example's lies much too far apart, or half of them do at all."""
+    loud = _LOUD if kind in _NEAR else _LOUD_ROUNDED
+    too_far = sum(not each <= 1.0 for each in found)
+    return 2 * too_far >= len(found) or any(not each <= loud for each in found)
