@@ -7,6 +7,7 @@ promised ones are in `selection_features.py`.
 """
 
 import argparse
+from dataclasses import replace
 
 import torch
 from architectures import PUBLISHED, SMALL, Architecture
@@ -50,11 +51,14 @@ def main() -> None:
     parser.add_argument(
         "--pixels", type=int, default=64, help="of a side of the small ones' images"
     )
+    parser.add_argument("--examples", type=int, help="in a batch, of all of them")
     parser.add_argument("names", nargs="*", help="only these")
     said = parser.parse_args()
     torch.set_num_threads(1)
     is_small = said.small or said.quick
     every = [each.of_pixels(said.pixels) for each in SMALL] if is_small else PUBLISHED
+    if said.examples:
+        every = [replace(each, examples=said.examples) for each in every]
     wanted = said.names or (QUICK if said.quick else [each.label for each in every])
     claims: list[Claim] = []
     rounds = 3 if said.quick else 7
