@@ -25,11 +25,11 @@ SOME = 5
 _NEAR = {torch.float64: (1e-6, 1e-8), torch.float32: (1e-2, 1e-4)}
 _ROUNDED = (0.2, 1e-2)
 """How far a parameter's part may lie apart: of its own size, and of the whole sketch's."""
-_APART, _APART_ROUNDED = {torch.float64: 1e-6, torch.float32: 0.1}, 0.5
+_APART, _APART_ROUNDED = {torch.float64: 1e-6}, 0.1
 """How far, of its size, a row of a later batch may: there is no telling parameters apart, and what
 rounding switches adds up from the last layer to the first (RegNet of 32 images: 2 %)."""
 _LOUD, _LOUD_ROUNDED = 10.0, 2.0
-"""How many times as far a single example's may, for rounding may switch a unit of one of them."""
+"""How many times as far one between the first and the last may, for rounding may switch a unit."""
 
 Shown = tuple[Rows, Sequence[Tensor]]
 """Rows, and what each parameter added to their sketches."""
@@ -191,7 +191,8 @@ def _excess(entry: Entry, one: Tensor, other: Tensor | None, whole: float) -> fl
 
 
 def _is_wrong(kind: torch.dtype, found: Sequence[float]) -> bool:
-    """Whether one example's lies much too far apart, or half of them do at all."""
+    """Whether the first's or the last's lies too far apart, half of all, or one much too far."""
     loud = _LOUD if kind in _NEAR else _LOUD_ROUNDED
     too_far = sum(not each <= 1.0 for each in found)
-    return 2 * too_far >= len(found) or any(not each <= loud for each in found)
+    at_ends = not (found[0] <= 1.0 and found[-1] <= 1.0)
+    return at_ends or 2 * too_far >= len(found) or any(not each <= loud for each in found)
