@@ -1,10 +1,13 @@
 """Twenty seeded steps of each kind of objective: a change that should move no number moves none.
 
+In float64: in float32 the order in which a processor adds moves some curves by 2 % within 20 steps.
 Where a change should move them, write the curves anew and show the difference:
 `python -m tests.golden.test_curves`.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,7 +50,19 @@ OBJECTIVES: dict[str, Objective] = {
 def model(seed: int) -> TappedModel:
     torch.manual_seed(seed)
     spec = {"zoo": "cnn-small", "classes": IMAGES.num_classes, "channels": 1, "size": 8}
-    return load_model(spec)
+    made = load_model(spec).double()
+    made.module.register_forward_pre_hook(lambda _, given: tuple(each.double() for each in given))
+    return made
+
+
+@contextmanager
+def doubled() -> Iterator[None]:
+    """In the block what is made is made in float64."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def curve(objective: Objective) -> list[float]:
@@ -68,14 +83,16 @@ def curve(objective: Objective) -> list[float]:
         schedule=SchedulePlan(name="cosine"),
         probe_every=7,
     )
-    return [losses.total for losses in fit(model(1), Live(model(2)), objective, source, plan)]
+    student, teacher = model(1), Live(model(2))
+    with doubled():  # What an objective brings along is as wide as the models.
+        return [losses.total for losses in fit(student, teacher, objective, source, plan)]
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_twenty_steps_are_what_they_were(name: str) -> None:
     kept = json.loads(FILE.read_text())[name]
-    # Processors add in different orders; what a change of ours does is far larger.
-    assert curve(OBJECTIVES[name]) == pytest.approx(kept, rel=2e-3, abs=1e-5)
+    # Pixels and what is reported are float32: processors differ by up to 1e-5.
+    assert curve(OBJECTIVES[name]) == pytest.approx(kept, rel=1e-4, abs=1e-5)
 
 
 if __name__ == "__main__":
