@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from preceptor.errors import ModelError
 from preceptor.selection.arguments import first, ledger_of, pair
+from preceptor.selection.attention import attention
 from preceptor.selection.channel_norms import batch_normed, group_normed
 from preceptor.selection.convolution import convolution, laid
 from preceptor.selection.derived import derived
@@ -203,6 +204,7 @@ _RULES: Rules = {
     torch.rms_norm: _rms_norm,
     F.batch_norm: _batch_norm,
     F.group_norm: _group_norm,
+    F.multi_head_attention_forward: attention,
     **({GROUPED: grouped} if GROUPED else {}),
     **{getattr(Tensor, name): _cast for name in _CASTS},
     **{
