@@ -11,6 +11,7 @@ Dimension key: *n leading axes, n coordinates, d of a sketch, k of a side, b exa
 each, a and o in- and outputs of a layer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
@@ -24,6 +25,10 @@ from preceptor.ops.counter import signs, words
 _ADD_ALL = torch._foreach_addcmul_  # pyright: ignore[reportPrivateImportUsage]
 PIECE = 1 << 16
 """Coordinates of a long vector whose map is made at once."""
+_FEW = 4
+"""Vectors at once, of which long ones are gone through once more rather than lap by lap."""
+_SHORT = 16
+"""Runs that are soon added one by one."""
 
 
 @final
@@ -75,7 +80,10 @@ class CountSketch:
     """n coordinates to k buckets: each coordinate has one bucket and one sign.
 
     Coordinates are taken k at a time, and each such run is turned by an offset of its own: two
-    coordinates meet in a bucket with probability 1/k at most, and a run is added as it lies.
+    coordinates meet in a bucket with probability 1/k at most, and a run is added as it lies. Of a
+    longer vector those that are 4 k - 1 apart have the same bucket: the sums of these are taken
+    first, so that few runs are left. That many is odd, and no two numbers of a matrix' column are
+    as far apart before a good part of its rows is between them.
 
     Args:
         n, k: from how many to how many.
@@ -91,7 +99,7 @@ class CountSketch:
     @classmethod
     def drawn(cls, n: int, k: int, *keys: int, device: torch.device | str = "cpu") -> "CountSketch":
         """The sketch of these keys."""
-        offsets = words(*keys, 0, torch.arange(-(-n // k))) % k
+        offsets = words(*keys, 0, torch.arange(-(-_lap(n, k) // k))) % k
         return cls(n, k, tuple(offsets.tolist()), signs(1, n, *keys, 1, device=device).squeeze(0))
 
     @property
@@ -111,41 +119,75 @@ class CountSketch:
 
     def add(self, x: Float[Tensor, "*n {self.n}"], room: Float[Tensor, "*n 2*{self.k}"]) -> None:
         """Add to a `room` of twice as many buckets, the second half of which `turned` brings in."""
-        signs = self._signs(room.dtype)
-        if len(signs) == 1:
-            room.narrow(-1, self.offsets[0], self.n).addcmul_(x, signs[0])
+        lap = _lap(self.n, self.k)
+        if lap == self.n:
+            _add_signed(room, self.offsets, x, self._signs(room.dtype, self.k))
             return
-        strides, start, shape = room.stride(), room.storage_offset(), room.shape[:-1]
-        places = [start + offset * strides[-1] for offset in self.offsets]
-        whole, last = (*shape, self.k), (*shape, self.n - self.k * (len(signs) - 1))
-        there = [room.as_strided(whole, strides, place) for place in places[:-1]]
-        there.append(room.as_strided(last, strides, places[-1]))
-        if room.device.type == "cpu":  # One call; elsewhere runs that overlap may meet in it.
-            _ADD_ALL(there, x.split(self.k, dim=-1), signs)
-            return
-        for each, run, sign in zip(there, x.split(self.k, dim=-1), signs, strict=True):
-            each.addcmul_(run, sign)
+        found = self._lapped(x, lap, room.dtype)
+        for offset, run in zip(self.offsets, found.split(self.k, dim=-1), strict=True):
+            room.narrow(-1, offset, run.shape[-1]).add_(run)
 
-    def _signs(self, dtype: torch.dtype) -> list[Float[Tensor, " length"]]:
-        """Of each run."""
-        if dtype not in self._known:
-            self._known[dtype] = list(self.sign.to(dtype).split(self.k))
-        return self._known[dtype]
+    def _lapped(self, x: Float[Tensor, "*n {self.n}"], lap: int, dtype: torch.dtype) -> Tensor:
+        """Signed coordinates [*n, lap], those added that are a multiple of `lap` apart."""
+        found = torch.zeros(*x.shape[:-1], lap, dtype=dtype, device=x.device)
+        if found.numel() > _FEW * lap:
+            signs = self._signs(dtype, lap)
+            _add_signed(found, [0] * len(signs), x, signs)
+            return found
+        signed = x * self._signs(dtype, self.n)[0]  # Calls cost more than numbers then.
+        laps, rest = signed.split((self.n - self.n % lap, self.n % lap), dim=-1)
+        found += laps.unflatten(-1, (-1, lap)).sum(dim=-2)
+        found.narrow(-1, 0, rest.shape[-1]).add_(rest)
+        return found
+
+    def _signs(self, dtype: torch.dtype, size: int) -> list[Float[Tensor, " length"]]:
+        """Of each run of a size."""
+        if (dtype, size) not in self._known:
+            self._known[dtype, size] = list(self.sign.to(dtype).split(size))
+        return self._known[dtype, size]
 
     @cached_property
-    def _known(self) -> dict[torch.dtype, list[Tensor]]:
+    def _known(self) -> dict[tuple[torch.dtype, int], list[Tensor]]:
         return {}
 
     @cached_property
     def bucket(self) -> Int[Tensor, " {self.n}"]:
         """Of each coordinate."""
-        place = torch.arange(self.n, device=self.sign.device)
+        place = torch.arange(self.n, device=self.sign.device) % _lap(self.n, self.k)
         offsets = torch.tensor(self.offsets, device=place.device)
         return (place + offsets[place // self.k]) % self.k
 
     def matrix(self) -> Float[Tensor, "{self.n} {self.k}"]:
         """C, so that `self(x)` is x @ C."""
         return self(torch.eye(self.n))
+
+
+def _add_signed(
+    room: Float[Tensor, "*n d"],
+    offsets: Sequence[int],
+    x: Float[Tensor, "*n k"],
+    signs: list[Tensor],
+) -> None:
+    """Add x to a room, run by run, each from an offset on and with signs as long as it is."""
+    if len(signs) == 1:
+        room.narrow(-1, offsets[0], len(signs[0])).addcmul_(x, signs[0])
+        return
+    strides, start, shape = room.stride(), room.storage_offset(), room.shape[:-1]
+    there = [
+        room.as_strided((*shape, len(sign)), strides, start + offset * strides[-1])
+        for offset, sign in zip(offsets, signs, strict=True)
+    ]
+    runs = x.split(len(signs[0]), dim=-1)
+    if room.device.type == "cpu":  # One call; elsewhere runs that overlap may meet in it.
+        _ADD_ALL(there, runs, signs)
+        return
+    for each, run, sign in zip(there, runs, signs, strict=True):
+        each.addcmul_(run, sign)
+
+
+def _lap(n: int, k: int) -> int:
+    """How far apart those of n coordinates are that always meet in one of k buckets."""
+    return n if n <= _SHORT * k else 4 * k - 1
 
 
 def turned(room: Float[Tensor, "*n two_k"]) -> Float[Tensor, "*n k"]:
