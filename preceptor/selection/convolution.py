@@ -42,8 +42,13 @@ class Geometry(NamedTuple):
 
     def is_pointwise(self, weight: Tensor) -> bool:
         """Whether each place is mapped by itself: a linear layer, which multiplies faster."""
-        still = {*self.stride, *weight.shape[2:]} == {1} and not any(self.padding)
-        return still and self.groups == 1
+        return {*weight.shape[2:]} == {1} and not any(self.padding) and self.groups == 1
+
+    def read(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *l"]:
+        """The places that are read where each is mapped by itself."""
+        for axis, step in enumerate(self.stride, 2):
+            x = x if step == 1 else x[(slice(None),) * axis + (slice(None, None, step),)]
+        return x
 
     def places(self, x: Tensor, weight: Tensor) -> int:
         """Of what the convolution of x gives."""
@@ -60,15 +65,21 @@ class Geometry(NamedTuple):
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution."""
-        if self.is_multiplied(x, weight):
-            return _multiplied(x, weight.flatten(1), bias)
+        read = self.read(x) if self.is_pointwise(weight) else x
+        if self.is_multiplied(read, weight):
+            return _multiplied(read, weight.flatten(1), bias)
         plain = (self.stride, self.padding, self.dilation, False, [0] * len(self.stride))
         return torch.convolution(x, weight, bias, *plain, self.groups)
 
     def back(self, slope: Tensor, x: Tensor, weight: Tensor, *, to_input: bool) -> Tensor:
         """The gradient of the input, or of the weight: of either, the shape alone is read."""
         if to_input and self.is_multiplied(slope, weight):
-            return _multiplied(slope, weight.flatten(1).T, None)
+            found = _multiplied(slope, weight.flatten(1).T, None)
+            if found.shape == x.shape:
+                return found
+            back = found.new_zeros(x.shape)
+            self.read(back).copy_(found)
+            return back
         plain = (self.stride, self.padding, self.dilation, False, [0] * len(self.stride))
         wanted = [to_input, not to_input, False]
         found = _BACKWARD(slope, x, weight, None, *plain, self.groups, wanted)
@@ -173,15 +184,18 @@ class _Convolution(torch.autograd.Function):
 def _add(entry: Entry, slope: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> None:
     """A call of its own: what it makes is gone before the input's gradient is made."""
     if is_sketched(entry, geometry, slope.shape[2:].numel()):
-        entry.add_parts(_sketched(entry, slope, x, geometry))
+        entry.add_parts(sketched(entry, slope, x, geometry))
     else:
         entry.add_matrices(gradients(slope, x, weight, geometry))
 
 
-def _sketched(
-    entry: Entry, slope: Tensor, x: Tensor, geometry: Geometry
+def sketched(
+    entry: Entry, slope: Tensor, x: Tensor, geometry: Geometry, scale: Tensor | None = None
 ) -> Iterator[tuple[Float[Tensor, "some l kr"], Float[Tensor, "some l kc"]]]:
-    """Both sides of each place of each group, some examples at a time."""
+    """Both sides of each place of each group, some examples at a time.
+
+    Where a `scale` [o] is given, slopes are brought to it.
+    """
     assert isinstance(entry.rows, Side)
     filters = entry.columns.turned.view(-1, *entry.parameter.shape[1:]).to(x.dtype)
     alone, groups = geometry._replace(groups=1), geometry.groups
@@ -189,20 +203,23 @@ def _sketched(
     for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
         apart = inputs.unflatten(1, (groups, -1)).flatten(0, 1) if groups > 1 else inputs
         given = alone.product(apart, filters, None).flatten(2).mT
-        own = _signed(entry.rows, slopes.flatten(2), groups)
+        own = _signed(entry.rows, slopes.flatten(2), groups, scale)
         yield own, given.reshape(*own.shape[:2], -1)
 
 
 def _signed(
-    rows: Side, slope: Float[Tensor, "some o l"], groups: int
+    rows: Side, slope: Float[Tensor, "some o l"], groups: int, scale: Tensor | None
 ) -> Float[Tensor, "some gl kr"]:
     """Slopes at each place of each group, sketched."""
     if rows.table is None:
-        return slope.mT
+        return (slope if scale is None else slope * scale.unsqueeze(1)).mT
     if groups == 1:
+        turned = rows.turned.to(slope.dtype)
+        turned = turned if scale is None else turned * scale
         # From the left, so that places stay where they lie in memory.
-        return (rows.turned.to(slope.dtype) @ slope).mT
-    table = rows.table.to(slope.dtype).unflatten(0, (groups, -1))
+        return (turned @ slope).mT
+    table = rows.table.to(slope.dtype)
+    table = (table if scale is None else table * scale.unsqueeze(1)).unflatten(0, (groups, -1))
     return torch.einsum("bgol,gok->bglk", slope.unflatten(1, (groups, -1)), table).flatten(1, 2)
 
 
@@ -263,11 +280,11 @@ def _beside(
 
 
 def _by_place(
-    slope: Float[Tensor, "b o *l"], x: Float[Tensor, "b c *l"], weight: Tensor, geometry: Geometry
+    slope: Float[Tensor, "b o *l"], x: Float[Tensor, "b c *s"], weight: Tensor, geometry: Geometry
 ) -> Float[Tensor, "b o c"]:
     """Each example's gradient where every place is mapped by itself."""
-    del weight, geometry
-    return slope.flatten(2) @ x.flatten(2).mT
+    del weight
+    return slope.flatten(2) @ geometry.read(x).flatten(2).mT
 
 
 def _by_group(

@@ -50,6 +50,7 @@ class Entry:
         self.axis = 0  # Along which examples stand in what it meets.
         self.reading = ""  # "each" or "one": for whom a table is read, once that is known.
         self.form = ""  # "matrix", "flat" or "parts", once it was used so.
+        self.is_grouped = False  # Whether it holds the filters of a convolution in groups.
 
     def _keys(self, purpose: int) -> tuple[int, ...]:
         part = () if self._part_of is None else (self._part_of[1],)
@@ -63,8 +64,8 @@ class Entry:
         if self.vocabulary:
             return min(rows, settings.vocabulary), min(columns, k)
         places = self.parameter[0, 0].numel() if self.parameter.dim() > 2 else 1
-        if places == columns:  # One channel each: the filters' own gradients have few numbers.
-            return rows, columns
+        if places > 1 and (self.is_grouped or places == columns):
+            return rows, columns  # Filters of few channels: their gradients have few numbers.
         if places > 1:
             # A filter of random signs costs what one of the layer's own does.
             half = min(settings.filters, max(_FEWEST, rows // 2))

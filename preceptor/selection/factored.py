@@ -28,6 +28,7 @@ from preceptor.selection.axes import learn_axes
 from preceptor.selection.batch_kinds import BatchKinds
 from preceptor.selection.derived import expect_examples
 from preceptor.selection.exact import ExactSketcher
+from preceptor.selection.fusing import doubled, fit
 from preceptor.selection.head import (
     Entries,
     autocast,
@@ -41,7 +42,6 @@ from preceptor.selection.proof import (
     SOME,
     Shown,
     are_near,
-    are_same,
     expect_own,
     expect_seen,
     expect_unmixed,
@@ -161,9 +161,7 @@ class FactoredSketcher:
 
     def _proven(self, batch: Batch) -> Rows:
         if not self.ledger.is_used:
-            # A model may set itself up where it is first run.
-            self.losses(batch.rows(0, min(len(batch), SOME)))
-            self._held = held(self._model.module, self.ledger, USES)
+            self._begin(batch.rows(0, min(len(batch), SOME)))
         if not self._is_proven and (len(batch) > 1 or not self.ledger.is_used):
             self.ledger.running = []
             some = batch.rows(0, min(len(batch), SOME))
@@ -175,6 +173,10 @@ class FactoredSketcher:
             rows = self._compared(batch, rows)
         self.ledger.is_used = True
         return rows
+
+    def _begin(self, some: Batch) -> None:
+        self.losses(some)  # A model may set itself up where it is first run.
+        self._held = held(self._model.module, self.ledger, USES)
 
     def _compared(self, batch: Batch, rows: Rows) -> Rows:
         """The rows of a batch of a new kind: each example's alone, where some are not as alone.
@@ -213,16 +215,29 @@ class FactoredSketcher:
         expect_seen(self.ledger, found)
 
     def _fuse(self, some: Batch) -> None:
-        """Take convolutions and their norms as one from here on, where sketches stay the same."""
+        """Take convolutions and their norms as one from here on, where sketches stay the same.
+
+        A copy in float64 shows which: there rounding switches nothing.
+        """
         fusions = self.ledger.fusions
-        if self._bfloat16 or not fusions or fusions.is_on:
+        if self._bfloat16 or self._apart.is_whole or not fusions or fusions.is_on:
             return
-        apart = self._shown(some)
-        fusions.is_on = True
-        try:
-            fusions.is_on = are_same(self.ledger, apart, self._shown(some))
-        except ModelError:
-            fusions.is_on = False
+        if not (self._has_axes or self.apart):  # Else a copy would have to learn them anew.
+            try:
+                twin, wide = self._doubled(), doubled(some)
+                twin._begin(wide)
+                fit(twin.ledger, lambda: twin._shown(wide))
+            except (ModelError, RuntimeError):
+                pass  # Not every model has a copy, or runs in float64.
+            else:
+                fusions.follow(twin.ledger.fusions)
+                return
+        fit(self.ledger, lambda: self._shown(some))
+
+    def _doubled(self) -> "FactoredSketcher":
+        """The same of a copy in float64."""
+        model = copy.deepcopy(self._model).double()
+        return FactoredSketcher(model, self.ledger.sketching, soft=self._soft)
 
     def _shown(self, some: Batch) -> Shown:
         """Rows, and what each parameter added, without rounding to bfloat16."""

@@ -3,28 +3,43 @@
 With s = scale / sqrt(variance + eps) the two are a convolution with filters s W and a bias. Where
 G is an example's gradient of those filters and g of that bias, the filters' own is s G, the shift's
 g, and the scale's (sum of W G over a filter - mean g) / sqrt(variance + eps): what the convolution
-gave is neither kept nor read again.
+gave is neither kept nor read again. Where G is sketched and not made, the scale's is read off what
+the norm gave, y: (sum of y's slopes times y - shift g) / scale.
 
 Dimension key: b examples, c channels, o outputs, *s and *l places of in- and output.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from preceptor.selection.convolution import Geometry, gradients, is_sketched
+from preceptor.selection.convolution import Geometry, gradients, is_sketched, sketched
 from preceptor.selection.entry import Entry
 from preceptor.selection.fusions import Still
 
 _WIDE = (torch.float32, torch.float64)
 
 
-def fits(entry: Entry, x: Tensor, geometry: Geometry) -> bool:
-    """Whether a convolution's filters' own gradients are made, in single precision or better."""
-    is_wide = entry.parameter.dtype in _WIDE
-    return is_wide and not is_sketched(entry, geometry, geometry.places(x, entry.parameter))
+_STEEP = 1e3
+"""How many times its scale a shift may be, so that y says how large the scaled part of it is."""
+
+
+def fits(entry: Entry) -> bool:
+    """Whether the filters are in single precision or better."""
+    return entry.parameter.dtype in _WIDE
+
+
+def keeps(entry: Entry, x: Tensor, geometry: Geometry) -> bool:
+    """Whether what the norm gives is kept, since filters' own gradients are not made."""
+    return is_sketched(entry, geometry, geometry.places(x, entry.parameter))
+
+
+def is_steep(still: Still) -> bool:
+    """Whether what the norm gives says how large each scale's part of it is."""
+    return bool((still.scale[0].abs() * _STEEP > still.shift[0].abs()).all())
 
 
 def fused(
@@ -50,27 +65,42 @@ class _Fused(torch.autograd.Function):
         rate = (still.variance + still.eps).rsqrt()
         both = still.scale[0] * rate
         filters = weight * both.view(-1, *[1] * (weight.dim() - 1))
+        found = geometry.product(x, filters, still.shift[0] - still.mean * both)
         ctx.save_for_backward(x, weight, filters, rate, both)
         ctx.entry, ctx.still, ctx.geometry = entry, still, geometry
-        return geometry.product(x, filters, still.shift[0] - still.mean * both)
+        # A rectifier may write to it: where slopes are not 0 that changes nothing.
+        ctx.given = found.detach() if keeps(entry, x, geometry) else None
+        return found
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slope,), (x, weight, filters, rate, both) = outer, ctx.saved_tensors
-        still, flat = ctx.still, weight.flatten(1)
+        still, given, ctx.given = ctx.still, ctx.given, None
         shift = slope.flatten(2).sum(dim=2)
-        scale: list[Tensor] = []
-
-        def own() -> Any:
-            for each in gradients(slope, x, weight, ctx.geometry):
-                scale.append((each * flat).sum(dim=2))
-                yield each
-
-        ctx.entry.add_matrices(own(), both)
+        if given is None:
+            scale = _made(ctx, slope, x, weight, both)
+            scale = (scale - still.mean * shift) * rate
+        else:
+            ctx.entry.add_parts(sketched(ctx.entry, slope, x, ctx.geometry, both))
+            scale = (slope * given).flatten(2).sum(dim=2)
+            scale = (scale - still.shift[0] * shift) / still.scale[0]
         still.shift[1].add_flat(shift)
-        still.scale[1].add_flat((torch.cat(scale) - still.mean * shift) * rate)
+        still.scale[1].add_flat(scale)
         back = None
         if ctx.needs_input_grad[1]:
             back = ctx.geometry.back(slope, x, filters, to_input=True)
         return None, back, None, None, None, None
+
+
+def _made(ctx: Any, slope: Tensor, x: Tensor, weight: Tensor, both: Tensor) -> Float[Tensor, "b o"]:
+    """Add the filters' gradients, which are made; the sum of W G over each filter."""
+    flat, found = weight.flatten(1), list[Tensor]()
+
+    def own() -> Iterator[Tensor]:
+        for each in gradients(slope, x, weight, ctx.geometry):
+            found.append((each * flat).sum(dim=2))
+            yield each
+
+    ctx.entry.add_matrices(own(), both)
+    return torch.cat(found)

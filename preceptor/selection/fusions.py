@@ -1,6 +1,7 @@
 """Which convolutions have a batch norm behind them that can be taken with them."""
 
 import weakref
+from collections.abc import Iterable
 from typing import Any, NamedTuple, final
 
 from torch import Tensor
@@ -29,7 +30,8 @@ class Still(NamedTuple):
 class Fusions:
     """Which convolutions gave what they gave to a batch norm, in the passes so far.
 
-    Whether nobody else reads it cannot be seen; so `is_on` is set where sketches were compared.
+    Whether nobody else reads it cannot be seen, nor whether somebody writes to what a norm gave; so
+    `is_on` is set where sketches were compared.
     """
 
     def __init__(self) -> None:
@@ -42,6 +44,22 @@ class Fusions:
 
     def __bool__(self) -> bool:
         return bool(self._behind)
+
+    def leave(self, found: Iterable[Entry]) -> bool:
+        """Leave those apart that one of these belongs to; whether there are any."""
+        left = {id(entry) for entry in found}
+        held = len(self._behind)
+        self._behind = {
+            number: still
+            for number, still in self._behind.items()
+            if id(still.scale[1]) not in left and id(still.shift[1]) not in left
+        }
+        return len(self._behind) < held
+
+    def follow(self, other: "Fusions") -> None:
+        """Be on where those of a copy are, for what it kept."""
+        self.is_on = other.is_on
+        self._behind = {n: still for n, still in self._behind.items() if n in other._behind}
 
     def begin(self) -> None:
         """A pass comes next."""

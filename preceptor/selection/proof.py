@@ -78,14 +78,14 @@ def expect_own(ledger: Ledger, together: Shown, alone: Sequence[Shown]) -> None:
         )
 
 
-def are_same(ledger: Ledger, one: Shown, other: Shown) -> bool:
-    """Whether every parameter adds the same for every example."""
-    sizes = one[0].sketches.norm(dim=1).tolist()
+def different(ledger: Ledger, one: Shown, other: Shown) -> list[Entry]:
+    """The parameters that add something else for an example."""
+    sizes, found = one[0].sketches.norm(dim=1).tolist(), list[Entry]()
     for entry, left, right in zip(ledger.entries, one[1], other[1], strict=True):
         rows = zip(left, right, sizes, strict=True)
         if _is_wrong(entry.parameter.dtype, [_excess(entry, *row) for row in rows]):
-            return False
-    return True
+            found.append(entry)
+    return found
 
 
 def unlike(

@@ -16,7 +16,7 @@ from preceptor.selection.derived import derived
 from preceptor.selection.einsum import einsum
 from preceptor.selection.embedding import embedding, is_table
 from preceptor.selection.experts import GROUPED, biases, grouped, in_batches, straight
-from preceptor.selection.fused import Still, fits, fused
+from preceptor.selection.fused import Still, fits, fused, is_steep, keeps
 from preceptor.selection.linear import linear
 from preceptor.selection.norms import layer_normed, normed
 from preceptor.selection.shared import each_own
@@ -87,9 +87,13 @@ def _convolution(
     except ModelError as error:
         chain = first(weight, bias).entry.chain
         raise Strange(error.seen, error.why, [chain]) from error
-    if entry is None or bias is not None or not fits(entry, input, geometry):
+    if entry is not None and groups > 1:
+        entry.is_grouped = True
+    if entry is None or bias is not None or not fits(entry):
         return convolution(ledger, input, (filters, entry), pair(bias), geometry)
     still = ledger.fusions.behind(entry)
+    if still is not None and keeps(entry, input, geometry) and not is_steep(still):
+        still = None
     if still is None:
         found = convolution(ledger, input, (filters, entry), (None, None), geometry)
     else:
