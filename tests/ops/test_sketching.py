@@ -50,6 +50,25 @@ def test_a_count_sketch_puts_each_coordinate_into_one_bucket_with_one_sign(n: in
     assert torch.equal(matrix[torch.arange(n), sketch.bucket], sketch.sign.double())
 
 
+def test_a_long_vector_goes_to_its_buckets_alone_as_among_others() -> None:
+    n, k = 300, 16
+    sketch = CountSketch.drawn(n, k, 3)
+    matrix = sketch.matrix().double()
+    assert torch.equal(matrix[torch.arange(n), sketch.bucket], sketch.sign.double())
+    assert (matrix != 0).sum(dim=1).tolist() == [1] * n
+    assert (matrix != 0).sum(dim=0).min() >= n // k - 4
+    x = normal(9, n)
+    assert torch.allclose(sketch(x), x @ matrix)
+    assert torch.allclose(sketch(x[:1]), x[:1] @ matrix)
+    # Those 4 k - 1 apart meet under every draw, but with signs that are drawn.
+    signs = set[float]()
+    for seed in range(20):
+        drawn = CountSketch.drawn(n, k, seed)
+        assert drawn.bucket[7] == drawn.bucket[7 + 63]
+        signs.add(float(drawn.sign[7] * drawn.sign[7 + 63]))
+    assert signs == {1.0, -1.0}
+
+
 def test_numbers_that_are_large_at_even_distances_do_not_meet_more_often() -> None:
     n, k, seeds = 4096, 512, 300
     x = torch.zeros(n, dtype=torch.float64)
