@@ -27,6 +27,8 @@ PIECE = 1 << 16
 """Coordinates of a long vector whose map is made at once."""
 _FEW = 4
 """Vectors at once, of which long ones are gone through once more rather than lap by lap."""
+_NARROW = 8
+"""Columns that a product of matrices is not made for."""
 _SHORT = 16
 """Runs that are soon added one by one."""
 
@@ -201,7 +203,10 @@ def contracted(
 ) -> Float[Tensor, "b o*a"]:
     """scale sum_t out_t given_t^T of each example, flat, in float32 or better."""
     wide = torch.promote_types(out.dtype, torch.float32)
-    product = torch.bmm(out.to(wide).mT, given.to(wide))
+    out, given = out.to(wide), given.to(wide)
+    # Few columns are slow to write to, few rows are not.
+    narrow = given.shape[-1] < _NARROW < out.shape[-1]
+    product = torch.bmm(given.mT, out).mT if narrow else torch.bmm(out.mT, given)
     return (product if scale == 1.0 else product.mul_(scale)).flatten(1)
 
 

@@ -23,7 +23,7 @@ FOLD, FLAT, ROWS, COLUMNS = range(4)
 """What a random number of a parameter is for."""
 _FEWEST = 16
 """Filters of random signs, however few the layer's own are."""
-AT_ONCE = 1 << 19
+AT_ONCE = 1 << 20
 """Numbers of sketches of one parameter, before the last map, that exist at once."""
 
 
