@@ -248,8 +248,9 @@ def test_attentions_that_share_their_weights() -> None:
 class Reader(nn.Module):
     """As tutorials have it: words and learned positions, an encoder, a mean, a classifier."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, skips: bool = True) -> None:
         super().__init__()
+        self.skips = skips
         self.words = nn.Embedding(31, WIDE, padding_idx=0)
         self.positions = parameter(1, 16, WIDE)
         self.encoder = encoder(batch_first=True, activation="gelu")
@@ -259,7 +260,7 @@ class Reader(nn.Module):
         x = self.words(ids) * WIDE**0.5 + self.positions[:, : ids.shape[1]]
         is_padding = ids == 0
         x = self.encoder(x, src_key_padding_mask=is_padding)
-        kept = (~is_padding).unsqueeze(2).to(x)
+        kept = (~is_padding if self.skips else torch.ones_like(ids)).unsqueeze(2).to(x)
         return self.head((x * kept).sum(dim=1) / kept.sum(dim=1))
 
 
@@ -275,6 +276,13 @@ def test_a_reader_of_words_with_learned_positions() -> None:
     model = shaken(TappedModel(Reader()))
     batches = [read(lengths) for lengths in ((7, 4, 6), (9, 9), (3,), (8, 2, 5, 8, 8, 1, 8, 8))]
     assert expect_own(model, batches).apart == ()
+
+
+def test_a_mean_over_padding_too_is_one_of_what_the_encoder_gives_with_gradients() -> None:
+    torch.manual_seed(0)
+    model = shaken(TappedModel(Reader(skips=False)))
+    assert expect_own(model, [read((7, 4, 6)), read((9, 3))]).apart == ()
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def _adapted(parts: Any, x: Tensor) -> Tensor:

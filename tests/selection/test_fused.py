@@ -14,7 +14,10 @@ from tests.selection.explicit import expected, far
 
 
 class Small(nn.Module):
-    """Convolutions of three kinds with norms, and a classifier; `again` reads one's output anew."""
+    """Convolutions of three kinds with norms, and a classifier; `again` reads one's output anew.
+
+    The first one's filters have gradients that are sketched; the others' are made.
+    """
 
     def __init__(self, again: str = "") -> None:
         super().__init__()
@@ -28,7 +31,10 @@ class Small(nn.Module):
         self.head = nn.Linear(8, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.first_norm(self.first(x)).relu_()
+        x = self.first_norm(self.first(x))
+        if self.again == "written":
+            x += 0.5
+        x = nn.functional.silu(x, inplace=True) if self.again == "silu" else x.relu_()
         given = self.each(x)
         x = self.each_norm(given).relu()
         if self.again == "beside":
@@ -86,6 +92,29 @@ def test_what_is_read_again_stays_apart_from_its_norm(again: str) -> None:
     named = {entry.name: entry for entry in factored.ledger.entries}
     read_again = "each" if again == "beside" else "last"
     assert factored.ledger.fusions.behind(named[f"{read_again}.weight"]) is None
+
+
+@pytest.mark.parametrize("again", ["written", "silu"])
+def test_a_norm_whose_numbers_are_written_over_stays_apart_where_they_would_be_read(
+    again: str,
+) -> None:
+    factored, distance = sketched(small(again))
+    assert distance < 1e-9
+    named = {entry.name: entry for entry in factored.ledger.entries}
+    fusions = factored.ledger.fusions
+    assert fusions.behind(named["first.weight"]) is None
+    assert fusions.is_on
+    assert fusions.behind(named["last.weight"]) is not None
+
+
+def test_a_norm_with_a_scale_of_nearly_nothing_is_not_read_off_what_it_gives() -> None:
+    model = small()
+    assert isinstance(model.module, Small)
+    with torch.no_grad():
+        model.module.first_norm.weight[2] = 0.0
+    factored, distance = sketched(model)
+    assert distance < 1e-9
+    assert factored.ledger.fusions.is_on
 
 
 def test_a_model_whose_norms_change_places_later_is_refused() -> None:
