@@ -12,7 +12,7 @@ each, a and o in- and outputs of a layer.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
@@ -118,6 +118,11 @@ class CountSketch:
         room = x.new_zeros(*x.shape[:-1], 2 * self.k)
         self.add(x, room)
         return turned(room)
+
+    def scaled(self, scale: Float[Tensor, " r"]) -> "CountSketch":
+        """The map of a matrix of r rows whose rows are brought to a scale before."""
+        every = scale.repeat_interleave(self.n // len(scale))
+        return replace(self, sign=self.sign.to(scale.dtype) * every)
 
     def add(self, x: Float[Tensor, "*n {self.n}"], room: Float[Tensor, "*n 2*{self.k}"]) -> None:
         """Add to a `room` of twice as many buckets, the second half of which `turned` brings in."""

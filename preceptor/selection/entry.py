@@ -141,15 +141,22 @@ class Entry:
         self, parts: Iterable[Float[Tensor, "some r c"]], scale: Float[Tensor, " r"] | None = None
     ) -> None:
         """G of each example itself, some examples at a time, its rows brought to `scale`."""
+        is_whole = isinstance(self.rows, Side) and self.rows.table is self.columns.table is None
+        if scale is not None and is_whole:  # The signs are fewer than the numbers of all examples.
+            self._fold((g.flatten(1) for g in parts), self.fold.scaled(scale))
+            return
         self._fold(two_sided(g, self.rows, self.columns, scale).flatten(1) for g in parts)
 
-    def _fold(self, parts: Iterable[Float[Tensor, "some krkc"]]) -> None:
+    def _fold(
+        self, parts: Iterable[Float[Tensor, "some krkc"]], fold: CountSketch | None = None
+    ) -> None:
         self._becomes("matrix")
+        fold = self.fold if fold is None else fold
         start = 0
         for part in parts:
             end = start + len(part)
             for room in self.ledger.rooms(self):
-                self.fold.add(part, room[start:end])
+                fold.add(part, room[start:end])
             start = end
 
     def add_flat(self, gradient: Float[Tensor, "b n"]) -> None:
