@@ -23,6 +23,8 @@ from preceptor.selection.fusions import Still
 _WIDE = (torch.float32, torch.float64)
 
 
+_FEW = 32
+"""Numbers that are soon gone through one after another."""
 _STEEP = 1e3
 """How many times its scale a shift may be, so that y says how large the scaled part of it is."""
 
@@ -77,13 +79,13 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slope,), (x, weight, filters, rate, both) = outer, ctx.saved_tensors
         still, given, ctx.given = ctx.still, ctx.given, None
-        shift = slope.flatten(2).sum(dim=2)
+        shift = _sums(slope.flatten(2))
         if given is None:
             scale = _made(ctx, slope, x, weight, both)
             scale = (scale - still.mean * shift) * rate
         else:
             ctx.entry.add_parts(sketched(ctx.entry, slope, x, ctx.geometry, both))
-            scale = (slope * given).flatten(2).sum(dim=2)
+            scale = _sums((slope * given).flatten(2))
             scale = (scale - still.shift[0] * shift) / still.scale[0]
         still.shift[1].add_flat(shift)
         still.scale[1].add_flat(scale)
@@ -99,8 +101,13 @@ def _made(ctx: Any, slope: Tensor, x: Tensor, weight: Tensor, both: Tensor) -> F
 
     def own() -> Iterator[Tensor]:
         for each in gradients(slope, x, weight, ctx.geometry):
-            found.append((each * flat).sum(dim=2))
+            found.append(_sums(each * flat))
             yield each
 
     ctx.entry.add_matrices(own(), both)
     return torch.cat(found)
+
+
+def _sums(x: Float[Tensor, "b o n"]) -> Float[Tensor, "b o"]:
+    """Over the last axis; of few numbers by a product, for a sum goes through them one by one."""
+    return x.sum(dim=2) if x.shape[2] > _FEW else x @ x.new_ones(x.shape[2])
