@@ -138,7 +138,7 @@ class FactoredSketcher:
         run, some = self._run, sorted({0, len(batch) // 2, len(batch) - 1})
         alone = joined([run.rows(batch.rows(i, i + 1)) for i in some])
         if not run.bfloat16:
-            expect_unmixed(rows.losses[some], alone.losses, run.dtype)
+            expect_unmixed(rows.losses[some], alone.losses)
         kind = torch.bfloat16 if run.bfloat16 else run.dtype
         if are_near(rows.sketches[some], alone.sketches, kind):
             return rows

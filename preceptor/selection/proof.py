@@ -35,12 +35,8 @@ Shown = tuple[Rows, Sequence[Tensor]]
 """Rows, and what each parameter added to their sketches."""
 
 
-def expect_unmixed(losses: Tensor, alone: Tensor, kind: torch.dtype) -> None:
+def expect_unmixed(losses: Tensor, alone: Tensor) -> None:
     """Raise where an example's loss is another beside others than alone.
-
-    Args:
-        losses, alone: of the same examples.
-        kind: of the student's weights.
 
     Raises:
         ModelError: it is.
@@ -53,7 +49,7 @@ def expect_unmixed(losses: Tensor, alone: Tensor, kind: torch.dtype) -> None:
             "may take it), or for weights that are no numbers.",
         )
     far = float(((losses - alone).abs() / alone.abs().clamp_min(1.0)).max())
-    if not far <= (5e-2 if kind in (torch.float16, torch.bfloat16) else 1e-3):
+    if not far <= 1e-3:
         raise ModelError(
             "an example's loss was taken alone and beside others",
             f"they differ by {far:.2g}: the student mixes examples",

@@ -72,7 +72,7 @@ def test_a_student_that_mixes_examples_is_refused_in_float64_too() -> None:
         sketcher(leak=1e-2)(batch())
 
 
-def test_weights_of_bfloat16_may_lose_as_much_as_bfloat16_does() -> None:
+def test_weights_of_bfloat16_are_settled_in_float64_too() -> None:
     torch.manual_seed(0)
     wide = nn.Sequential(nn.Linear(64, 96), nn.GELU(), nn.Linear(96, 96), nn.GELU())
     model = TappedModel(nn.Sequential(wide, nn.Linear(96, 5)).bfloat16())
