@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from preceptor.ops.counter import signs, words
+from preceptor.ops.products import product
 
 _ADD_ALL = torch._foreach_addcmul_  # pyright: ignore[reportPrivateImportUsage]
 PIECE = 1 << 16
@@ -65,7 +66,7 @@ class Side:
 
     def raw(self, x: Float[Tensor, "*n {self.n}"]) -> Float[Tensor, "*n {self.k}"]:
         """The sums of signed coordinates, in x's precision."""
-        return x if self.table is None else x @ self.table.to(x.dtype)
+        return x if self.table is None else product(x, self.table.T.to(x.dtype))
 
     def __call__(self, x: Float[Tensor, "*n {self.n}"]) -> Float[Tensor, "*n {self.k}"]:
         """The map itself."""
@@ -128,18 +129,27 @@ class CountSketch:
         """Add to a `room` of twice as many buckets, the second half of which `turned` brings in."""
         lap = _lap(self.n, self.k)
         if lap == self.n:
-            _add_signed(room, self.offsets, x, self._signs(room.dtype, self.k))
+            add_terms(*self.terms(x, room))
             return
         found = self._lapped(x, lap, room.dtype)
         for offset, run in zip(self.offsets, found.split(self.k, dim=-1), strict=True):
             room.narrow(-1, offset, run.shape[-1]).add_(run)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether `terms` are all that it adds."""
+        return self.n <= _SHORT * self.k
+
+    def terms(self, x: Tensor, room: Tensor) -> "Terms":
+        """What `add` adds where: one sum a run."""
+        return _signed(room, self.offsets, x, self._signs(room.dtype, self.k))
 
     def _lapped(self, x: Float[Tensor, "*n {self.n}"], lap: int, dtype: torch.dtype) -> Tensor:
         """Signed coordinates [*n, lap], those added that are a multiple of `lap` apart."""
         found = torch.zeros(*x.shape[:-1], lap, dtype=dtype, device=x.device)
         if found.numel() > _FEW * lap:
             signs = self._signs(dtype, lap)
-            _add_signed(found, [0] * len(signs), x, signs)
+            add_terms(*_signed(found, [0] * len(signs), x, signs))
             return found
         signed = x * self._signs(dtype, self.n)[0]  # Calls cost more than numbers then.
         laps, rest = signed.split((self.n - self.n % lap, self.n % lap), dim=-1)
@@ -169,23 +179,32 @@ class CountSketch:
         return self(torch.eye(self.n))
 
 
-def _add_signed(
+Terms = tuple[list[Tensor], list[Tensor], list[Tensor]]
+"""Parts of rooms, and the two factors of what is to be added to each."""
+
+
+def _signed(
     room: Float[Tensor, "*n d"],
     offsets: Sequence[int],
     x: Float[Tensor, "*n k"],
     signs: list[Tensor],
-) -> None:
-    """Add x to a room, run by run, each from an offset on and with signs as long as it is."""
+) -> Terms:
+    """x for a room, run by run, each from an offset on and with signs as long as it is."""
     if len(signs) == 1:
-        room.narrow(-1, offsets[0], len(signs[0])).addcmul_(x, signs[0])
-        return
-    strides, start, shape = room.stride(), room.storage_offset(), room.shape[:-1]
+        return [room.narrow(-1, offsets[0], x.shape[-1])], [x], signs
+    *shape, _ = room.shape
+    strides, start = room.stride(), room.storage_offset()
+    apart, size = strides[-1], signs[0].shape[0]
     there = [
-        room.as_strided((*shape, len(sign)), strides, start + offset * strides[-1])
+        room.as_strided((*shape, sign.shape[0]), strides, start + offset * apart)
         for offset, sign in zip(offsets, signs, strict=True)
     ]
-    runs = x.split(len(signs[0]), dim=-1)
-    if room.device.type == "cpu":  # One call; elsewhere runs that overlap may meet in it.
+    return there, list(x.split(size, dim=-1)), signs
+
+
+def add_terms(there: list[Tensor], runs: list[Tensor], signs: list[Tensor]) -> None:
+    """Add the products of runs and signs to parts of rooms."""
+    if there[0].device.type == "cpu":  # One call; elsewhere runs that overlap may meet in it.
         _ADD_ALL(there, runs, signs)
         return
     for each, run, sign in zip(there, runs, signs, strict=True):
@@ -207,8 +226,9 @@ def contracted(
     out: Float[Tensor, "b t o"], given: Float[Tensor, "b t a"], scale: float
 ) -> Float[Tensor, "b o*a"]:
     """scale sum_t out_t given_t^T of each example, flat, in float32 or better."""
-    wide = torch.promote_types(out.dtype, torch.float32)
-    out, given = out.to(wide), given.to(wide)
+    if not out.dtype == given.dtype == torch.float32:
+        wide = torch.promote_types(out.dtype, torch.float32)
+        out, given = out.to(wide), given.to(wide)
     # Few columns are slow to write to, few rows are not.
     narrow = given.shape[-1] < _NARROW < out.shape[-1]
     product = torch.bmm(given.mT, out).mT if narrow else torch.bmm(out.mT, given)

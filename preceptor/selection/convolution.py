@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from preceptor.errors import ModelError
+from preceptor.ops.products import product
 from preceptor.ops.sketching import Side, both_ways
 from preceptor.selection.entry import AT_ONCE, Entry
 from preceptor.selection.ledger import Ledger
@@ -140,7 +140,7 @@ def _multiplied(
     """A convolution of each place by itself; what it gives lies in memory as x does."""
     places = x.flatten(2)
     if x.stride(1) == 1:
-        found = F.linear(places.mT, weight, bias).mT
+        found = product(places.mT, weight, bias).mT
     elif bias is None:
         found = weight.expand(len(x), -1, -1) @ places
     else:

@@ -154,16 +154,13 @@ class Entry:
         fold = self.fold if fold is None else fold
         start = 0
         for part in parts:
-            end = start + len(part)
-            for room in self.ledger.rooms(self):
-                fold.add(part, room[start:end])
-            start = end
+            self.ledger.add(self, fold, part, start)
+            start += part.shape[0]
 
     def add_flat(self, gradient: Float[Tensor, "b n"]) -> None:
         """The gradient of each example of a parameter that no product is taken with."""
         self._becomes("flat")
-        for room in self.ledger.rooms(self):
-            self.buckets.add(gradient, room)
+        self.ledger.add(self, self.buckets, gradient)
 
     def add_bucketed(self, sketch: Float[Tensor, "b d"]) -> None:
         """The same, given through `buckets`."""
@@ -183,10 +180,11 @@ class Entry:
         """
         if whose is not None:
             return whose.apart(x)
-        examples, x = self.ledger.examples, self.examples_first(x)
-        if examples > 1 and (x.dim() < 2 or len(x) % examples):
+        examples, x = self.ledger.examples, self.examples_first(x) if self.axis else x
+        if examples > 1 and (x.dim() < 2 or x.shape[0] % examples):
             raise misplaced(self, x.shape)
-        return x.reshape(examples, -1, x.shape[-1])
+        is_so = x.dim() == 3 and x.shape[0] == examples
+        return x if is_so else x.reshape(examples, -1, x.shape[-1])
 
     def examples_first(self, x: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*m"]:
         """A tensor that it met, its examples along the first axis."""

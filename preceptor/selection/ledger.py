@@ -8,7 +8,7 @@ Dimension key: b examples, d numbers a sketch.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, final
@@ -19,12 +19,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from preceptor.fields import Count, check_ranges
-from preceptor.ops.sketching import turned
+from preceptor.ops.sketching import CountSketch, turned
 from preceptor.selection.entry import Entry
 from preceptor.selection.fusions import Fusions
 from preceptor.selection.probe import Kind
 from preceptor.selection.rows import Details
 from preceptor.selection.strange import Strange
+from preceptor.selection.sums import Sums
 
 
 @final
@@ -93,6 +94,7 @@ class Ledger:
         self._asked: Counter[Hashable] = Counter()
         self.is_shared = False  # Whether to note each parameter's part of the sum.
         self._shares: Tensor | None = None
+        self._sums = Sums()
 
     def begin(self, examples: int) -> None:
         """A batch of so many examples comes next."""
@@ -101,6 +103,7 @@ class Ledger:
         self.examples = examples
         self.fusions.begin()
         self._asked.clear()
+        self._sums.forget()
         shape = (examples, 2 * self.sketching.dimension)  # As `CountSketch.add` asks for.
         self._room = torch.zeros(shape, dtype=self.dtype, device=first.device)
         self._shares = self._room.new_zeros(len(self._held), *shape) if self.is_shared else None
@@ -152,19 +155,29 @@ class Ledger:
         finally:
             self.examples, self._room, self._shares = held
 
-    def rooms(self, entry: Entry) -> Iterator[Float[Tensor, "b two_d"]]:
+    def add(
+        self, entry: Entry, sketch: CountSketch, x: Float[Tensor, "some n"], start: int = 0
+    ) -> None:
+        """Add a map of a parameter's numbers, of the examples from `start` on."""
+        for room in self.rooms(entry):
+            is_all = x.shape[0] == self.examples
+            self._sums.add(sketch, x, room if is_all else room[start : start + x.shape[0]])
+
+    def rooms(self, entry: Entry) -> Sequence[Float[Tensor, "b two_d"]]:
         """What a parameter's sketch is added to."""
-        yield self._room
-        if self._shares is not None:
-            yield self._shares[entry.number]
+        if self._shares is None:
+            return (self._room,)
+        return self._room, self._shares[entry.number]
 
     def share(self, entry: Entry) -> Float[Tensor, "b d"]:
         """What one parameter added to the sum, where that was noted."""
         assert self._shares is not None, "parts are noted where they are asked for"
+        self._sums.finish()
         return turned(self._shares[entry.number])
 
     def sketches(self) -> Float[Tensor, "b d"]:
         """The sum of all parameters' sketches."""
+        self._sums.finish()
         return turned(self._room)
 
     @property

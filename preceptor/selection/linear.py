@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from preceptor.ops.products import product
 from preceptor.selection.entry import Entry
 from preceptor.selection.ledger import Ledger
 from preceptor.selection.owners import Owners, owners
@@ -37,8 +38,8 @@ def linear(
     ones the product is taken `once`, and what is given back is not to be written to.
     """
     if not x.shape[:-1].numel():  # A head that is given no positions.
-        return _product(x, weight[0], bias[0], transposed)
-    is_first = not any(entry is not None and entry.axis for _, entry in (weight, bias))
+        return F.linear(x, _outputs_first(weight[0], transposed), bias[0])
+    is_first = all(entry is None or not entry.axis for entry in (weight[1], bias[1]))
     if whose is None and x.dim() == 2 and is_first and not once:
         whose = owners(x, ledger.examples)
     shared = ledger.spread(x) if whose is None and is_first else x
@@ -49,8 +50,8 @@ def linear(
     return found
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> Tensor:
-    return F.linear(x, weight.T if transposed else weight, bias)
+def _outputs_first(weight: Tensor, transposed: bool) -> Float[Tensor, "o a"]:
+    return weight.T if transposed else weight
 
 
 class _Linear(torch.autograd.Function):
@@ -73,9 +74,11 @@ class _Linear(torch.autograd.Function):
             given = (entry.rows if transposed else entry.columns).raw(x)
         ctx.save_for_backward(given, weight[0])
         ctx.entries, ctx.transposed, ctx.owners = (entry, bias[1]), transposed, whose
-        found = _product(x, weight[0], bias[0], transposed)
+        found = product(x, _outputs_first(weight[0], transposed), bias[0])
         if once:
             return found.expand(*places, found.shape[-1])
+        if not found._is_view():
+            return found
         # What it gives may be written to, as a plain layer's may.
         return torch.ops.aten._unsafe_view.default(found, found.shape)
 
@@ -91,9 +94,8 @@ class _Linear(torch.autograd.Function):
             of_bias.add_flat(of_bias.sums(slope, ctx.owners))
         if not ctx.needs_input_grad[1]:
             return None, None, None, None, None, None, None
-        back = weight.to(slope.dtype)
-        back = slope @ (back.T if ctx.transposed else back)
-        return None, back, None, None, None, None, None
+        inputs_first = _outputs_first(weight.to(slope.dtype), not ctx.transposed)
+        return None, product(slope, inputs_first), None, None, None, None, None
 
 
 def add_product(

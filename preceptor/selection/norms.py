@@ -165,13 +165,14 @@ def _add_each(
 
 def _scales(entry: Entry, given: Sequence[Tensor]) -> Float[Tensor, "b n"]:
     """The weight's gradients: slopes times what is normed, some examples at a time."""
-    lead = given[1].dim() - entry.parameter.dim()
-    rows = [entry.by_example(each.reshape(*each.shape[:lead], -1)) for each in given]
-    step = max(1, _CACHED // rows[1][0].numel())
-    parts = zip(*(each.split(step) for each in rows), strict=True)
+    slope, x, mean, rate = (_by_example(entry, each) for each in given)
+    step = max(1, _CACHED * x.shape[0] // x.numel())
+    if step >= x.shape[0]:
+        return torch.bmm(rate.mT, (x - mean).mul_(slope)).squeeze(1)
+    parts = zip(*(each.split(step) for each in (slope, x, mean, rate)), strict=True)
     # What was made last is still in the cache.
     found = [torch.bmm(rate.mT, (x - mean).mul_(slope)) for slope, x, mean, rate in parts]
-    return torch.cat(found).flatten(1)
+    return torch.cat(found).squeeze(1)
 
 
 def _layer_back(
@@ -197,6 +198,10 @@ def _add(entry: Entry, each: Tensor, channels: bool) -> None:
     if channels:
         entry.add_flat(_by_channel(entry, each))
         return
-    rows = each.reshape(*each.shape[: each.dim() - entry.parameter.dim()], -1)
-    kind = entry.ledger.dtype
-    entry.add_flat(entry.by_example(rows).sum(dim=1, dtype=kind))
+    entry.add_flat(_by_example(entry, each).sum(dim=1, dtype=entry.ledger.dtype))
+
+
+def _by_example(entry: Entry, each: Tensor) -> Float[Tensor, "b t n"]:
+    """Each example's rows of numbers that are the parameter's."""
+    axes = entry.parameter.dim()
+    return entry.by_example(each if axes == 1 else each.flatten(each.dim() - axes))

@@ -65,14 +65,17 @@ class Tracked(Tensor):
     entry: Entry
     uses: Uses
     steps: tuple[Step, ...]
+    numbers: Tensor
     each: Tensor | None = None
     """One copy an example, once they were asked for."""
 
     @classmethod
     def of(cls, value: Tensor, entry: Entry, uses: Uses) -> "Tracked":
         """`value` as one; it holds the same memory."""
-        tracked = value.detach().as_subclass(cls)
+        numbers = value.detach()
+        tracked = numbers.as_subclass(cls)
         tracked.entry, tracked.uses, tracked.steps = entry, uses, ()
+        tracked.numbers = numbers
         return tracked
 
     def after(self, step: Step) -> "Tracked":
@@ -83,8 +86,7 @@ class Tracked(Tensor):
 
     def plain(self) -> Tensor:
         """The numbers themselves."""
-        with torch._C.DisableTorchFunctionSubclass():
-            return self.as_subclass(Tensor)
+        return self.numbers
 
     def own(self) -> Tensor:
         """The numbers of one example alone, with autograd's own gradient."""
