@@ -223,41 +223,31 @@ def turned(room: Float[Tensor, "*n two_k"]) -> Float[Tensor, "*n k"]:
 
 
 def contracted(
-    out: Float[Tensor, "b t o"], given: Float[Tensor, "b t a"], scale: float
+    out: Float[Tensor, "b t o"], given: Float[Tensor, "b t a"], scale: float | Tensor
 ) -> Float[Tensor, "b o*a"]:
-    """scale sum_t out_t given_t^T of each example, flat, in float32 or better."""
+    """scale sum_t out_t given_t^T of each example, flat, in float32 or better.
+
+    `scale` is one number, or one an output [o, 1].
+    """
     if not out.dtype == given.dtype == torch.float32:
         wide = torch.promote_types(out.dtype, torch.float32)
         out, given = out.to(wide), given.to(wide)
     # Few columns are slow to write to, few rows are not.
     narrow = given.shape[-1] < _NARROW < out.shape[-1]
     product = torch.bmm(given.mT, out).mT if narrow else torch.bmm(out.mT, given)
-    return (product if scale == 1.0 else product.mul_(scale)).flatten(1)
+    is_one = not isinstance(scale, Tensor) and scale == 1.0
+    return (product if is_one else product.mul_(scale)).flatten(1)
 
 
 def two_sided(
     matrix: Float[Tensor, "*n o a"],
     out: Side | CountSketch,
     given: Side,
-    scale: Tensor | None = None,
 ) -> Float[Tensor, "*n ko ka"]:
-    """P_out^T G P_in of an explicit matrix G, or of one whose rows are first brought to `scale`."""
-    if isinstance(out, CountSketch) or out.table is None:
-        found = given(matrix)
-        found = found if scale is None else found * scale.unsqueeze(1)
-        return out(found.mT).mT if isinstance(out, CountSketch) else found
-    rows = out.turned.to(matrix.dtype) * (out.scale * given.scale)
-    rows = rows if scale is None else rows * scale
-    left, right = both_ways(out, given)
-    if given.table is None or left < right:
-        return given.raw(rows @ matrix)
-    return rows @ given.raw(matrix)
-
-
-def both_ways(out: Side, given: Side) -> tuple[int, int]:
-    """Products that `two_sided` takes from the left first, and from the right; both have tables."""
-    left = out.k * given.n * (out.n + given.k)
-    return left, out.n * given.k * (given.n + out.k)
+    """P_out^T G P_in of an explicit matrix G."""
+    found = given(matrix)
+    is_whole = isinstance(out, Side) and out.table is None
+    return found if is_whole else out(found.mT).mT
 
 
 def pieces(n: int) -> list[slice]:

@@ -9,7 +9,6 @@ Dimension key: b examples, c channels, o outputs, *s and *l places of in- and ou
 a patch, gl groups' places.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +18,6 @@ from torch import Tensor
 
 from preceptor.errors import ModelError
 from preceptor.ops.products import product
-from preceptor.ops.sketching import Side, both_ways
 from preceptor.selection.entry import AT_ONCE, Entry
 from preceptor.selection.ledger import Ledger
 
@@ -49,14 +47,6 @@ class Geometry(NamedTuple):
         for axis, step in enumerate(self.stride, 2):
             x = x if step == 1 else x[(slice(None),) * axis + (slice(None, None, step),)]
         return x
-
-    def places(self, x: Tensor, weight: Tensor) -> int:
-        """Of what the convolution of x gives."""
-        axes = zip(x.shape[2:], weight.shape[2:], *self[:3], strict=True)
-        return math.prod(
-            (size + 2 * wide - apart * (width - 1) - 1) // step + 1
-            for size, width, step, wide, apart in axes
-        )
 
     def is_multiplied(self, places: Tensor, weight: Tensor) -> bool:
         """Whether a product of matrices is faster, for what has an output's `places`."""
@@ -183,58 +173,27 @@ class _Convolution(torch.autograd.Function):
 
 def _add(entry: Entry, slope: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> None:
     """A call of its own: what it makes is gone before the input's gradient is made."""
-    if is_sketched(entry, geometry, slope.shape[2:].numel()):
+    if is_sketched(entry, geometry):
         entry.add_parts(sketched(entry, slope, x, geometry))
     else:
         entry.add_matrices(gradients(slope, x, weight, geometry))
 
 
 def sketched(
-    entry: Entry, slope: Tensor, x: Tensor, geometry: Geometry, scale: Tensor | None = None
-) -> Iterator[tuple[Float[Tensor, "some l kr"], Float[Tensor, "some l kc"]]]:
-    """Both sides of each place of each group, some examples at a time.
-
-    Where a `scale` [o] is given, slopes are brought to it.
-    """
-    assert isinstance(entry.rows, Side)
+    entry: Entry, slope: Tensor, x: Tensor, geometry: Geometry
+) -> Iterator[tuple[Float[Tensor, "some l o"], Float[Tensor, "some l k"]]]:
+    """The slopes and the sketched patch of each place, some examples at a time."""
     filters = entry.columns.turned.view(-1, *entry.parameter.shape[1:]).to(x.dtype)
-    alone, groups = geometry._replace(groups=1), geometry.groups
-    step = max(1, AT_ONCE // (slope[0, 0].numel() * entry.columns.k * groups))
+    numbers = max(slope[0, 0].numel(), slope.shape[1]) * entry.columns.k
+    step = max(1, AT_ONCE // numbers)
     for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
-        apart = inputs.unflatten(1, (groups, -1)).flatten(0, 1) if groups > 1 else inputs
-        given = alone.product(apart, filters, None).flatten(2).mT
-        own = _signed(entry.rows, slopes.flatten(2), groups, scale)
-        yield own, given.reshape(*own.shape[:2], -1)
+        given = geometry.product(inputs, filters, None)
+        yield slopes.flatten(2).mT, given.flatten(2).mT
 
 
-def _signed(
-    rows: Side, slope: Float[Tensor, "some o l"], groups: int, scale: Tensor | None
-) -> Float[Tensor, "some gl kr"]:
-    """Slopes at each place of each group, sketched."""
-    if rows.table is None:
-        return (slope if scale is None else slope * scale.unsqueeze(1)).mT
-    if groups == 1:
-        turned = rows.turned.to(slope.dtype)
-        turned = turned if scale is None else turned * scale
-        # From the left, so that places stay where they lie in memory.
-        return (turned @ slope).mT
-    table = rows.table.to(slope.dtype)
-    table = (table if scale is None else table * scale.unsqueeze(1)).unflatten(0, (groups, -1))
-    return torch.einsum("bgol,gok->bglk", slope.unflatten(1, (groups, -1)), table).flatten(1, 2)
-
-
-def is_sketched(entry: Entry, geometry: Geometry, places: int) -> bool:
-    """Whether slopes and patches are sketched, and the filters' gradients are not made.
-
-    Of groups that is the way of fewer products; the numbers are the same.
-    """
-    rows, columns, groups = entry.rows, entry.columns, geometry.groups
-    if columns.table is None or groups == 1:
-        return columns.table is not None
-    if not isinstance(rows, Side) or rows.table is None:
-        return False
-    made = rows.n * columns.n * places + min(both_ways(rows, columns))
-    return places * (rows.n * rows.k + groups * columns.k * (columns.n + rows.k)) < made
+def is_sketched(entry: Entry, geometry: Geometry) -> bool:
+    """Whether patches are sketched, and the filters' gradients are not made."""
+    return entry.columns.table is not None and geometry.groups == 1
 
 
 def gradients(

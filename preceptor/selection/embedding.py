@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from preceptor.ops.sketching import Side
 from preceptor.selection.entry import Entry
 from preceptor.selection.strange import misplaced
 
@@ -68,17 +67,15 @@ class _Embedding(torch.autograd.Function):
 
 def is_table(entry: Entry) -> bool:
     """Whether rows of it can be added to its sketch; else its gradient has to be made."""
-    few = entry.ledger.sketching.vocabulary
-    is_matrix = entry.parameter.dim() == 2
-    return entry.vocabulary or (is_matrix and (entry.rows.k < entry.rows.n or entry.rows.k <= few))
+    rows, few = len(entry.parameter), entry.ledger.sketching.vocabulary
+    is_open = not entry.is_drawn or (entry.rows.k == rows and rows <= few)
+    return entry.vocabulary or (entry.parameter.dim() == 2 and is_open)
 
 
 def _add_matrix(
     entry: Entry, ids: Int[Tensor, "b t"], right: Float[Tensor, "b t kc"], kept: Tensor | None
 ) -> None:
-    """The same of a matrix that is not a known table: its rows have random signs, not buckets."""
-    assert isinstance(entry.rows, Side), "what is no vocabulary has two like sides"
-    table = entry.rows.table
-    left = F.one_hot(ids, entry.rows.n) if table is None else F.embedding(ids, table)
+    """The same of a matrix that was in a product before: its few rows have no buckets."""
+    left = F.one_hot(ids, len(entry.parameter))
     left = left if kept is None else left * kept.unsqueeze(-1)
     entry.add(left.to(right.dtype), right)

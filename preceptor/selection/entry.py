@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 FOLD, FLAT, ROWS, COLUMNS = range(4)
 """What a random number of a parameter is for."""
-_FEWEST = 16
-"""Filters of random signs, however few the layer's own are."""
 AT_ONCE = 1 << 20
 """Numbers of sketches of one parameter, before the last map, that exist at once."""
 
@@ -51,6 +49,9 @@ class Entry:
         self.reading = ""  # "each" or "one": for whom a table is read, once that is known.
         self.form = ""  # "matrix", "flat" or "parts", once it was used so.
         self.is_grouped = False  # Whether it holds the filters of a convolution in groups.
+        self.has_inputs_first = (
+            False  # Whether its rows, not its columns, meet what a layer is given.
+        )
 
     def _keys(self, purpose: int) -> tuple[int, ...]:
         part = () if self._part_of is None else (self._part_of[1],)
@@ -58,21 +59,28 @@ class Entry:
 
     @cached_property
     def _sizes(self) -> tuple[int, int]:
-        """How many numbers the rows' side and the columns' are brought to."""
+        """How many numbers the rows' side and the columns' are brought to.
+
+        Of inputs and outputs one side is sketched: both would cost more, for a contraction of each
+        is cheaper than a sketch of it, and have the error of two.
+        """
         (rows, columns), settings = self._shape, self.ledger.sketching
         k = settings.side
         if self.vocabulary:
-            return min(rows, settings.vocabulary), min(columns, k)
+            return min(rows, settings.vocabulary), min(columns, settings.width)
         places = self.parameter[0, 0].numel() if self.parameter.dim() > 2 else 1
-        if places > 1 and (self.is_grouped or places == columns):
-            return rows, columns  # Filters of few channels: their gradients have few numbers.
-        if places > 1:
-            # A filter of random signs costs what one of the layer's own does.
-            half = min(settings.filters, max(_FEWEST, rows // 2))
-            return min(rows, settings.filters), columns if columns <= half else half
-        # Where the gradient is cheaper to make than to sketch, it is made.
-        is_whole = rows * columns <= k * (rows + columns) + k * k
-        return (rows, columns) if is_whole else (min(rows, k), min(columns, k))
+        # Filters of few channels: their gradients have few numbers.
+        is_small = places > 1 and (self.is_grouped or places == columns)
+        if is_small or rows * columns <= k * (rows + columns):
+            return rows, columns  # The gradient is cheaper to make than to sketch.
+        # An expert has few tokens of an example: there what is made of them is what costs.
+        is_first = self.has_inputs_first if self._part_of is None else rows > columns
+        return (min(rows, k), columns) if is_first else (rows, min(columns, k))
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether its sides are settled."""
+        return "_sizes" in self.__dict__
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -113,10 +121,15 @@ class Entry:
             return
         self.add_parts(zip(left.split(step), right.split(step), strict=True))
 
-    def add_parts(self, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """The same, some examples at a time."""
-        scale = self.rows.scale * self.columns.scale
-        self._fold(contracted(*part, scale) for part in parts)
+    def add_parts(
+        self,
+        parts: Iterable[tuple[Tensor, Tensor]],
+        scale: Float[Tensor, " r"] | None = None,
+    ) -> None:
+        """The same, some examples at a time, rows that are left whole brought to `scale`."""
+        own = self.rows.scale * self.columns.scale
+        by = own if scale is None else scale.unsqueeze(1) * own
+        self._fold(contracted(*part, by) for part in parts)
 
     def add_contracted(self, products: Float[Tensor, "b krkc"]) -> None:
         """The same, given through `contracted`."""
@@ -140,18 +153,15 @@ class Entry:
     def add_matrices(
         self, parts: Iterable[Float[Tensor, "some r c"]], scale: Float[Tensor, " r"] | None = None
     ) -> None:
-        """G of each example itself, some examples at a time, its rows brought to `scale`."""
-        is_whole = isinstance(self.rows, Side) and self.rows.table is self.columns.table is None
-        if scale is not None and is_whole:  # The signs are fewer than the numbers of all examples.
-            self._fold((g.flatten(1) for g in parts), self.fold.scaled(scale))
-            return
-        self._fold(two_sided(g, self.rows, self.columns, scale).flatten(1) for g in parts)
+        """G of each example itself, some at a time, rows that are left whole brought to `scale`."""
+        self._fold((two_sided(g, self.rows, self.columns).flatten(1) for g in parts), scale)
 
     def _fold(
-        self, parts: Iterable[Float[Tensor, "some krkc"]], fold: CountSketch | None = None
+        self, parts: Iterable[Float[Tensor, "some krkc"]], scale: Tensor | None = None
     ) -> None:
         self._becomes("matrix")
-        fold = self.fold if fold is None else fold
+        # The signs are fewer than the numbers of all examples.
+        fold = self.fold if scale is None else self.fold.scaled(scale)
         start = 0
         for part in parts:
             self.ledger.add(self, fold, part, start)

@@ -34,11 +34,6 @@ def fits(entry: Entry) -> bool:
     return entry.parameter.dtype in _WIDE
 
 
-def keeps(entry: Entry, x: Tensor, geometry: Geometry) -> bool:
-    """Whether what the norm gives is kept, since filters' own gradients are not made."""
-    return is_sketched(entry, geometry, geometry.places(x, entry.parameter))
-
-
 def is_steep(still: Still) -> bool:
     """Whether what the norm gives says how large each scale's part of it is."""
     return bool((still.scale[0].abs() * _STEEP > still.shift[0].abs()).all())
@@ -71,7 +66,7 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(x, weight, filters, rate, both)
         ctx.entry, ctx.still, ctx.geometry = entry, still, geometry
         # A rectifier may write to it: where slopes are not 0 that changes nothing.
-        ctx.given = found.detach() if keeps(entry, x, geometry) else None
+        ctx.given = found.detach() if is_sketched(entry, geometry) else None
         return found
 
     @staticmethod
@@ -84,7 +79,7 @@ class _Fused(torch.autograd.Function):
             scale = _made(ctx, slope, x, weight, both)
             scale = (scale - still.mean * shift) * rate
         else:
-            ctx.entry.add_parts(sketched(ctx.entry, slope, x, ctx.geometry, both))
+            ctx.entry.add_parts(sketched(ctx.entry, slope, x, ctx.geometry), both)
             scale = _sums((slope * given).flatten(2))
             scale = (scale - still.shift[0] * shift) / still.scale[0]
         still.shift[1].add_flat(shift)

@@ -36,19 +36,19 @@ class Sketching:
     Args:
         dimension: d, numbers a sketch.
         seed: of every random sign.
-        side: k, numbers that a matrix' side is brought to. A matrix whose gradient is cheaper to
-            make than to sketch, r c <= k (r + c) + k^2, is left whole.
-        filters: the same of a convolution: its patches are brought to half as many numbers as it
-            has filters, and at most this many. Fewer layers share the error: more numbers.
+        side: k, numbers that what a layer is given is brought to, a convolution's patches too; its
+            outputs are left whole. Where the gradient is cheaper to make than to sketch,
+            r c <= k (r + c), both are.
         vocabulary: numbers that the side of an embedding's or a head's classes is brought to: more,
             because one such matrix may hold most of the gradient; it costs a sum, not a product.
+        width: numbers that the other side of such a matrix is brought to, for the same reason.
     """
 
     dimension: Count = 512
     seed: Annotated[int, Ge(0)] = 0
-    side: Count = 48
-    filters: Count = 96
+    side: Count = 16
     vocabulary: Count = 512
+    width: Count = 48
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -57,7 +57,7 @@ class Sketching:
         """What a probe says of features that are sketched so."""
         products = "bfloat16" if bfloat16 else "as the weights"
         others: dict[str, str | int | float] = {
-            name: getattr(self, name) for name in ("side", "filters", "vocabulary")
+            name: getattr(self, name) for name in ("side", "vocabulary", "width")
         }
         return Details(kind, self.dimension, self.seed, {**others, "products": products})
 

@@ -37,6 +37,8 @@ def linear(
     one example after another, unless it is said `whose` they are. Where all examples have the same
     ones the product is taken `once`, and what is given back is not to be written to.
     """
+    if transposed and weight[1] is not None:
+        weight[1].has_inputs_first = True
     if not x.shape[:-1].numel():  # A head that is given no positions.
         return F.linear(x, _outputs_first(weight[0], transposed), bias[0])
     is_first = all(entry is None or not entry.axis for entry in (weight[1], bias[1]))

@@ -11,12 +11,12 @@ from preceptor.errors import ModelError
 from preceptor.selection.arguments import first, ledger_of, pair
 from preceptor.selection.attention import attention
 from preceptor.selection.channel_norms import batch_normed, group_normed
-from preceptor.selection.convolution import convolution, laid
+from preceptor.selection.convolution import convolution, is_sketched, laid
 from preceptor.selection.derived import derived
 from preceptor.selection.einsum import einsum
 from preceptor.selection.embedding import embedding, is_table
 from preceptor.selection.experts import GROUPED, biases, grouped, in_batches, straight
-from preceptor.selection.fused import Still, fits, fused, is_steep, keeps
+from preceptor.selection.fused import Still, fits, fused, is_steep
 from preceptor.selection.linear import linear
 from preceptor.selection.norms import layer_normed, normed
 from preceptor.selection.shared import each_own
@@ -68,6 +68,7 @@ def _embedding(
         if not entry.vocabulary:
             raise refusal(entry, "as a table that is read once for all")
         return read(weight, input, padding)
+    entry.vocabulary |= not entry.is_drawn
     return embedding(input, table, entry, padding)
 
 
@@ -92,7 +93,7 @@ def _convolution(
     if entry is None or bias is not None or not fits(entry):
         return convolution(ledger, input, (filters, entry), pair(bias), geometry)
     still = ledger.fusions.behind(entry)
-    if still is not None and keeps(entry, input, geometry) and not is_steep(still):
+    if still is not None and is_sketched(entry, geometry) and not is_steep(still):
         still = None
     if still is None:
         found = convolution(ledger, input, (filters, entry), (None, None), geometry)

@@ -31,7 +31,7 @@ from tests.selection.batches import token_batch
 from tests.selection.explicit import expected, far
 from tests.selection.synthetic_teachers import student, teachers
 
-SMALL = Sketching(dimension=64, side=4, filters=4, vocabulary=16)
+SMALL = Sketching(dimension=64, side=4, vocabulary=16, width=4)
 
 
 def shaken(model: TappedModel) -> TappedModel:
@@ -102,7 +102,7 @@ def test_an_image_classifiers_sketches_are_of_the_cross_entropy_with_soft_labels
     check(
         model,
         batch,
-        Sketching(dimension=64, side=16, filters=16),
+        Sketching(dimension=64, side=16),
         soft=lambda batch: soft[batch.ids],
     )
 
@@ -152,9 +152,7 @@ def test_the_number_of_threads_changes_rounding_alone() -> None:
 def test_a_seed_is_a_projection_and_the_same_one_every_time() -> None:
     model, batch = shaken(language("llama")), token_batch()
     first, again = (FactoredSketcher(model, SMALL)(batch).sketches for _ in range(2))
-    other = FactoredSketcher(
-        model, Sketching(dimension=64, side=4, filters=4, vocabulary=16, seed=1)
-    )
+    other = FactoredSketcher(model, Sketching(dimension=64, side=4, vocabulary=16, width=4, seed=1))
     assert torch.equal(first, again)
     assert not torch.allclose(first, other(batch).sketches)
 
@@ -202,7 +200,7 @@ def test_no_weights_gradient_is_formed_and_no_logits_of_all_positions(
 ) -> None:
     monkeypatch.setattr(projection, "BUDGET", 64 * 500)
     model = wide_student().eval()
-    sketcher = FactoredSketcher(model, Sketching(dimension=64, side=8, filters=8, vocabulary=64))
+    sketcher = FactoredSketcher(model, Sketching(dimension=64, side=8, vocabulary=64, width=8))
     batch = token_batch((24,) * 16, classes=500)
     sketcher(batch)  # Draws the signs.
     matrices = {tuple(each.shape) for each in model.parameters() if each.dim() == 2}
@@ -220,7 +218,7 @@ def test_no_weights_gradient_is_formed_and_no_logits_of_all_positions(
 
 def test_a_pass_holds_less_than_a_plain_forward_and_backward() -> None:
     model = wide_student().eval()
-    sketcher = FactoredSketcher(model, Sketching(dimension=64, side=8, filters=8, vocabulary=64))
+    sketcher = FactoredSketcher(model, Sketching(dimension=64, side=8, vocabulary=64, width=8))
     batch = token_batch((24,) * 16, classes=500)
     sketcher(batch)
     with Allocations() as ours:

@@ -62,7 +62,7 @@ def batch() -> Batch:
 
 def sketched(model: TappedModel) -> tuple[FactoredSketcher, float]:
     """How far sketches are from those of the exact gradients."""
-    factored = FactoredSketcher(model, Sketching(dimension=64, side=16, filters=60))
+    factored = FactoredSketcher(model, Sketching(dimension=64, side=4))
     given = batch()
     rows = factored(given)
     again = factored(given)

@@ -79,7 +79,7 @@ def _shared_input(parts: Any, x: Tensor) -> Tensor:
 
 
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
-    "linear, two-sided": (lambda: nn.Linear(40, 30), lambda: normal(EXAMPLES, 5, 40)),
+    "linear, sketched": (lambda: nn.Linear(40, 30), lambda: normal(EXAMPLES, 5, 40)),
     "linear, whole": (lambda: nn.Linear(12, 3, bias=False), lambda: normal(EXAMPLES, 5, 12)),
     "linear, narrow": (lambda: nn.Linear(200, 4), lambda: normal(EXAMPLES, 5, 200)),
     "linear, one row an example": (lambda: nn.Linear(40, 30), lambda: normal(EXAMPLES, 40)),
@@ -126,7 +126,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
         lambda: normal(EXAMPLES, 6, 4, 5),
     ),
     "batch norm of vectors": (lambda: nn.BatchNorm1d(6).eval(), lambda: normal(EXAMPLES, 6)),
-    "convolution, two-sided": (
+    "convolution, sketched": (
         lambda: nn.Conv2d(8, 30, 3, stride=2, padding=1, dilation=2),
         lambda: normal(EXAMPLES, 8, 9, 9),
     ),
@@ -270,7 +270,7 @@ def test_a_layers_sketch_is_that_of_each_examples_own_gradient(
             each.add_(0.3 * torch.randn_like(each))
     if wants_input and x.is_floating_point():
         x.requires_grad_()
-    ledger = sketched(module, x, dimension=40, side=4, filters=4, vocabulary=16)
+    ledger = sketched(module, x, dimension=40, side=4, vocabulary=16, width=4)
     slope = None if x.grad is None else x.grad.clone()
     truth = expected(ledger, gradients(module, x))
     assert far(ledger.sketches(), truth) < 1e-7
@@ -284,9 +284,9 @@ def test_a_layers_sketch_is_that_of_each_examples_own_gradient(
 
 def test_a_side_is_left_whole_where_that_is_cheaper() -> None:
     shapes = {
-        "both": (nn.Linear(40, 30), (4, 4)),
+        "inputs": (nn.Linear(40, 30), (30, 4)),
         "neither": (nn.Linear(12, 3), (3, 12)),
-        "patches": (nn.Conv2d(8, 30, 3), (4, 4)),
+        "patches": (nn.Conv2d(8, 30, 3), (30, 4)),
         "few patches": (nn.Conv2d(1, 30, (3, 1)), (30, 3)),
         "classes": (nn.Embedding(50, 40), (16, 4)),
         "few classes": (nn.Embedding(9, 3), (9, 3)),
@@ -294,17 +294,23 @@ def test_a_side_is_left_whole_where_that_is_cheaper() -> None:
     for name, (layer, sizes) in shapes.items():
         table = [layer.weight] if isinstance(layer, nn.Embedding) else []
         ledger = Ledger(
-            dict(layer.named_parameters()), Sketching(side=4, filters=4, vocabulary=16), table
+            dict(layer.named_parameters()), Sketching(side=4, vocabulary=16, width=4), table
         )
         entry = ledger.entries[0]
         assert (entry.rows.k, entry.columns.k) == sizes, name
 
 
-@pytest.mark.parametrize("case", ["linear, two-sided", "convolution, two-sided", "rms norm"])
+def test_inputs_are_sketched_also_where_they_meet_the_rows_of_a_weight() -> None:
+    layer = Together(lambda parts, x: x @ parts.weight, weight=parameter(40, 30)).double()
+    ledger = sketched(layer, normal(EXAMPLES, 3, 40), dimension=40, side=4)
+    assert (ledger.entries[0].rows.k, ledger.entries[0].columns.k) == (4, 30)
+
+
+@pytest.mark.parametrize("case", ["linear, sketched", "convolution, sketched", "rms norm"])
 def test_in_single_precision_the_error_is_rounding(case: str) -> None:
     make, given = CASES[case]
     module, x = make(), given().float()
-    ledger = sketched(module, x, dimension=40, side=4, filters=4, vocabulary=16)
+    ledger = sketched(module, x, dimension=40, side=4, vocabulary=16, width=4)
     assert ledger.sketches().dtype == torch.float32
     assert far(ledger.sketches(), expected(ledger, gradients(module, x))) < 1e-5
 

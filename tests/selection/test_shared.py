@@ -122,7 +122,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
 def test_what_all_examples_read_is_sketched_as_each_ones_own_gradient(case: str) -> None:
     make, given = CASES[case]
     module, x = make().double(), given().requires_grad_()
-    ledger = sketched(module, x, dimension=40, side=4, filters=4, vocabulary=16)
+    ledger = sketched(module, x, dimension=40, side=4, vocabulary=16)
     slope, x.grad = x.grad, None
     truth = expected(ledger, gradients(module, x))
     assert far(ledger.sketches(), truth) < 1e-7
