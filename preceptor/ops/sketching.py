@@ -234,9 +234,9 @@ def contracted(
         out, given = out.to(wide), given.to(wide)
     # Few columns are slow to write to, few rows are not.
     narrow = given.shape[-1] < _NARROW < out.shape[-1]
-    product = torch.bmm(given.mT, out).mT if narrow else torch.bmm(out.mT, given)
+    found = torch.bmm(given.mT, out).mT if narrow else torch.bmm(out.mT, given)
     is_one = not isinstance(scale, Tensor) and scale == 1.0
-    return (product if is_one else product.mul_(scale)).flatten(1)
+    return (found if is_one else found.mul_(scale)).flatten(1)
 
 
 def two_sided(

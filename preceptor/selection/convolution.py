@@ -6,7 +6,7 @@ or the filters' gradient is cheaper to make than to sketch, each example's own i
 convolution in which every example is a group.
 
 Dimension key: b examples, c channels, o outputs, *s and *l places of in- and output, p numbers
-a patch, gl groups' places.
+a patch, k of a sketched one.
 """
 
 from collections.abc import Iterator, Sequence

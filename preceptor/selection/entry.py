@@ -101,7 +101,7 @@ class Entry:
 
     @cached_property
     def fold(self) -> CountSketch:
-        """The map of the numbers of both sides."""
+        """The map of the numbers that both sides leave."""
         count, d = self.rows.k * self.columns.k, self.ledger.sketching.dimension
         return CountSketch.drawn(count, d, *self._keys(FOLD), device=self.parameter.device)
 

@@ -1,8 +1,9 @@
 """Where the sketches of every parameter's per-example gradients are added up.
 
-A matrix is sketched from both sides, S = P_out^T G P_in, and all numbers of all parameters go
-through one last map to d. All of it is linear, so a parameter that is used twice (a tied embedding,
-a shared layer) simply adds twice.
+A layer's gradient is sketched from the side of its inputs, S = G P_in, that of an embedding or a
+head from both, S = P_out^T G P_in, and all numbers of all parameters go through one last map to d.
+All of it is linear, so a parameter that is used twice (a tied embedding, a shared layer) simply
+adds twice.
 
 Dimension key: b examples, d numbers a sketch.
 """

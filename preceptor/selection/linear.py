@@ -1,7 +1,7 @@
 """Linear layers whose backward pass sketches each example's gradient and makes no weight's.
 
 The forward pass keeps X P_in, k numbers a row in place of the layer's input; the backward pass
-contracts it with (dL/dY) P_out of the same example and returns the input's gradient alone. After
+contracts it with dL/dY of the same example and returns the input's gradient alone. After
 Hu et al. "GraSS: Scalable Data Attribution with Gradient Sparsification and Sparse Projection",
 NeurIPS 2025 (a Function without a weight's gradient), with dense signs in place of masks.
 
