@@ -223,18 +223,18 @@ def turned(room: Float[Tensor, "*n two_k"]) -> Float[Tensor, "*n k"]:
 
 
 def contracted(
-    out: Float[Tensor, "b t o"], given: Float[Tensor, "b t a"], scale: float | Tensor
-) -> Float[Tensor, "b o*a"]:
-    """scale sum_t out_t given_t^T of each example, flat, in float32 or better.
+    out: Float[Tensor, "b *g t o"], given: Float[Tensor, "b *g t a"], scale: float | Tensor
+) -> Float[Tensor, "b n"]:
+    """scale sum_t out_t given_t^T of each example's groups, flat, in float32 or better.
 
-    `scale` is one number, or one an output [o, 1].
+    `scale` is one number, or one an output [*g, o, 1].
     """
     if not out.dtype == given.dtype == torch.float32:
         wide = torch.promote_types(out.dtype, torch.float32)
         out, given = out.to(wide), given.to(wide)
     # Few columns are slow to write to, few rows are not.
     narrow = given.shape[-1] < _NARROW < out.shape[-1]
-    found = torch.bmm(given.mT, out).mT if narrow else torch.bmm(out.mT, given)
+    found = (given.mT @ out).mT if narrow else out.mT @ given
     is_one = not isinstance(scale, Tensor) and scale == 1.0
     return (found if is_one else found.mul_(scale)).flatten(1)
 

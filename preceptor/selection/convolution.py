@@ -6,7 +6,7 @@ or the filters' gradient is cheaper to make than to sketch, each example's own i
 convolution in which every example is a group.
 
 Dimension key: b examples, c channels, o outputs, *s and *l places of in- and output, p numbers
-a patch, k of a sketched one.
+a patch, k of a sketched one, g groups.
 """
 
 from collections.abc import Iterator, Sequence
@@ -173,7 +173,7 @@ class _Convolution(torch.autograd.Function):
 
 def _add(entry: Entry, slope: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> None:
     """A call of its own: what it makes is gone before the input's gradient is made."""
-    if is_sketched(entry, geometry):
+    if is_sketched(entry):
         entry.add_parts(sketched(entry, slope, x, geometry))
     else:
         entry.add_matrices(gradients(slope, x, weight, geometry))
@@ -181,19 +181,21 @@ def _add(entry: Entry, slope: Tensor, x: Tensor, weight: Tensor, geometry: Geome
 
 def sketched(
     entry: Entry, slope: Tensor, x: Tensor, geometry: Geometry
-) -> Iterator[tuple[Float[Tensor, "some l o"], Float[Tensor, "some l k"]]]:
-    """The slopes and the sketched patch of each place, some examples at a time."""
+) -> Iterator[tuple[Float[Tensor, "some g l o"], Float[Tensor, "some g l k"]]]:
+    """The slopes and the sketched patch of each group's places, some examples at a time."""
     filters = entry.columns.turned.view(-1, *entry.parameter.shape[1:]).to(x.dtype)
-    numbers = max(slope[0, 0].numel(), slope.shape[1]) * entry.columns.k
+    alone, groups = geometry._replace(groups=1), geometry.groups
+    numbers = max(groups * slope[0, 0].numel(), slope.shape[1]) * entry.columns.k
     step = max(1, AT_ONCE // numbers)
     for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
-        given = geometry.product(inputs, filters, None)
-        yield slopes.flatten(2).mT, given.flatten(2).mT
+        apart = inputs.unflatten(1, (groups, -1)).flatten(0, 1) if groups > 1 else inputs
+        given = alone.product(apart, filters, None).flatten(2).mT
+        yield slopes.flatten(2).unflatten(1, (groups, -1)).mT, given.unflatten(0, (-1, groups))
 
 
-def is_sketched(entry: Entry, geometry: Geometry) -> bool:
+def is_sketched(entry: Entry) -> bool:
     """Whether patches are sketched, and the filters' gradients are not made."""
-    return entry.columns.table is not None and geometry.groups == 1
+    return entry.columns.table is not None
 
 
 def gradients(

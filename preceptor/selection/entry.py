@@ -48,7 +48,7 @@ class Entry:
         self.axis = 0  # Along which examples stand in what it meets.
         self.reading = ""  # "each" or "one": for whom a table is read, once that is known.
         self.form = ""  # "matrix", "flat" or "parts", once it was used so.
-        self.is_grouped = False  # Whether it holds the filters of a convolution in groups.
+        self.groups = 1  # Of the convolution whose filters it holds.
         self.has_inputs_first = (
             False  # Whether its rows, not its columns, meet what a layer is given.
         )
@@ -68,10 +68,8 @@ class Entry:
         k = settings.side
         if self.vocabulary:
             return min(rows, settings.vocabulary), min(columns, settings.width)
-        places = self.parameter[0, 0].numel() if self.parameter.dim() > 2 else 1
-        # Filters of few channels: their gradients have few numbers.
-        is_small = places > 1 and (self.is_grouped or places == columns)
-        if is_small or rows * columns <= k * (rows + columns):
+        own = rows // self.groups
+        if own * columns <= k * (own + columns):
             return rows, columns  # The gradient is cheaper to make than to sketch.
         # An expert has few tokens of an example: there what is made of them is what costs.
         is_first = self.has_inputs_first if self._part_of is None else rows > columns
@@ -128,7 +126,7 @@ class Entry:
     ) -> None:
         """The same, some examples at a time, rows that are left whole brought to `scale`."""
         own = self.rows.scale * self.columns.scale
-        by = own if scale is None else scale.unsqueeze(1) * own
+        by = own if scale is None else scale.view(self.groups, -1, 1) * own
         self._fold(contracted(*part, by) for part in parts)
 
     def add_contracted(self, products: Float[Tensor, "b krkc"]) -> None:

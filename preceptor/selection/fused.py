@@ -25,6 +25,8 @@ _WIDE = (torch.float32, torch.float64)
 
 _FEW = 32
 """Numbers that are soon gone through one after another."""
+_CACHED = 1 << 18
+"""Numbers that are gone through twice at once."""
 _STEEP = 1e3
 """How many times its scale a shift may be, so that y says how large the scaled part of it is."""
 
@@ -65,8 +67,9 @@ class _Fused(torch.autograd.Function):
         found = geometry.product(x, filters, still.shift[0] - still.mean * both)
         ctx.save_for_backward(x, weight, filters, rate, both)
         ctx.entry, ctx.still, ctx.geometry = entry, still, geometry
-        # A rectifier may write to it: where slopes are not 0 that changes nothing.
-        ctx.given = found.detach() if is_sketched(entry, geometry) else None
+        # A rectifier may write to it: where slopes are not 0 that changes nothing. What groups give
+        # is soon made again.
+        ctx.given = found.detach() if is_sketched(entry) and geometry.groups == 1 else None
         return found
 
     @staticmethod
@@ -75,12 +78,14 @@ class _Fused(torch.autograd.Function):
         (slope,), (x, weight, filters, rate, both) = outer, ctx.saved_tensors
         still, given, ctx.given = ctx.still, ctx.given, None
         shift = _sums(slope.flatten(2))
-        if given is None:
+        if not is_sketched(ctx.entry):
             scale = _made(ctx, slope, x, weight, both)
             scale = (scale - still.mean * shift) * rate
         else:
             ctx.entry.add_parts(sketched(ctx.entry, slope, x, ctx.geometry), both)
-            scale = _sums((slope * given).flatten(2))
+            if given is None:
+                given = ctx.geometry.product(x, filters, still.shift[0] - still.mean * both)
+            scale = _inner(slope, given)
             scale = (scale - still.shift[0] * shift) / still.scale[0]
         still.shift[1].add_flat(shift)
         still.scale[1].add_flat(scale)
@@ -101,6 +106,13 @@ def _made(ctx: Any, slope: Tensor, x: Tensor, weight: Tensor, both: Tensor) -> F
 
     ctx.entry.add_matrices(own(), both)
     return torch.cat(found)
+
+
+def _inner(x: Float[Tensor, "b o *l"], y: Float[Tensor, "b o *l"]) -> Float[Tensor, "b o"]:
+    """Sums of products over places, of some examples at a time."""
+    step = max(1, _CACHED // x[0].numel())
+    parts = zip(x.split(step), y.split(step), strict=True)
+    return torch.cat([_sums((one * other).flatten(2)) for one, other in parts])
 
 
 def _sums(x: Float[Tensor, "b o n"]) -> Float[Tensor, "b o"]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from preceptor.ops.sketching import CountSketch, add_terms
 
-_MOST = 1 << 18
+_MOST = 1 << 16
 """Numbers that wait, while most of them are still in the cache."""
 
 

@@ -88,12 +88,12 @@ def _convolution(
     except ModelError as error:
         chain = first(weight, bias).entry.chain
         raise Strange(error.seen, error.why, [chain]) from error
-    if entry is not None and groups > 1:
-        entry.is_grouped = True
+    if entry is not None:
+        entry.groups = groups
     if entry is None or bias is not None or not fits(entry):
         return convolution(ledger, input, (filters, entry), pair(bias), geometry)
     still = ledger.fusions.behind(entry)
-    if still is not None and is_sketched(entry, geometry) and not is_steep(still):
+    if still is not None and is_sketched(entry) and not is_steep(still):
         still = None
     if still is None:
         found = convolution(ledger, input, (filters, entry), (None, None), geometry)

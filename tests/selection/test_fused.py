@@ -85,6 +85,22 @@ def test_a_convolution_and_its_norm_are_one_with_the_gradients_of_both() -> None
         assert still.scale[1] is named[f"{name}_norm.weight"]
 
 
+def test_filters_of_wide_groups_are_sketched_and_one_with_their_norm() -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(16)
+    parts = (nn.Conv2d(3, 8, 1), nn.Conv2d(8, 16, 3, groups=2, bias=False), norm, nn.ReLU())
+    module = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5))
+    with torch.no_grad():
+        for each in (norm.running_var, norm.running_mean, norm.weight, norm.bias):
+            assert each is not None
+            each.add_(0.3 * torch.rand_like(each))
+    factored, distance = sketched(TappedModel(module.double().eval(), head="6"))
+    entry = next(each for each in factored.ledger.entries if each.name == "1.weight")
+    assert (entry.rows.k, entry.columns.k) == (16, 4)
+    assert factored.ledger.fusions.behind(entry) is not None
+    assert distance < 1e-9
+
+
 @pytest.mark.parametrize("again", ["beside", "twice"])
 def test_what_is_read_again_stays_apart_from_its_norm(again: str) -> None:
     factored, distance = sketched(small(again))
