@@ -293,17 +293,15 @@ def test_a_side_is_left_whole_where_that_is_cheaper() -> None:
     }
     for name, (layer, sizes) in shapes.items():
         table = [layer.weight] if isinstance(layer, nn.Embedding) else []
-        ledger = Ledger(
-            dict(layer.named_parameters()), Sketching(side=4, vocabulary=16, width=4), table
-        )
-        entry = ledger.entries[0]
+        named, said = dict(layer.named_parameters()), Sketching(side=4, vocabulary=16, width=4)
+        entry = Ledger(named, said, table).entries[0]
         assert (entry.rows.k, entry.columns.k) == sizes, name
 
 
 def test_inputs_are_sketched_also_where_they_meet_the_rows_of_a_weight() -> None:
     layer = Together(lambda parts, x: x @ parts.weight, weight=parameter(40, 30)).double()
-    ledger = sketched(layer, normal(EXAMPLES, 3, 40), dimension=40, side=4)
-    assert (ledger.entries[0].rows.k, ledger.entries[0].columns.k) == (4, 30)
+    entry = sketched(layer, normal(EXAMPLES, 3, 40), dimension=40, side=4).entries[0]
+    assert (entry.rows.k, entry.columns.k) == (4, 30)
 
 
 @pytest.mark.parametrize("case", ["linear, sketched", "convolution, sketched", "rms norm"])
