@@ -23,6 +23,7 @@ from preceptor.selection.einsum import einsum_beside, einsum_once
 from preceptor.selection.entry import Entry
 from preceptor.selection.linear import linear
 from preceptor.selection.norms import layer_normed
+from preceptor.selection.once import back_from, picked
 from preceptor.selection.shared import each_made
 from preceptor.selection.small import beside, spread_to
 from preceptor.selection.strange import refusal, unfit
@@ -73,8 +74,8 @@ def derived(func: Any, args: Sequence[Any], named: dict[str, Any]) -> Any:
     met = call.met()
     if func in _ROWS and call.is_layer(met):
         return _ROWS[func](call.entries, *args, **named)
-    if func in _SPREAD:
-        found = _SPREAD[func](call, *args, **named)
+    if func in _READ:
+        found = _READ[func](call, *args, **named)
         if found is not None:
             return found
     return call.beside(met) if met else call.once()
@@ -152,9 +153,7 @@ class _Call:
         numbers = [x for x in leaves if isinstance(x, Tensor) and x.requires_grad]
         if not numbers:
             return found
-        back = _Back.apply(numbers, ones, self.entries[0].ledger.examples, *every)
-        assert isinstance(back, tuple)
-        made = iter([Derived.of(x, self.entries) for x in back])
+        made = iter([Derived.of(x, self.entries) for x in back_from(numbers, ones, every)])
         whole = [next(made) if isinstance(x, Tensor) and x.requires_grad else x for x in leaves]
         result = tree_unflatten(whole, form)
         return self._changed(result) if is_changed else result
@@ -202,29 +201,6 @@ def each(value: Tracked | Derived) -> Float[Tensor, "b *s"]:
     return value.every if isinstance(value, Derived) else each_made(value)
 
 
-class _Back(torch.autograd.Function):
-    """What functions gave once, as one copy an example."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, found: Sequence[Tensor], given: Sequence[Tensor], examples: int, *_: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        ctx.found, ctx.given = found, given
-        return tuple(x.detach().expand(examples, *x.shape) for x in found)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *outer: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        met = [i for i, slope in enumerate(outer) if slope is not None]
-        found = [ctx.found[i] for i in met]
-        slopes = [outer[i].to(ctx.found[i].dtype) for i in met]
-        back = torch.autograd.grad(
-            found, ctx.given, slopes, is_grads_batched=True, allow_unused=True
-        )
-        return None, None, None, *back
-
-
 def _linear(entries: tuple[Entry, ...], input: Any, weight: Any, bias: Any = None) -> Derived:
     x = _rows(entries, input)
     found = linear(entries[0].ledger, x, pair(weight), pair(bias), once=True)
@@ -254,6 +230,15 @@ def _rows(entries: tuple[Entry, ...], x: Any) -> Float[Tensor, "b *s"]:
     if isinstance(x, Tracked | Derived):
         return each(x)
     return x.expand(entries[0].ledger.examples, *x.shape)
+
+
+def _picked(call: _Call, value: Any, index: Any) -> Derived | None:
+    """At places that a tensor tells."""
+    asked = index if isinstance(index, tuple) else (index,)
+    is_read = isinstance(value, Derived) and len(call.places) == 1
+    if not is_read or not any(isinstance(each, Tensor) for each in asked):
+        return None
+    return Derived.of(picked(value.every, index), call.entries)
 
 
 def _expanded(call: _Call, value: Any, *sizes: Any, **named: Any) -> Tensor | None:
@@ -286,8 +271,14 @@ _ROWS: dict[Any, _Rule] = {
     torch.einsum: _einsum,
 }
 """Layers of which each row is given for itself."""
-_SPREAD: dict[Any, _Rule] = {Tensor.expand: _expanded, Tensor.repeat: _repeated}
-"""Functions that may make the first axis one of examples."""
+_READ: dict[Any, _Rule] = {
+    Tensor.__getitem__: _picked,
+    Tensor.expand: _expanded,
+    Tensor.repeat: _repeated,
+}
+"""Functions whose first axis may be that of examples, or that read at places of a tensor; nothing
+where it is no such call.
+"""
 _NAMES = ("add", "sub", "mul", "div", "true_divide", "maximum", "minimum", "pow")
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__rmatmul__}
 _WRITING = ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__setitem__")

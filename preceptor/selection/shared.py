@@ -116,7 +116,7 @@ def _add(entry: Entry, steps: Sequence[Step], slopes: Float[Tensor, "b m"]) -> N
     if not moving and entry.vocabulary and len(places) < before.numel():
         _add_rows(entry, places, slopes)
         return
-    gradient = _summed(slopes, places, 1 + before.numel())[:, 1:]
+    gradient = summed(slopes, places, 1 + before.numel())[:, 1:]
     if moving:
         gradient = _before(steps[:moving], entry.parameter, gradient)
     _add_whole(entry, gradient)
@@ -129,7 +129,7 @@ def _add_whole(entry: Entry, gradient: Float[Tensor, "b n"]) -> None:
         entry.add_flat(gradient)
 
 
-def _summed(
+def summed(
     slopes: Float[Tensor, "b m"], index: Int[Tensor, " m"], count: int
 ) -> Float[Tensor, "b count"]:
     """The sums of slopes of one index.
@@ -181,7 +181,7 @@ def _add_rows(entry: Entry, places: Int[Tensor, " m"], slopes: Float[Tensor, "b 
     width = entry.parameter.shape[1]
     rows, which = (places - 1).div(width, rounding_mode="floor").unique(return_inverse=True)
     index = which * width + (places - 1) % width
-    found = _summed(slopes, index, len(rows) * width)
+    found = summed(slopes, index, len(rows) * width)
     ids = rows.expand(len(slopes), -1)
     right = entry.columns.raw(found.view(len(slopes), -1, width))
     entry.add_rows(ids.clamp_min(0), right, ids >= 0)

@@ -141,8 +141,20 @@ def _written(parts: Made, x: Tensor) -> Tensor:
     return found * parts.one.norm(dim=1)
 
 
+def _read(parts: Made, x: Tensor) -> Tensor:
+    """At places that tensors tell, some of them more than once."""
+    placed = parts.positions(PLACED.to(x))
+    rows, columns = torch.arange(PLACES) // 3, torch.tensor([1, 1, 4, 0, 5, 1])
+    some = placed[rows][:, columns] + placed[rows[:, None], columns]
+    chosen = placed[PLACED[:, 0] > 0].sum(dim=0)
+    return x + some * chosen
+
+
+CALLS = [_product, _network, _repeated, _told, _joined, _written, _read]
+
+
 @pytest.mark.parametrize("examples", [3, PLACES, 2 * PLACES])
-@pytest.mark.parametrize("call", [_product, _network, _repeated, _told, _joined, _written])
+@pytest.mark.parametrize("call", CALLS)
 def test_functions_of_several_parameters(
     call: Callable[[Made, Tensor], Tensor], examples: int
 ) -> None:
@@ -153,7 +165,7 @@ def test_functions_of_several_parameters(
     check(model, Batch(pixels, labels=torch.arange(examples) % WIDE))
 
 
-@pytest.mark.parametrize("call", [_product, _network, _repeated, _told, _joined, _written])
+@pytest.mark.parametrize("call", CALLS)
 def test_as_many_examples_as_places_come_later(call: Callable[[Made, Tensor], Tensor]) -> None:
     torch.manual_seed(0)
     sketcher = FactoredSketcher(TappedModel(Made(call)).double(), SMALL)
