@@ -8,7 +8,7 @@ Dimension key: n examples of a set, s of them chosen.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -146,11 +146,35 @@ def image_features(
         device: where batches are moved.
     """
     chosen = torch.arange(len(images)) if rows is None else torch.as_tensor(rows)
-    parts = [part.tolist() for part in torch.arange(len(chosen)).split(batch)]
-    found = _joined((places, sketcher(images.batch(chosen[places]).to(device))) for places in parts)
-    ids = images.ids[chosen].numpy().astype(np.int64)
+    parts = (images.batch(chosen[part]) for part in torch.arange(len(chosen)).split(batch))
+    return batch_features(sketcher, (part.to(device) for part in parts), probe)
+
+
+def batch_features(sketcher: Sketcher, batches: Iterable[Batch], probe: Probe) -> Features:
+    """The features of a teacher's answers to any examples, of an encoder's texts too.
+
+    Each example is a prompt, named by its id, and answered by the probabilities that the sketcher
+    was given as `soft`, or by its label.
+
+    Args:
+        sketcher: made of the student.
+        batches: with ids, where the student lies.
+        probe: what `probed` gave.
+
+    Raises:
+        NeedsError: a batch has no ids.
+    """
+    ids: list[int] = []
+
+    def parts() -> Iterator[tuple[Sequence[int], Rows]]:
+        for batch in batches:
+            first = len(ids)
+            ids.extend(batch.ids.tolist())
+            yield range(first, len(ids)), sketcher(batch)
+
+    found, names = _joined(parts()), np.array(ids, dtype=np.int64)
     zeros = np.zeros(len(ids), dtype=np.float32)
-    return Features(**found, prompts=ids, texts=ids, repetitions=zeros, probe=probe)
+    return Features(**found, prompts=names, texts=names, repetitions=zeros, probe=probe)
 
 
 def _expect_numbers(rows: Rows) -> None:

@@ -1,19 +1,23 @@
 """Features of a set of texts or images, whatever batches they were taken in."""
 
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from preceptor.batches import Batch
 from preceptor.data.images import image_set
 from preceptor.data.text import TextSet
-from preceptor.errors import DataError
+from preceptor.errors import DataError, NeedsError
 from preceptor.models.load import load_model
 from preceptor.models.tapped import TappedModel
 from preceptor.models.zoo import create
 from preceptor.selection.exact import ExactSketcher
 from preceptor.selection.extraction import (
+    batch_features,
     image_features,
     probed,
     student_fingerprint,
@@ -109,6 +113,34 @@ def test_images_are_named_by_their_ids() -> None:
     assert whole.lengths.tolist() == [1] * 10
     some = image_features(sketcher, images, probe, rows=[7, 2])
     assert np.allclose(some.sketches, whole.sketches[[7, 2]], atol=1e-5)
+
+
+def test_an_encoder_is_asked_with_a_teachers_probabilities_batch_by_batch() -> None:
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model("bert", vocab_size=30, intermediate_size=24, num_labels=3, **size)
+    model = TappedModel(AutoModelForSequenceClassification.from_config(config)).double().eval()
+    ids, answers = torch.randint(1, 30, (9, 5)), torch.rand(9, 3).double().softmax(dim=1)
+    sketcher = FactoredSketcher(
+        model, Sketching(dimension=8), soft=lambda batch: answers[batch.ids - 100]
+    )
+    probe = probed(model, sketcher, "texts")
+
+    def batches(size: int) -> Iterator[Batch]:
+        for part in torch.arange(9).split(size):
+            words = {"input_ids": ids[part], "attention_mask": torch.ones_like(ids[part])}
+            yield Batch(words, ids=100 + part)
+
+    whole, alone = (batch_features(sketcher, batches(size), probe) for size in (4, 1))
+    assert whole.prompts.tolist() == list(range(100, 109))
+    assert whole.lengths.tolist() == [1] * 9
+    assert np.allclose(whole.sketches, alone.sketches, rtol=1e-6)
+    with torch.no_grad():
+        logits = model({"input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits
+        losses = torch.nn.functional.cross_entropy(logits, answers, reduction="none")
+    assert np.allclose(whole.losses, losses, rtol=1e-6)
+    with pytest.raises(NeedsError, match="ids"):
+        batch_features(sketcher, [Batch({"input_ids": ids})], probe)
 
 
 def test_a_fingerprint_is_of_the_weights_and_of_which_are_learned() -> None:
