@@ -22,7 +22,9 @@ from preceptor.types import Head
 
 _FACTORS = ("logit_scale", "lm_head_multiplier")
 """What configurations call a number that logits are multiplied with."""
-_DIVISORS = ("logits_scaling",)
+_POWERS = {"hyperclovax": 1, "minicpm3": 0}
+"""To what power logits are multiplied with `logits_scaling`, by type: others are divided by it,
+and MiniCPM3 divides what its head is given."""
 _CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 
 _STEEP = 40.0
@@ -64,6 +66,9 @@ def last_hidden(
     seen: list[Tensor] = []
 
     def keep(hidden: Tensor) -> Tensor:
+        if hidden.dim() != 3:
+            shape = list(hidden.shape)
+            raise _unlike(module, f"its output layer is given {shape}, and not [b, t, d]")
         seen.append(hidden)
         return hidden[:, :0]
 
@@ -81,8 +86,8 @@ def language_head(module: nn.Module) -> Head:
     scale = 1.0
     for name in _FACTORS:
         scale *= float(getattr(config, name, None) or 1.0)
-    for name in _DIVISORS:
-        scale /= float(getattr(config, name, None) or 1.0)
+    scaling = float(getattr(config, "logits_scaling", None) or 1.0)
+    scale *= scaling ** _POWERS.get(config.model_type, -1)
     caps = [float(getattr(config, name, None) or 0.0) for name in _CAPS]
     return Head(weight, bias, scale, max(caps))
 

@@ -69,16 +69,39 @@ def test_a_head_that_was_read_wrongly_is_refused(
         verify_head(model)
 
 
+_LATENT = {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 8,
+    "kv_lora_rank": 8,
+    "qk_nope_head_dim": 4,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 4,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("hyperclovax", {"attention_multiplier": 1.0, "logits_scaling": 4.0}),
+        ("minicpm3", {**_LATENT, "dim_model_base": 4}),
+    ],
+)
+def test_what_relatives_divide_logits_by_may_multiply_them_or_stand_before_the_head(
+    name: str, own: dict[str, Any]
+) -> None:
+    config = {**configuration("llama"), "model_type": name, **own}
+    model = load_model({"causal": config})
+    drawn(model.module)
+    found, ours = both(model)
+    torch.testing.assert_close(ours, found, rtol=1e-5, atol=1e-5)
+
+
 def test_an_architecture_that_cannot_be_taken_apart_is_refused_by_name() -> None:
-    # It multiplies with what its relatives divide by.
-    config = {
-        **configuration("llama"),
-        "model_type": "hyperclovax",
-        "logits_scaling": 4.0,
-        "attention_multiplier": 1.0,
-    }
-    with pytest.raises(ModelError, match="HyperCLOVAXForCausalLM"):
-        load_model({"causal": config})
+    # Its head is given the hidden states of several next tokens at once.
+    size = {"hidden_size": 16, "num_decoder_layers": 1, "num_decoder_attention_heads": 2}
+    config = {"model_type": "prophetnet", "vocab_size": 61, "decoder_ffn_dim": 24, **size}
+    with pytest.raises(ModelError, match=r"ProphetNetForCausalLM.*\n?.*output layer is given"):
+        load_model({"causal": {**config, "is_decoder": True, "is_encoder_decoder": False}})
 
 
 def test_looking_at_a_head_leaves_no_trace() -> None:
