@@ -276,9 +276,7 @@ _READ: dict[Any, _Rule] = {
     Tensor.expand: _expanded,
     Tensor.repeat: _repeated,
 }
-"""Functions whose first axis may be that of examples, or that read at places of a tensor; nothing
-where it is no such call.
-"""
+"""Functions that may make the first axis one of examples, or read places that a tensor tells."""
 _NAMES = ("add", "sub", "mul", "div", "true_divide", "maximum", "minimum", "pow")
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__rmatmul__}
 _WRITING = ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__setitem__")
