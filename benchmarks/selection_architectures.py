@@ -8,6 +8,7 @@ promised ones are in `selection_features.py`.
 
 import argparse
 from dataclasses import replace
+from functools import partial
 
 import torch
 from architectures import PUBLISHED, SMALL, Architecture
@@ -24,17 +25,11 @@ def compared(claims: list[Claim], each: Architecture, rounds: int) -> tuple[obje
     """Factored features beside the plain pass: a row."""
     model, batch = each.model(), each.batch()
     whole, sketcher = plain(model, batch), FactoredSketcher(model)
+    once = partial(sketcher, batch)
     whole()
-
-    def once() -> object:
-        model.zero_grad(set_to_none=True)  # Else the plain pass's gradients weigh on both.
-        return sketcher(batch)
-
     once()
     found = paired(once, whole, rounds=rounds)
-    model.zero_grad(set_to_none=True)
     most = peak(whole, "cpu")
-    model.zero_grad(set_to_none=True)
     ratio, share = found.ratio("cpu"), peak(once, "cpu") / most
     for what, value, target in (("time", ratio, TIME), ("peak", flat(share), MEMORY)):
         is_met = value.value <= target

@@ -16,6 +16,7 @@ whose signs are made again for each example.
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -126,7 +127,6 @@ def plain(model: TappedModel, batch: Batch) -> Step:
     device = batch.labels.device.type
 
     def step() -> None:
-        model.zero_grad(set_to_none=True)
         with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
             shown = model(batch.inputs)
             if model.causal:
@@ -136,6 +136,7 @@ def plain(model: TappedModel, batch: Batch) -> Step:
                 logits, labels = shown.logits, batch.labels
             loss = F.cross_entropy(logits, labels)
         loss.backward()
+        model.zero_grad(set_to_none=True)  # Freeing what it made is its own work.
 
     return step
 
@@ -171,20 +172,13 @@ def compared(claims: list[Claim], student: Student, rounds: int, device: str = "
     if model.causal:
         sketchers["head alone"] = HeadSketcher(model, bfloat16=on_gpu)
     whole()
-    model.zero_grad(set_to_none=True)
     rows: Rows = []
     most = peak(whole, device)
     for name, sketcher in sketchers.items():
-
-        def once(sketcher: Any = sketcher) -> object:
-            model.zero_grad(set_to_none=True)  # Else the plain pass's gradients weigh on both.
-            return sketcher(batch)
-
-        step: Step = settled(once)
+        step: Step = settled(partial(sketcher, batch))
         step()
         found = paired(step, whole, rounds=rounds)
         ratio = found.ratio(clock)
-        model.zero_grad(set_to_none=True)
         share = peak(step, device) / most
         said = f"{student.name}: {name}"
         claims.append(at_most(f"{said}: time over a plain pass", ratio, TIME))

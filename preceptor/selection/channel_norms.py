@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from preceptor.selection.entry import Entry
 from preceptor.selection.ledger import Ledger
 from preceptor.selection.norms import WIDE, Parameter, along_channels, normed
+from preceptor.selection.places import channels_last, inner, summed
 
 _BATCH_BACKWARD = torch.ops.aten.native_batch_norm_backward.default
 _GROUP_BACKWARD = torch.ops.aten.native_group_norm_backward.default
@@ -48,7 +49,7 @@ class _GroupNormed(torch.autograd.Function):
         eps: float,
     ) -> Tensor:
         sizes = (len(x), x.shape[1], x.shape[2:].numel(), groups)
-        x = x.contiguous()
+        x = x if channels_last(x) else x.contiguous()
         found, mean, rate = torch.native_group_norm(x, weight[0], bias[0], *sizes, eps)
         ctx.save_for_backward(x, mean, rate, weight[0])
         ctx.entries, ctx.sizes = (weight[1], bias[1]), sizes
@@ -59,6 +60,13 @@ class _GroupNormed(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, mean, rate, weight = ctx.saved_tensors
         count, channels, places, groups = ctx.sizes
+        if channels_last(x):
+            slope = outer[0].contiguous(memory_format=torch.channels_last)
+            each = [part.repeat_interleave(channels // groups, dim=1) for part in (mean, rate)]
+            _add_sums(ctx.entries, slope, x, *each)
+            wanted = [ctx.needs_input_grad[1], False, False]
+            found = _GROUP_BACKWARD(slope, x, mean, rate, weight, *ctx.sizes, wanted)
+            return None, found[0], None, None, None, None, None
         wanted = [ctx.needs_input_grad[1], *(entry is not None for entry in ctx.entries)]
         # Each group of each example is one of its own: torch's pass over all gives each one's.
         shape = (1, count * channels, places)
@@ -110,9 +118,12 @@ class _BatchNormed(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slope,), (x, weight, mean, variance) = outer, ctx.saved_tensors
         own, shift = ctx.entries
-        if x.shape[2:].numel() <= _FEW and slope.dtype == x.dtype == mean.dtype:
+        is_soon = x.shape[2:].numel() <= _FEW or channels_last(x)
+        if is_soon and slope.dtype == x.dtype == mean.dtype:
             rate = (variance + ctx.eps).rsqrt()
-            return None, _moved(ctx.entries, slope, x, weight, mean, rate), None, None, None
+            _add_sums(ctx.entries, slope, x, mean, rate)
+            both = along_channels(rate if weight is None else rate * weight, x)
+            return None, slope * both, None, None, None
         # Each channel of each example is one of its own: torch's pass over both gives all at once.
         apart, count = (1, x.shape[0] * x.shape[1], -1), len(x)
         wanted = [ctx.needs_input_grad[1], own is not None, shift is not None]
@@ -128,21 +139,14 @@ class _BatchNormed(torch.autograd.Function):
         return None, back.view_as(x) if wanted[0] else None, None, None, None
 
 
-def _moved(
-    entries: Sequence[Entry | None],
-    slope: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    mean: Tensor,
-    rate: Tensor,
-) -> Tensor:
-    """The same for few places, of which torch's pass makes little use."""
+def _add_sums(
+    entries: Sequence[Entry | None], slope: Tensor, x: Tensor, mean: Tensor, rate: Tensor
+) -> None:
+    """Add what the sums over places give, for means and rates [o] or [b, o]."""
     own, shift = entries
-    sums = slope.unsqueeze(-1).flatten(2).sum(dim=2)
+    sums = summed(slope.unsqueeze(-1).flatten(2))
     if own is not None:
-        each = (slope * x).unsqueeze(-1).flatten(2).sum(dim=2)
-        each = each.addcmul_(sums, mean, value=-1.0).mul_(rate)
+        each = inner(slope, x).addcmul_(sums, mean, value=-1.0).mul_(rate)
         own.add_flat(own.by_example(each).sum(dim=1))
     if shift is not None:
         shift.add_flat(shift.by_example(sums).sum(dim=1))
-    return slope * along_channels(rate if weight is None else rate * weight, x)

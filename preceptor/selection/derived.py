@@ -16,14 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_map_only, tree_unflatten
 
 from preceptor.selection.arguments import pair
 from preceptor.selection.einsum import einsum_beside, einsum_once
 from preceptor.selection.entry import Entry
 from preceptor.selection.linear import linear
 from preceptor.selection.norms import layer_normed
-from preceptor.selection.once import back_from, picked
+from preceptor.selection.once import Once, picked
 from preceptor.selection.shared import each_made
 from preceptor.selection.small import beside, spread_to
 from preceptor.selection.strange import refusal, unfit
@@ -34,18 +34,23 @@ class Derived(Tensor):
     """It holds the numbers once.
 
     Attributes:
-        every: [b, *s], one copy an example.
+        once: what it is copied from, for each example.
         entries: of the parameters that it was made of.
     """
 
-    every: Float[Tensor, "b *s"]
+    once: Once
     entries: tuple[Entry, ...]
 
     @classmethod
     def of(cls, every: Float[Tensor, "b *s"], entries: tuple[Entry, ...]) -> "Derived":
-        """What these copies are copies of."""
-        found = every.detach()[0].as_subclass(cls)
-        found.every, found.entries = every, entries
+        """What these copies, one an example, are copies of."""
+        return cls.made(Once.of(every), entries)
+
+    @classmethod
+    def made(cls, once: Once, entries: tuple[Entry, ...]) -> "Derived":
+        """What is copied for each example once it meets what examples have of their own."""
+        found = once.numbers.detach().as_subclass(cls)
+        found.once, found.entries = once, entries
         return found
 
     @classmethod
@@ -137,8 +142,9 @@ class _Call:
 
     def once(self) -> Any:
         """What it gives for all examples."""
-        every = [each(self.leaves[place]) for place in self.places]
-        ones = [value[0].detach().requires_grad_() for value in every]
+        own = [once(self.leaves[place]).continued() for place in self.places]
+        ones = [each.numbers for each in own]
+        roots = {key: root for each in own for key, root in each.roots.items()}
         before, is_changed = [x._version for x in ones], self._is_changed()
         with torch.enable_grad():
             given = [x.clone() for x in ones] if is_changed else ones
@@ -149,13 +155,12 @@ class _Call:
             found = given[0]
         if any(x._version != version for x, version in zip(ones, before, strict=True)):
             raise refusal(self.entries[0], "as what is changed on the way")
-        leaves, form = tree_flatten(found)
-        numbers = [x for x in leaves if isinstance(x, Tensor) and x.requires_grad]
-        if not numbers:
-            return found
-        made = iter([Derived.of(x, self.entries) for x in back_from(numbers, ones, every)])
-        whole = [next(made) if isinstance(x, Tensor) and x.requires_grad else x for x in leaves]
-        result = tree_unflatten(whole, form)
+
+        def made(x: Any) -> Any:
+            has_gradient = isinstance(x, Tensor) and x.requires_grad
+            return Derived.made(Once(x, roots), self.entries) if has_gradient else x
+
+        result = tree_map(made, found)
         return self._changed(result) if is_changed else result
 
     def _is_changed(self) -> bool:
@@ -167,8 +172,8 @@ class _Call:
 
     def _changed(self, result: Derived) -> Derived:
         own: Derived = self.args[0]
-        own.data = result.every.detach()[0]
-        own.every, own.entries = result.every, result.entries
+        own.data = result.once.numbers.detach()
+        own.once, own.entries = result.once, result.entries
         return own
 
     def beside(self, met: Sequence[Tensor]) -> Any:
@@ -198,7 +203,12 @@ def _entries(value: Tracked | Derived) -> tuple[Entry, ...]:
 
 def each(value: Tracked | Derived) -> Float[Tensor, "b *s"]:
     """One copy an example."""
-    return value.every if isinstance(value, Derived) else each_made(value)
+    return value.once.every if isinstance(value, Derived) else each_made(value)
+
+
+def once(value: Tracked | Derived) -> Once:
+    """What functions of parameters alone are computed of."""
+    return value.once if isinstance(value, Derived) else Once.of(each_made(value))
 
 
 def _linear(entries: tuple[Entry, ...], input: Any, weight: Any, bias: Any = None) -> Derived:
@@ -238,7 +248,7 @@ def _picked(call: _Call, value: Any, index: Any) -> Derived | None:
     is_read = isinstance(value, Derived) and len(call.places) == 1
     if not is_read or not any(isinstance(each, Tensor) for each in asked):
         return None
-    return Derived.of(picked(value.every, index), call.entries)
+    return Derived.of(picked(value.once.every, index), call.entries)
 
 
 def _expanded(call: _Call, value: Any, *sizes: Any, **named: Any) -> Tensor | None:

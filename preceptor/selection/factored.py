@@ -88,6 +88,8 @@ class FactoredSketcher:
                 self._is_proven = self._is_proven and len(batch) == 1
                 self._make_way(found, batch)
             except (RuntimeError, IndexError) as error:
+                if self.ledger.channels.leave():
+                    continue  # Not every view can be taken of images whose channels lie last.
                 # A module that keeps something from one call for the next one, or a function that
                 # takes no parameters that notice it.
                 if self._run.apart.is_whole or len(batch) == 1 or "memory" in str(error):
@@ -121,6 +123,7 @@ class FactoredSketcher:
         if not self._is_proven and (len(batch) > 1 or not self.ledger.is_used):
             self.ledger.running = []
             prove(run, some)
+            self.ledger.channels.settle()
             fuse(run, some)
             self._is_proven, self.ledger.running = len(batch) > 1, None
         rows = run.rows(batch)

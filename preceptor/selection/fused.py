@@ -16,17 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from preceptor.selection.convolution import Geometry, gradients, is_sketched, sketched
 from preceptor.selection.entry import Entry
+from preceptor.selection.filters import gradients, is_sketched, sketched
 from preceptor.selection.fusions import Still
+from preceptor.selection.geometry import Geometry
+from preceptor.selection.places import inner, summed
 
 _WIDE = (torch.float32, torch.float64)
-
-
-_FEW = 32
-"""Numbers that are soon gone through one after another."""
-_CACHED = 1 << 18
-"""Numbers that are gone through twice at once."""
 _STEEP = 1e3
 """How many times its scale a shift may be, so that y says how large the scaled part of it is."""
 
@@ -77,7 +73,7 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slope,), (x, weight, filters, rate, both) = outer, ctx.saved_tensors
         still, given, ctx.given = ctx.still, ctx.given, None
-        shift = _sums(slope.flatten(2))
+        shift = summed(slope.flatten(2))
         if not is_sketched(ctx.entry):
             scale = _made(ctx, slope, x, weight, both)
             scale = (scale - still.mean * shift) * rate
@@ -85,7 +81,7 @@ class _Fused(torch.autograd.Function):
             ctx.entry.add_parts(sketched(ctx.entry, slope, x, ctx.geometry), both)
             if given is None:
                 given = ctx.geometry.product(x, filters, still.shift[0] - still.mean * both)
-            scale = _inner(slope, given)
+            scale = inner(slope, given)
             scale = (scale - still.shift[0] * shift) / still.scale[0]
         still.shift[1].add_flat(shift)
         still.scale[1].add_flat(scale)
@@ -101,20 +97,8 @@ def _made(ctx: Any, slope: Tensor, x: Tensor, weight: Tensor, both: Tensor) -> F
 
     def own() -> Iterator[Tensor]:
         for each in gradients(slope, x, weight, ctx.geometry):
-            found.append(_sums(each * flat))
+            found.append(summed(each * flat))
             yield each
 
     ctx.entry.add_matrices(own(), both)
     return torch.cat(found)
-
-
-def _inner(x: Float[Tensor, "b o *l"], y: Float[Tensor, "b o *l"]) -> Float[Tensor, "b o"]:
-    """Sums of products over places, of some examples at a time."""
-    step = max(1, _CACHED // x[0].numel())
-    parts = zip(x.split(step), y.split(step), strict=True)
-    return torch.cat([_sums((one * other).flatten(2)) for one, other in parts])
-
-
-def _sums(x: Float[Tensor, "b o n"]) -> Float[Tensor, "b o"]:
-    """Over the last axis; of few numbers by a product, for a sum goes through them one by one."""
-    return x.sum(dim=2) if x.shape[2] > _FEW else x @ x.new_ones(x.shape[2])

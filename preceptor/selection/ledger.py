@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from preceptor.fields import Count, check_ranges
 from preceptor.ops.sketching import CountSketch, turned
+from preceptor.selection.channels import Channels
 from preceptor.selection.entry import Entry
 from preceptor.selection.fusions import Fusions
 from preceptor.selection.probe import Kind
@@ -88,7 +89,7 @@ class Ledger:
         self._held = tuple(named.values())  # So that no id is given to another tensor.
         self.size = sum(parameter.numel() for parameter in named.values())
         self.examples = 0
-        self.fusions = Fusions()
+        self.fusions, self.channels = Fusions(), Channels()
         self.is_used = False  # Whether sketches were given out that are to go with later ones.
         self.running: list[str] | None = None  # The names of modules that run, if noted.
         self._answers: dict[tuple[Hashable, int], bool] = {}

@@ -4,7 +4,7 @@ Dimension key: b examples, *s axes of what was made, *m of what is read of it.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -13,40 +13,68 @@ from torch import Tensor
 from preceptor.selection.shared import summed
 
 
-def back_from(
-    found: Sequence[Tensor], given: Sequence[Tensor], every: Sequence[Float[Tensor, "b ..."]]
-) -> Sequence[Tensor]:
-    """One copy an example of each of `found`, which autograd knows to be made of `given`.
+@final
+class Once:
+    """Numbers that were made once, and what copies of them, one an example, are made of.
+
+    Functions are computed one after another of what a few roots are copies of; slopes of the last
+    one come back through all of them at once.
 
     Args:
-        found: what a function gave.
-        given: what it was given.
-        every: one copy an example of each of these; where the slopes go.
+        numbers: [*s], as autograd knows them to be made of the roots.
+        roots: by the id of their copies, a leaf [*r] and the copies [b, *r] each.
+        every: copies of the numbers where there are some [b, *s].
     """
-    back = _Back.apply(found, given, len(every[0]), *every)
-    assert isinstance(back, tuple)
-    return back
+
+    def __init__(
+        self, numbers: Tensor, roots: dict[int, tuple[Tensor, Tensor]], every: Tensor | None = None
+    ) -> None:
+        self.numbers, self.roots, self._every = numbers, roots, every
+        self._is_continued = False
+
+    @classmethod
+    def of(cls, every: Float[Tensor, "b *s"]) -> "Once":
+        """What these copies are copies of."""
+        numbers = every[0].detach().requires_grad_()
+        return cls(numbers, {id(every): (numbers, every)}, every)
+
+    @property
+    def every(self) -> Float[Tensor, "b *s"]:
+        """One copy an example."""
+        if self._every is None:
+            ones, copies = zip(*self.roots.values(), strict=True)
+            found = _Back.apply([self.numbers], ones, *copies)
+            assert isinstance(found, Tensor)
+            self._every = found
+        return self._every
+
+    def continued(self) -> "Once":
+        """What a function is to be computed of.
+
+        What several functions are computed of is a root, or slopes of each would go all the way
+        back apart.
+        """
+        is_root = self.numbers.grad_fn is None
+        is_second, self._is_continued = self._is_continued, True
+        return Once.of(self.every) if is_second and not is_root else self
 
 
 class _Back(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, found: Sequence[Tensor], given: Sequence[Tensor], examples: int, *_: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        ctx.found, ctx.given = found, given
-        return tuple(x.detach().expand(examples, *x.shape) for x in found)
+        ctx: Any, found: Sequence[Tensor], ones: Sequence[Tensor], *every: Tensor
+    ) -> Tensor:
+        ctx.found, ctx.ones = found[0], ones
+        return ctx.found.detach().expand(len(every[0]), *ctx.found.shape)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *outer: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        met = [i for i, slope in enumerate(outer) if slope is not None]
-        found = [ctx.found[i] for i in met]
-        slopes = [outer[i].to(ctx.found[i].dtype) for i in met]
-        back = torch.autograd.grad(
-            found, ctx.given, slopes, is_grads_batched=True, allow_unused=True
-        )
-        return None, None, None, *back
+    def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        slopes, found = outer[0].to(ctx.found.dtype), ctx.found
+        # What was made on the way may have been used for something else as well.
+        kept = {"retain_graph": True, "allow_unused": True}
+        back = torch.autograd.grad(found, ctx.ones, slopes, is_grads_batched=True, **kept)
+        return None, None, *back
 
 
 def picked(every: Float[Tensor, "b *s"], index: Any) -> Float[Tensor, "b *m"]:

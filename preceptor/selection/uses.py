@@ -11,11 +11,12 @@ from preceptor.errors import ModelError
 from preceptor.selection.arguments import first, ledger_of, pair
 from preceptor.selection.attention import attention
 from preceptor.selection.channel_norms import batch_normed, group_normed
-from preceptor.selection.convolution import convolution, is_sketched, laid
+from preceptor.selection.convolution import convolution, laid
 from preceptor.selection.derived import derived
 from preceptor.selection.einsum import einsum
 from preceptor.selection.embedding import embedding, is_table
 from preceptor.selection.experts import GROUPED, biases, grouped, in_batches, straight
+from preceptor.selection.filters import is_sketched
 from preceptor.selection.fused import Still, fits, fused, is_steep
 from preceptor.selection.linear import linear
 from preceptor.selection.norms import layer_normed, normed
