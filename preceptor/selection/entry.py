@@ -49,6 +49,7 @@ class Entry:
         self.reading = ""  # "each" or "one": for whom a table is read, once that is known.
         self.form = ""  # "matrix", "flat" or "parts", once it was used so.
         self.groups = 1  # Of the convolution whose filters it holds.
+        self.is_unbiased = False  # Whether it is a convolution's that has no bias.
         self.has_inputs_first = (
             False  # Whether its rows, not its columns, meet what a layer is given.
         )
@@ -69,7 +70,12 @@ class Entry:
         if self.vocabulary:
             return min(rows, settings.vocabulary), min(columns, settings.width)
         own = rows // self.groups
-        if own * columns <= k * (own + columns):
+        worth = k
+        if self.groups > 1:
+            worth = k // 2  # There are more numbers to be added than products to be taken.
+        elif self.is_unbiased:
+            worth = 2 * k  # The scales of a norm behind it are read off its gradient.
+        if own * columns <= worth * (own + columns):
             return rows, columns  # The gradient is cheaper to make than to sketch.
         # An expert has few tokens of an example: there what is made of them is what costs.
         is_first = self.has_inputs_first if self._part_of is None else rows > columns

@@ -27,15 +27,15 @@ def sketched(
     entry: Entry, slope: Tensor, x: Tensor, geometry: Geometry
 ) -> Iterator[tuple[Float[Tensor, "some g l o"], Float[Tensor, "some g l k"]]]:
     """The slopes and the sketched patch of each group's places, some examples at a time."""
-    filters = entry.columns.turned.view(-1, *entry.parameter.shape[1:]).to(x.dtype)
-    alone, groups = geometry._replace(groups=1), geometry.groups
+    groups, own = geometry.groups, entry.columns.turned.view(-1, *entry.parameter.shape[1:])
+    filters = own.to(x.dtype).repeat(groups, *[1] * (x.dim() - 1))
     numbers = max(groups * slope[0, 0].numel(), slope.shape[1]) * entry.columns.k
     # A plain pass holds the filters' gradient here, and hardly more.
     step = max(1, min(AT_ONCE, max(_HELD, entry.parameter.numel())) // numbers)
     for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
-        apart = inputs.unflatten(1, (groups, -1)).flatten(0, 1) if groups > 1 else inputs
-        given = alone.product(apart, filters, None).flatten(2).mT
-        yield slopes.flatten(2).unflatten(1, (groups, -1)).mT, given.unflatten(0, (-1, groups))
+        both = slopes, geometry.product(inputs, filters, None)
+        out, given = (each.flatten(2).unflatten(1, (groups, -1)).mT for each in both)
+        yield out, given
 
 
 def is_sketched(entry: Entry) -> bool:

@@ -22,7 +22,7 @@ class Once:
 
     Args:
         numbers: [*s], as autograd knows them to be made of the roots.
-        roots: by the id of their copies, a leaf [*r] and the copies [b, *r] each.
+        roots: by its id, each leaf [*r], and the copies [b, *r] that its slopes go to.
         every: copies of the numbers where there are some [b, *s].
     """
 
@@ -36,7 +36,7 @@ class Once:
     def of(cls, every: Float[Tensor, "b *s"]) -> "Once":
         """What these copies are copies of."""
         numbers = every[0].detach().requires_grad_()
-        return cls(numbers, {id(every): (numbers, every)}, every)
+        return cls(numbers, {id(numbers): (numbers, every)}, every)
 
     @property
     def every(self) -> Float[Tensor, "b *s"]:

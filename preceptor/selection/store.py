@@ -21,7 +21,7 @@ from preceptor.selection.features import Features, joined
 from preceptor.selection.probe import Probe
 from preceptor.shards import MANIFEST, Shard, clear_away, read_manifest
 
-FORMAT = 5
+FORMAT = 6
 """The version of the layout, and of the maps that stored sketches were made with."""
 
 Extract = Callable[[Int64[np.ndarray, " p"]], Features]

@@ -90,7 +90,7 @@ def _convolution(
         chain = first(weight, bias).entry.chain
         raise Strange(error.seen, error.why, [chain]) from error
     if entry is not None:
-        entry.groups = groups
+        entry.groups, entry.is_unbiased = groups, bias is None
     if entry is None or bias is not None or not fits(entry):
         return convolution(ledger, input, (filters, entry), pair(bias), geometry)
     still = ledger.fusions.behind(entry)

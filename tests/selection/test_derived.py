@@ -150,7 +150,15 @@ def _read(parts: Made, x: Tensor) -> Tensor:
     return x + some * chosen
 
 
-CALLS = [_product, _network, _repeated, _told, _joined, _written, _read]
+def _again(parts: Made, x: Tensor) -> Tensor:
+    """What is made is made something of three times, and met by the examples between."""
+    placed = (parts.scale.exp() * parts.positions(PLACED.to(x))).sin()
+    first, whole = placed.square(), placed.sum()
+    found = x + placed.unsqueeze(0) * first.cos()
+    return found * (first.mean() + placed.exp().mean() * whole)
+
+
+CALLS = [_product, _network, _repeated, _told, _joined, _written, _read, _again]
 
 
 @pytest.mark.parametrize("examples", [3, PLACES, 2 * PLACES])

@@ -22,12 +22,12 @@ class Small(nn.Module):
     def __init__(self, again: str = "") -> None:
         super().__init__()
         self.again = again
-        self.first, self.first_norm = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.first, self.first_norm = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
         self.each, self.each_norm = (
-            nn.Conv2d(6, 6, 3, stride=2, groups=6, bias=False),
-            nn.BatchNorm2d(6),
+            nn.Conv2d(16, 16, 3, stride=2, groups=16, bias=False),
+            nn.BatchNorm2d(16),
         )
-        self.last, self.last_norm = nn.Conv2d(6, 8, 1, bias=False), nn.BatchNorm2d(8)
+        self.last, self.last_norm = nn.Conv2d(16, 8, 1, bias=False), nn.BatchNorm2d(8)
         self.head = nn.Linear(8, 5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class Small(nn.Module):
             x = x + given
         x = self.last_norm(self.last(x))
         if self.again == "twice":
-            x = x + self.last_norm(self.last(x[:, :6]))
+            x = x + self.last_norm(self.last(x.repeat(1, 2, 1, 1)))
         return self.head(x.mean((2, 3)))
 
 
@@ -98,6 +98,30 @@ def test_filters_of_wide_groups_are_sketched_and_one_with_their_norm() -> None:
     entry = next(each for each in factored.ledger.entries if each.name == "1.weight")
     assert (entry.rows.k, entry.columns.k) == (16, 4)
     assert factored.ledger.fusions.behind(entry) is not None
+    assert distance < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("layer", "sizes"),
+    [
+        (nn.Conv2d(12, 10, 1), (10, 4)),
+        (nn.Conv2d(12, 10, 1, bias=False), (10, 12)),
+        (nn.Conv2d(64, 10, 1, bias=False), (10, 4)),
+        (nn.Conv2d(12, 8, 3, groups=4, bias=False), (8, 27)),
+        (nn.Conv2d(12, 12, 3, groups=3, bias=False), (12, 4)),
+    ],
+    ids=["10 x 12", "before a norm", "10 x 64 before a norm", "2 x 27", "4 x 36"],
+)
+def test_filters_are_made_where_their_norm_is_read_off_them_or_groups_are_few_numbers(
+    layer: nn.Conv2d, sizes: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    norm, width = nn.BatchNorm2d(layer.out_channels), layer.out_channels
+    parts = (nn.Conv2d(3, layer.in_channels, 1), layer, norm, nn.ReLU())
+    module = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5))
+    factored, distance = sketched(TappedModel(module.double().eval(), head="6"))
+    entry = next(each for each in factored.ledger.entries if each.name == "1.weight")
+    assert (entry.rows.k, entry.columns.k) == sizes
     assert distance < 1e-9
 
 
