@@ -28,6 +28,10 @@ class Channels:
         self._is_mixed |= x.requires_grad
         return True
 
+    def turn_back(self) -> None:
+        """Note that what is made of images is made of them as they lie."""
+        self._is_mixed = True
+
     def settle(self) -> None:
         """Leave them as they lie from now on, where a student has turned them back on the way."""
         self._are_last &= not self._is_mixed

@@ -91,6 +91,8 @@ def _convolution(
         raise Strange(error.seen, error.why, [chain]) from error
     if entry is not None:
         entry.groups, entry.is_unbiased = groups, bias is None
+        if 1 < groups < len(filters) and not is_sketched(entry):
+            ledger.channels.turn_back()  # Each example's gradient of groups is made so.
     if entry is None or bias is not None or not fits(entry):
         return convolution(ledger, input, (filters, entry), pair(bias), geometry)
     still = ledger.fusions.behind(entry)

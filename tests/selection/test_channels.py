@@ -19,10 +19,11 @@ from tests.selection.explicit import expected, far
 BODIES: dict[str, Callable[[], list[nn.Module]]] = {
     "dense": lambda: [nn.Conv2d(8, 12, 3, padding=1)],
     "strided, of each place": lambda: [nn.Conv2d(8, 12, 1, stride=2)],
-    "of groups": lambda: [nn.Conv2d(8, 12, 3, groups=2, padding=1)],
+    "of groups": lambda: [nn.Conv2d(8, 16, 3, groups=2, padding=1)],
     "of each channel": lambda: [nn.Conv2d(8, 8, 3, groups=8, padding=1)],
     "wider than its image": lambda: [nn.AvgPool2d(6), nn.Conv2d(8, 8, 5, groups=8, padding=2)],
     "of more filters than places": lambda: [nn.AvgPool2d(6), nn.Conv2d(8, 60, 3, padding=1)],
+    "of narrow groups": lambda: [nn.Conv2d(8, 8, 3, groups=4)],
     "with a batch norm": lambda: [nn.Conv2d(8, 12, 3, bias=False), nn.BatchNorm2d(12)],
     "a batch norm": lambda: [nn.ReLU(), nn.BatchNorm2d(8)],
     "a group norm": lambda: [nn.GroupNorm(4, 8)],
@@ -82,7 +83,7 @@ def lie_last(model: TappedModel, given: Batch) -> bool:
     return found
 
 
-@pytest.mark.parametrize("case", BODIES)
+@pytest.mark.parametrize("case", sorted(BODIES.keys() - {"of narrow groups"}))
 @pytest.mark.parametrize("given", ["as they come", "laid so"])
 def test_channels_lie_last_from_the_first_convolution_on(case: str, given: str) -> None:
     laid = {"memory_format": torch.channels_last} if given == "laid so" else {}
@@ -93,6 +94,10 @@ def test_large_images_are_taken_one_by_one(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(filters, "_LARGE", 8)
     for case in ("dense", "of groups", "of each channel"):
         assert lie_last(student(case), batch())
+
+
+def test_filters_of_groups_whose_gradients_are_made_are_run_as_they_lie() -> None:
+    assert not lie_last(student("of narrow groups"), batch())
 
 
 def test_a_student_that_turns_them_back_is_run_as_it_lies() -> None:
