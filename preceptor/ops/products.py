@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _HAS_BOTH = torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
+_ONE_DNN = torch.ops.mkldnn._linear_pointwise.default if _HAS_BOTH else None
 _FEW = 1 << 20
 """Products of numbers below which a call is what takes the time."""
 
@@ -24,9 +25,9 @@ def product(
 ) -> Float[Tensor, "*n o"]:
     """x @ weight.T + bias: where gradients are not followed, by the faster of the two."""
     numbers, kind = x.numel() * weight.shape[0], torch.float32
-    if numbers < _FEW or not x.dtype == weight.dtype == kind or x.device.type != "cpu":
+    if _ONE_DNN is None or numbers < _FEW or not x.dtype == weight.dtype == kind:
         return F.linear(x, weight, bias)
-    if not _HAS_BOTH or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+    if not x.is_cpu or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return F.linear(x, weight, bias)
-    bias = bias if bias is None else bias.to(kind)
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    bias = bias if bias is None or bias.dtype == kind else bias.to(kind)
+    return _ONE_DNN(x, weight, bias, "none", [], "")

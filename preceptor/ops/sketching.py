@@ -24,6 +24,7 @@ from preceptor.ops.counter import signs, words
 from preceptor.ops.products import product
 
 _ADD_ALL = torch._foreach_addcmul_  # pyright: ignore[reportPrivateImportUsage]
+Tensors = tuple[Tensor, ...] | list[Tensor]
 PIECE = 1 << 16
 """Coordinates of a long vector whose map is made at once."""
 _FEW = 4
@@ -66,7 +67,10 @@ class Side:
 
     def raw(self, x: Float[Tensor, "*n {self.n}"]) -> Float[Tensor, "*n {self.k}"]:
         """The sums of signed coordinates, in x's precision."""
-        return x if self.table is None else product(x, self.table.T.to(x.dtype))
+        if self.table is None:
+            return x
+        turned = self.turned
+        return product(x, turned if turned.dtype == x.dtype else turned.to(x.dtype))
 
     def __call__(self, x: Float[Tensor, "*n {self.n}"]) -> Float[Tensor, "*n {self.k}"]:
         """The map itself."""
@@ -92,12 +96,14 @@ class CountSketch:
         n, k: from how many to how many.
         offsets: below k, of each run.
         sign: of each coordinate [n].
+        times: what all of them are multiplied by.
     """
 
     n: int
     k: int
     offsets: tuple[int, ...]
     sign: Float[Tensor, " n"]
+    times: float = 1.0
 
     @classmethod
     def drawn(cls, n: int, k: int, *keys: int, device: torch.device | str = "cpu") -> "CountSketch":
@@ -120,8 +126,10 @@ class CountSketch:
         self.add(x, room)
         return turned(room)
 
-    def scaled(self, scale: Float[Tensor, " r"]) -> "CountSketch":
-        """The map of a matrix of r rows whose rows are brought to a scale before."""
+    def scaled(self, scale: float | Float[Tensor, " r"]) -> "CountSketch":
+        """The map of what is brought to a scale before: all of it, or each of a matrix' r rows."""
+        if not isinstance(scale, Tensor):
+            return self if scale == 1.0 else replace(self, times=self.times * scale)
         every = scale.repeat_interleave(self.n // len(scale))
         return replace(self, sign=self.sign.to(scale.dtype) * every)
 
@@ -129,7 +137,7 @@ class CountSketch:
         """Add to a `room` of twice as many buckets, the second half of which `turned` brings in."""
         lap = _lap(self.n, self.k)
         if lap == self.n:
-            add_terms(*self.terms(x, room))
+            add_terms(self.places(room), self.runs(x), self.factors(room.dtype))
             return
         found = self._lapped(x, lap, room.dtype)
         for offset, run in zip(self.offsets, found.split(self.k, dim=-1), strict=True):
@@ -137,19 +145,34 @@ class CountSketch:
 
     @property
     def is_short(self) -> bool:
-        """Whether `terms` are all that it adds."""
+        """Whether what it adds is no more than `runs` times `factors` to `places`."""
         return self.n <= _SHORT * self.k
 
-    def terms(self, x: Tensor, room: Tensor) -> "Terms":
-        """What `add` adds where: one sum a run."""
-        return _signed(room, self.offsets, x, self._signs(room.dtype, self.k))
+    def places(self, room: Float[Tensor, "*n 2*{self.k}"]) -> list[Float[Tensor, "*n length"]]:
+        """The parts of a room that runs are added to; few are kept, as it may be the next one."""
+        kept = self._kept.get("room")
+        if kept is not None and kept[0] is room:
+            return kept[1]
+        found = _parts(room, self.offsets, self.n, self.k)
+        if len(found) <= _FEW:
+            self._kept["room"] = room, found
+        return found
+
+    def runs(self, x: Float[Tensor, "*n {self.n}"]) -> Tensors:
+        """What is added to each of them, but for its factors."""
+        return (x,) if self.n <= self.k else x.split(self.k, dim=-1)
+
+    def factors(self, dtype: torch.dtype) -> list[Float[Tensor, " length"]]:
+        """Of each run."""
+        return self._signs(dtype, self.k)
 
     def _lapped(self, x: Float[Tensor, "*n {self.n}"], lap: int, dtype: torch.dtype) -> Tensor:
         """Signed coordinates [*n, lap], those added that are a multiple of `lap` apart."""
         found = torch.zeros(*x.shape[:-1], lap, dtype=dtype, device=x.device)
         if found.numel() > _FEW * lap:
             signs = self._signs(dtype, lap)
-            add_terms(*_signed(found, [0] * len(signs), x, signs))
+            places = _parts(found, [0] * len(signs), self.n, lap)
+            add_terms(places, x.split(lap, dim=-1), signs)
             return found
         signed = x * self._signs(dtype, self.n)[0]  # Calls cost more than numbers then.
         laps, rest = signed.split((self.n - self.n % lap, self.n % lap), dim=-1)
@@ -158,10 +181,16 @@ class CountSketch:
         return found
 
     def _signs(self, dtype: torch.dtype, size: int) -> list[Float[Tensor, " length"]]:
-        """Of each run of a size."""
+        """Of each run of a size, times what all are multiplied by."""
         if (dtype, size) not in self._known:
-            self._known[dtype, size] = list(self.sign.to(dtype).split(size))
+            every = self.sign.to(dtype)
+            every = every if self.times == 1.0 else every * self.times
+            self._known[dtype, size] = list(every.split(size))
         return self._known[dtype, size]
+
+    @cached_property
+    def _kept(self) -> dict[str, tuple[Tensor, list[Tensor]]]:
+        return {}
 
     @cached_property
     def _known(self) -> dict[tuple[torch.dtype, int], list[Tensor]]:
@@ -179,30 +208,19 @@ class CountSketch:
         return self(torch.eye(self.n))
 
 
-Terms = tuple[list[Tensor], list[Tensor], list[Tensor]]
-"""Parts of rooms, and the two factors of what is to be added to each."""
-
-
-def _signed(
-    room: Float[Tensor, "*n d"],
-    offsets: Sequence[int],
-    x: Float[Tensor, "*n k"],
-    signs: list[Tensor],
-) -> Terms:
-    """x for a room, run by run, each from an offset on and with signs as long as it is."""
-    if len(signs) == 1:
-        return [room.narrow(-1, offsets[0], x.shape[-1])], [x], signs
+def _parts(
+    room: Float[Tensor, "*n d"], offsets: Sequence[int], count: int, size: int
+) -> list[Float[Tensor, "*n length"]]:
+    """Those of a room that runs of `count` numbers are added to, each from an offset on."""
     *shape, _ = room.shape
     strides, start = room.stride(), room.storage_offset()
-    apart, size = strides[-1], signs[0].shape[0]
-    there = [
-        room.as_strided((*shape, sign.shape[0]), strides, start + offset * apart)
-        for offset, sign in zip(offsets, signs, strict=True)
+    return [
+        room.as_strided((*shape, min(size, count - i * size)), strides, start + o * strides[-1])
+        for i, o in enumerate(offsets)
     ]
-    return there, list(x.split(size, dim=-1)), signs
 
 
-def add_terms(there: list[Tensor], runs: list[Tensor], signs: list[Tensor]) -> None:
+def add_terms(there: list[Tensor], runs: Tensors, signs: list[Tensor]) -> None:
     """Add the products of runs and signs to parts of rooms."""
     if there[0].device.type == "cpu":  # One call; elsewhere runs that overlap may meet in it.
         _ADD_ALL(there, runs, signs)
@@ -223,20 +241,19 @@ def turned(room: Float[Tensor, "*n two_k"]) -> Float[Tensor, "*n k"]:
 
 
 def contracted(
-    out: Float[Tensor, "b *g t o"], given: Float[Tensor, "b *g t a"], scale: float | Tensor
+    out: Float[Tensor, "b *g t o"], given: Float[Tensor, "b *g t a"]
 ) -> Float[Tensor, "b n"]:
-    """scale sum_t out_t given_t^T of each example's groups, flat, in float32 or better.
-
-    `scale` is one number, or one an output [*g, o, 1].
-    """
+    """sum_t out_t given_t^T of each example's groups, flat, in float32 or better."""
     if not out.dtype == given.dtype == torch.float32:
         wide = torch.promote_types(out.dtype, torch.float32)
         out, given = out.to(wide), given.to(wide)
     # Few columns are slow to write to, few rows are not.
     narrow = given.shape[-1] < _NARROW < out.shape[-1]
-    found = (given.mT @ out).mT if narrow else out.mT @ given
-    is_one = not isinstance(scale, Tensor) and scale == 1.0
-    return (found if is_one else found.mul_(scale)).flatten(1)
+    if out.dim() > 3:
+        found = (given.mT @ out).mT if narrow else out.mT @ given
+    else:  # Fewer calls on the way.
+        found = torch.bmm(given.mT, out).mT if narrow else torch.bmm(out.mT, given)
+    return found.flatten(1)
 
 
 def two_sided(

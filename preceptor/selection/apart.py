@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from preceptor.batches import Batch
+from preceptor.selection.first_order import first_order
 from preceptor.selection.layouts import Layout, learned
 from preceptor.selection.ledger import Ledger
 from preceptor.selection.strange import Chain, unfit
@@ -231,7 +232,7 @@ class _Alone(torch.autograd.Function):
         return tuple(found)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         each = [ctx.run.backward(example, outer) for example in range(len(ctx.run.kept))]
         slopes: list[Tensor | None] = []

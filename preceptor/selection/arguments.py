@@ -14,14 +14,17 @@ def pair(value: Any) -> tuple[Any, Entry | None]:
     """A parameter for a product: its numbers, and its entry where its gradient counts."""
     if not isinstance(value, Tracked):
         return value, None
-    if not all(step.keeps for step in value.steps):
+    if value.steps and not all(step.keeps for step in value.steps):
         raise refusal(value.entry, "in a product, after numbers changed its scale")
     return value.plain(), value.entry
 
 
 def first(*values: Any) -> Tracked:
     """The first that is one."""
-    return next(value for value in values if isinstance(value, Tracked))
+    for value in values:
+        if isinstance(value, Tracked):
+            return value
+    raise TypeError("none of what a function was given is a tracked parameter")
 
 
 def ledger_of(x: Any, *parameters: Any) -> Ledger:
@@ -34,6 +37,7 @@ def ledger_of(x: Any, *parameters: Any) -> Ledger:
         raise refusal(x.entry, "as what a layer is given")
     entry = first(*parameters).entry
     for each in parameters:
-        if isinstance(each, Tensor) and not isinstance(each, Tracked) and each.grad_fn is not None:
+        is_plain = each is not None and not isinstance(each, Tracked)
+        if is_plain and isinstance(each, Tensor) and each.grad_fn is not None:
             raise refusal(entry, "in a layer together with what is no parameter")
     return entry.ledger

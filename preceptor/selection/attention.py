@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from preceptor.selection.arguments import pair
 from preceptor.selection.derived import Derived, each
 from preceptor.selection.entry import Entry
+from preceptor.selection.first_order import first_order
 from preceptor.selection.ledger import Ledger
 from preceptor.selection.shared import each_own
 from preceptor.selection.strange import refusal
@@ -275,7 +276,7 @@ class _Projected(torch.autograd.Function):
         return torch.ops.aten._unsafe_view.default(found, found.shape)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (given, weight), rows, b = ctx.saved_tensors, ctx.rows, ctx.ledger.examples
         (_, entry), (bias, of_bias) = rows.weight, rows.bias

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from preceptor.selection.entry import Entry
+from preceptor.selection.first_order import first_order
 from preceptor.selection.ledger import Ledger
-from preceptor.selection.norms import WIDE, Parameter, along_channels, normed
+from preceptor.selection.norms import Parameter, along_channels, is_cast, normed
 from preceptor.selection.places import channels_last, inner, summed
 
 _BATCH_BACKWARD = torch.ops.aten.native_batch_norm_backward.default
@@ -25,14 +26,13 @@ def group_normed(
     ledger: Ledger, x: Tensor, groups: int, weight: Parameter, bias: Parameter, eps: float
 ) -> Tensor:
     """A group norm: `normed` faster, where nothing is cast."""
-    given = [x, *(each for each, _ in (weight, bias) if each is not None)]
-    if any(each.dtype != x.dtype for each in given) or x.dtype not in WIDE:
+    if is_cast(x, weight[0], bias[0]):
 
         def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
             return F.group_norm(x, groups, scale, shift, eps)
 
         return normed(ledger, x, norm, weight, bias, channels=True)
-    found = _GroupNormed.apply(ledger.anchor, x, groups, weight, bias, eps)
+    found = _GroupNormed.apply(ledger.anchor, x, (groups, weight, bias, eps))
     assert isinstance(found, Tensor)
     return found
 
@@ -43,11 +43,9 @@ class _GroupNormed(torch.autograd.Function):
         ctx: Any,
         anchor: Tensor,  # noqa: ARG004 (what wants a gradient)
         x: Tensor,
-        groups: int,
-        weight: Parameter,
-        bias: Parameter,
-        eps: float,
+        call: tuple[int, Parameter, Parameter, float],
     ) -> Tensor:
+        groups, weight, bias, eps = call
         sizes = (len(x), x.shape[1], x.shape[2:].numel(), groups)
         x = x if channels_last(x) else x.contiguous()
         found, mean, rate = torch.native_group_norm(x, weight[0], bias[0], *sizes, eps)
@@ -56,7 +54,7 @@ class _GroupNormed(torch.autograd.Function):
         return found
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, mean, rate, weight = ctx.saved_tensors
         count, channels, places, groups = ctx.sizes
@@ -66,7 +64,7 @@ class _GroupNormed(torch.autograd.Function):
             _add_sums(ctx.entries, slope, x, *each)
             wanted = [ctx.needs_input_grad[1], False, False]
             found = _GROUP_BACKWARD(slope, x, mean, rate, weight, *ctx.sizes, wanted)
-            return None, found[0], None, None, None, None, None
+            return None, found[0], None
         wanted = [ctx.needs_input_grad[1], *(entry is not None for entry in ctx.entries)]
         # Each group of each example is one of its own: torch's pass over all gives each one's.
         shape = (1, count * channels, places)
@@ -82,7 +80,7 @@ class _GroupNormed(torch.autograd.Function):
         for entry, each in zip(ctx.entries, found, strict=True):
             if entry is not None:
                 entry.add_flat(entry.by_example(each.view(count, -1)).sum(dim=1))
-        return None, back.view_as(x) if wanted[0] else None, None, None, None, None
+        return None, back.view_as(x) if wanted[0] else None, None
 
 
 def batch_normed(
@@ -93,7 +91,7 @@ def batch_normed(
     bias: Parameter,
 ) -> Tensor:
     """A batch norm whose mean, variance and eps stand still: a map of each channel by itself."""
-    found = _BatchNormed.apply(ledger.anchor, x, statistics, weight, bias)
+    found = _BatchNormed.apply(ledger.anchor, x, (statistics, weight, bias))
     assert isinstance(found, Tensor)
     return found
 
@@ -104,17 +102,16 @@ class _BatchNormed(torch.autograd.Function):
         ctx: Any,
         anchor: Tensor,  # noqa: ARG004 (what wants a gradient)
         x: Tensor,
-        statistics: tuple[Tensor, Tensor, float],
-        weight: Parameter,
-        bias: Parameter,
+        call: tuple[tuple[Tensor, Tensor, float], Parameter, Parameter],
     ) -> Tensor:
+        statistics, weight, bias = call
         mean, variance, eps = statistics
         ctx.save_for_backward(x, weight[0], mean, variance)
         ctx.entries, ctx.eps = (weight[1], bias[1]), eps
         return F.batch_norm(x, mean, variance, weight[0], bias[0], eps=eps)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slope,), (x, weight, mean, variance) = outer, ctx.saved_tensors
         own, shift = ctx.entries
@@ -123,7 +120,7 @@ class _BatchNormed(torch.autograd.Function):
             rate = (variance + ctx.eps).rsqrt()
             _add_sums(ctx.entries, slope, x, mean, rate)
             both = along_channels(rate if weight is None else rate * weight, x)
-            return None, slope * both, None, None, None
+            return None, slope * both, None
         # Each channel of each example is one of its own: torch's pass over both gives all at once.
         apart, count = (1, x.shape[0] * x.shape[1], -1), len(x)
         wanted = [ctx.needs_input_grad[1], own is not None, shift is not None]
@@ -136,7 +133,7 @@ class _BatchNormed(torch.autograd.Function):
         for entry, found in ((own, scales), (shift, shifts)):
             if entry is not None:
                 entry.add_flat(entry.by_example(found.view(count, -1)).sum(dim=1))
-        return None, back.view_as(x) if wanted[0] else None, None, None, None
+        return None, back.view_as(x) if wanted[0] else None, None
 
 
 def _add_sums(

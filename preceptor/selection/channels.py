@@ -19,7 +19,7 @@ class Channels:
 
     def are_turned(self, x: Tensor, weight: Tensor) -> bool:
         """Whether a convolution of x is to lay them last, where they do not lie so already."""
-        is_image = x.dim() == 4 and x.shape[2:].numel() > 1 < len(x) and x.device.type == "cpu"
+        is_image = x.dim() == 4 and x.shape[2:].numel() > 1 < x.shape[0] and x.device.type == "cpu"
         is_single = x.dtype == weight.dtype == torch.float32
         if not (self._are_last and is_image and is_single):
             return False

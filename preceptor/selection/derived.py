@@ -107,7 +107,9 @@ class _Call:
     named: dict[str, Any]
 
     def __post_init__(self) -> None:
-        self.leaves, self._form = tree_flatten((tuple(self.args), self.named))
+        self.leaves, self._form = [*self.args, *self.named.values()], None
+        if any(_holds(value) for value in self.leaves):
+            self.leaves, self._form = tree_flatten((tuple(self.args), self.named))
         self.places = [i for i, x in enumerate(self.leaves) if isinstance(x, Tracked | Derived)]
         found: dict[int, Entry] = {}
         for place in self.places:
@@ -137,7 +139,11 @@ class _Call:
         leaves = list(self.leaves)
         for place, value in zip(self.places, values, strict=True):
             leaves[place] = value
-        args, named = tree_unflatten(leaves, self._form)
+        if self._form is not None:
+            args, named = tree_unflatten(leaves, self._form)
+        else:
+            count = len(self.args)
+            args, named = leaves[:count], dict(zip(self.named, leaves[count:], strict=True))
         return self.func(*args, **named)
 
     def once(self) -> Any:
@@ -160,7 +166,7 @@ class _Call:
             has_gradient = isinstance(x, Tensor) and x.requires_grad
             return Derived.made(Once(x, roots), self.entries) if has_gradient else x
 
-        result = tree_map(made, found)
+        result = made(found) if isinstance(found, Tensor) else tree_map(made, found)
         return self._changed(result) if is_changed else result
 
     def _is_changed(self) -> bool:
@@ -191,6 +197,13 @@ class _Call:
         if all(x.dim() == widest.dim() + 1 and x.shape[1] == 1 for x in every):
             return self._with([value.flatten(0, 1) for value in every])
         raise refusal(entry, f"in `{getattr(self.func, '__name__', self.func)}`")
+
+
+def _holds(value: Any) -> bool:
+    """Whether tensors may be in it: torch's own walk through what holds none takes longer."""
+    if isinstance(value, tuple | list):
+        return any(isinstance(each, Tensor) or _holds(each) for each in value)
+    return isinstance(value, dict)
 
 
 def _plain(value: Tracked | Derived) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from preceptor.selection.arguments import first, pair
 from preceptor.selection.entry import Entry
+from preceptor.selection.first_order import first_order
 from preceptor.selection.linear import linear
 from preceptor.selection.shared import each_own
 from preceptor.selection.strange import refusal
@@ -187,7 +188,7 @@ class _Beside(torch.autograd.Function):
         return torch.ops.aten._unsafe_view.default(found, found.shape)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slope,), (x, value), (other, own, gives) = outer, ctx.saved_tensors, ctx.letters
         back, slopes = None, None

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from preceptor.selection.entry import Entry
+from preceptor.selection.first_order import first_order
 from preceptor.selection.strange import misplaced
 
 
@@ -52,7 +53,7 @@ class _Embedding(torch.autograd.Function):
         return F.embedding(ids, weight)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (ids,), entry = ctx.saved_tensors, ctx.entry
         flat = entry.by_example(ids.unsqueeze(-1)).squeeze(-1)

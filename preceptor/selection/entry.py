@@ -110,6 +110,11 @@ class Entry:
         return CountSketch.drawn(count, d, *self._keys(FOLD), device=self.parameter.device)
 
     @cached_property
+    def _raw_fold(self) -> CountSketch:
+        """The same, of what neither side was brought to scale."""
+        return self.fold.scaled(self.rows.scale * self.columns.scale)
+
+    @cached_property
     def buckets(self) -> CountSketch:
         """The map of the parameter's numbers, where no product is taken with it."""
         count, d = self.parameter.numel(), self.ledger.sketching.dimension
@@ -131,13 +136,13 @@ class Entry:
         scale: Float[Tensor, " r"] | None = None,
     ) -> None:
         """The same, some examples at a time, rows that are left whole brought to `scale`."""
-        own = self.rows.scale * self.columns.scale
-        by = own if scale is None else scale.view(self.groups, -1, 1) * own
-        self._fold(contracted(*part, by) for part in parts)
+        # There are fewer signs than numbers of all examples.
+        fold = self._raw_fold if scale is None else self._raw_fold.scaled(scale)
+        self._fold((contracted(*part) for part in parts), fold)
 
     def add_contracted(self, products: Float[Tensor, "b krkc"]) -> None:
         """The same, given through `contracted`."""
-        self._fold([products])
+        self._fold([products], self._raw_fold)
 
     def add_rows(
         self, ids: Int[Tensor, "b t"], right: Float[Tensor, "b t kc"], kept: Tensor | None
@@ -151,21 +156,17 @@ class Entry:
         example = torch.arange(len(ids), device=ids.device).unsqueeze(1)
         sums = signed.new_zeros(len(ids) * self.rows.k, self.columns.k)
         sums.index_add_(0, (example * self.rows.k + bucket[ids]).flatten(), signed.flatten(0, 1))
-        scale = self.rows.scale * self.columns.scale
-        self._fold([sums.mul_(scale).view(len(ids), -1)])
+        self._fold([sums.view(len(ids), -1)], self._raw_fold)
 
     def add_matrices(
         self, parts: Iterable[Float[Tensor, "some r c"]], scale: Float[Tensor, " r"] | None = None
     ) -> None:
         """G of each example itself, some at a time, rows that are left whole brought to `scale`."""
-        self._fold((two_sided(g, self.rows, self.columns).flatten(1) for g in parts), scale)
-
-    def _fold(
-        self, parts: Iterable[Float[Tensor, "some krkc"]], scale: Tensor | None = None
-    ) -> None:
-        self._becomes("matrix")
-        # The signs are fewer than the numbers of all examples.
         fold = self.fold if scale is None else self.fold.scaled(scale)
+        self._fold((two_sided(g, self.rows, self.columns).flatten(1) for g in parts), fold)
+
+    def _fold(self, parts: Iterable[Float[Tensor, "some krkc"]], fold: CountSketch) -> None:
+        self._becomes("matrix")
         start = 0
         for part in parts:
             self.ledger.add(self, fold, part, start)
@@ -272,6 +273,7 @@ class Entry:
             self.chain = common(self.chain, tuple(running)) if self.chain else tuple(running)
 
     def _becomes(self, form: str) -> None:
-        if self.form not in ("", form):
-            raise mixed_forms(self)
-        self.form = form
+        if self.form != form:
+            if self.form:
+                raise mixed_forms(self)
+            self.form = form

@@ -11,6 +11,7 @@ from torch import Tensor
 from preceptor.ops.sketching import CountSketch, Side, contracted
 from preceptor.selection.arguments import first, pair
 from preceptor.selection.entry import AT_ONCE, Entry
+from preceptor.selection.first_order import first_order
 from preceptor.selection.owners import Owners, owners
 from preceptor.selection.strange import refusal
 from preceptor.selection.tracked import Step, Tracked
@@ -122,7 +123,7 @@ class _Biases(torch.autograd.Function):
         return chosen.view_as(chosen)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         count = len(ctx.entry.parameter)
         each = Owners(ctx.owners.whose * count + ctx.ids, ctx.owners.examples * count)
@@ -182,7 +183,7 @@ class _Grouped(torch.autograd.Function):
         return _products(x, stack.mT if is_turned else stack, runs)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slope,), (stack, given), runs = outer, ctx.saved_tensors, ctx.runs
         if runs:
@@ -226,9 +227,7 @@ def _add(
         part = runs[some]
         rows = slice(part[0].rows.start, part[-1].rows.stop)
         each = Owners(place[rows] - some.start * examples, len(part) * examples)
-        found = contracted(
-            each.apart(left[rows]), each.apart(right[rows]), entry.rows.scale * entry.columns.scale
-        )
+        found = contracted(each.apart(left[rows]), each.apart(right[rows]))
         for run, own in zip(part, found.split(examples), strict=True):
             run.entry.add_contracted(own)
 

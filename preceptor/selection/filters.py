@@ -13,7 +13,7 @@ from torch import Tensor
 
 from preceptor.selection.entry import AT_ONCE, Entry
 from preceptor.selection.geometry import Geometry
-from preceptor.selection.places import channels_last
+from preceptor.selection.places import channels_last, in_parts
 
 _CACHED = 1 << 20
 """Numbers that are slid over at once: more would leave the cache between two reads."""
@@ -27,17 +27,23 @@ _HELD = 1 << 17
 
 def sketched(
     entry: Entry, slope: Tensor, x: Tensor, geometry: Geometry
-) -> Iterator[tuple[Float[Tensor, "some g l o"], Float[Tensor, "some g l k"]]]:
-    """The slopes and the sketched patch of each group's places, some examples at a time."""
+) -> Iterator[tuple[Float[Tensor, "some *g l o"], Float[Tensor, "some *g l k"]]]:
+    """The slopes and the sketched patch of each group's places, some examples at a time.
+
+    Where there is one group, it has no axis.
+    """
     groups, own = geometry.groups, entry.columns.turned.view(-1, *entry.parameter.shape[1:])
-    filters = own.to(x.dtype).repeat(groups, *[1] * (x.dim() - 1))
+    filters = own.to(x.dtype)
+    if groups > 1:
+        filters = filters.repeat(groups, *[1] * (x.dim() - 1))
     numbers = max(groups * slope[0, 0].numel(), slope.shape[1]) * entry.columns.k
     # A plain pass holds the filters' gradient here, and hardly more.
     step = max(1, min(AT_ONCE, max(_HELD, entry.parameter.numel())) // numbers)
-    for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
-        both = slopes, geometry.product(inputs, filters, None)
-        out, given = (each.flatten(2).unflatten(1, (groups, -1)).mT for each in both)
-        yield out, given
+    for slopes, inputs in in_parts(step, slope, x):
+        out, given = slopes.flatten(2), geometry.product(inputs, filters, None).flatten(2)
+        if groups > 1:
+            out, given = (each.unflatten(1, (groups, -1)) for each in (out, given))
+        yield out.mT, given.mT
 
 
 def is_sketched(entry: Entry) -> bool:
@@ -53,7 +59,7 @@ def gradients(
     step, found = max(1, AT_ONCE // weight.numel()), _by_group
     both = [channels_last(each) for each in (slope, x)]
     most = max(slope[0].numel(), x[0].numel())
-    if geometry.is_pointwise(weight):
+    if geometry.is_pointwise:
         found = _by_place
     elif any(both) and most > _LARGE:
         step = 1  # Nothing is laid out anew.
@@ -61,7 +67,7 @@ def gradients(
         step = min(step, max(1, _CACHED // most))
         if geometry.groups == len(weight) == x.shape[1]:
             found = _beside if all(both) and _are_few(x, weight) else _by_channel
-    for slopes, inputs in zip(slope.split(step), x.split(step), strict=True):
+    for slopes, inputs in in_parts(step, slope, x):
         yield found(slopes.to(wide), inputs.to(wide), weight, geometry)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from preceptor.selection.entry import Entry
 from preceptor.selection.filters import gradients, is_sketched, sketched
+from preceptor.selection.first_order import first_order
 from preceptor.selection.fusions import Still
 from preceptor.selection.geometry import Geometry
 from preceptor.selection.places import inner, summed
@@ -41,7 +42,7 @@ def fused(
     x: Float[Tensor, "b c *s"], weight: Tensor, entry: Entry, still: Still, geometry: Geometry
 ) -> Float[Tensor, "b o *l"]:
     """What the norm gives for what the convolution gives."""
-    found = _Fused.apply(entry.ledger.anchor, x, weight, entry, still, geometry)
+    found = _Fused.apply(entry.ledger.anchor, x, (weight, entry, still, geometry))
     assert isinstance(found, Tensor)
     return found
 
@@ -52,11 +53,9 @@ class _Fused(torch.autograd.Function):
         ctx: Any,
         anchor: Tensor,  # noqa: ARG004 (what wants a gradient)
         x: Tensor,
-        weight: Tensor,
-        entry: Entry,
-        still: Still,
-        geometry: Geometry,
+        call: tuple[Tensor, Entry, Still, Geometry],
     ) -> Tensor:
+        weight, entry, still, geometry = call
         rate = (still.variance + still.eps).rsqrt()
         both = still.scale[0] * rate
         filters = weight * both.view(-1, *[1] * (weight.dim() - 1))
@@ -69,7 +68,7 @@ class _Fused(torch.autograd.Function):
         return found
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slope,), (x, weight, filters, rate, both) = outer, ctx.saved_tensors
         still, given, ctx.given = ctx.still, ctx.given, None
@@ -88,7 +87,7 @@ class _Fused(torch.autograd.Function):
         back = None
         if ctx.needs_input_grad[1]:
             back = ctx.geometry.back(slope, x, filters, to_input=True)
-        return None, back, None, None, None, None
+        return None, back, None
 
 
 def _made(ctx: Any, slope: Tensor, x: Tensor, weight: Tensor, both: Tensor) -> Float[Tensor, "b o"]:

@@ -24,27 +24,26 @@ class Geometry(NamedTuple):
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int = 1
+    is_pointwise: bool = False  # Whether each place is mapped by itself: a linear layer, faster.
     is_turned: bool = False  # Whether what it gives is laid with channels last, unlike its input.
-
-    def is_pointwise(self, weight: Tensor) -> bool:
-        """Whether each place is mapped by itself: a linear layer, which multiplies faster."""
-        return {*weight.shape[2:]} == {1} and not any(self.padding) and self.groups == 1
 
     def read(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *l"]:
         """The places that are read where each is mapped by itself."""
+        if {*self.stride} == {1}:
+            return x
         for axis, step in enumerate(self.stride, 2):
             x = x if step == 1 else x[(slice(None),) * axis + (slice(None, None, step),)]
         return x
 
-    def is_multiplied(self, places: Tensor, weight: Tensor) -> bool:
+    def is_multiplied(self, places: Tensor) -> bool:
         """Whether a product of matrices is faster, for what has an output's `places`."""
-        few = places.shape[2:].numel() < _FEW
-        return not few and places.device.type == "cpu" and self.is_pointwise(weight)
+        is_few = self.is_pointwise and places.shape[2:].numel() < _FEW
+        return self.is_pointwise and not is_few and places.device.type == "cpu"
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution."""
-        read = self.read(x) if self.is_pointwise(weight) else x
-        if self.is_multiplied(read, weight):
+        read = self.read(x) if self.is_pointwise else x
+        if self.is_multiplied(read):
             return _multiplied(read, weight.flatten(1), bias)
         if self.is_turned:
             weight = weight.contiguous(memory_format=torch.channels_last)
@@ -56,7 +55,7 @@ class Geometry(NamedTuple):
 
     def back(self, slope: Tensor, x: Tensor, weight: Tensor, *, to_input: bool) -> Tensor:
         """The gradient of the input, or of the weight: of either, the shape alone is read."""
-        if to_input and self.is_multiplied(slope, weight):
+        if to_input and self.is_multiplied(slope):
             found = _multiplied(slope, weight.flatten(1).T, None)
             if found.shape == x.shape:
                 return found
@@ -78,13 +77,12 @@ def _multiplied(
     x: Float[Tensor, "b c *l"], weight: Float[Tensor, "o c"], bias: Tensor | None
 ) -> Float[Tensor, "b o *l"]:
     """A convolution of each place by itself; what it gives lies in memory as x does."""
-    places = x.flatten(2)
     if x.stride(1) == 1:
-        found = product(places.mT, weight, bias).mT
+        found = product(x.movedim(1, -1).flatten(1, -2), weight, bias).mT
     elif bias is None:
-        found = weight.expand(len(x), -1, -1) @ places
+        found = weight.expand(len(x), -1, -1) @ x.flatten(2)
     else:
-        found = torch.baddbmm(bias.view(1, -1, 1), weight.expand(len(x), -1, -1), places)
+        found = torch.baddbmm(bias.view(1, -1, 1), weight.expand(len(x), -1, -1), x.flatten(2))
     # Not as a view: what it gives may be written to.
     return torch.ops.aten._unsafe_view.default(found, [*found.shape[:2], *x.shape[2:]])
 

@@ -95,6 +95,7 @@ class Ledger:
         self._answers: dict[tuple[Hashable, int], bool] = {}
         self._asked: Counter[Hashable] = Counter()
         self.is_shared = False  # Whether to note each parameter's part of the sum.
+        self._room = torch.empty(0)  # Kept from pass to pass.
         self._shares: Tensor | None = None
         self._sums = Sums()
 
@@ -105,9 +106,13 @@ class Ledger:
         self.examples = examples
         self.fusions.begin()
         self._asked.clear()
-        self._sums.forget()
         shape = (examples, 2 * self.sketching.dimension)  # As `CountSketch.add` asks for.
-        self._room = torch.zeros(shape, dtype=self.dtype, device=first.device)
+        held = self._room
+        if held.shape == shape and held.dtype == self.dtype and held.device == first.device:
+            held.zero_()
+        else:
+            self._room = torch.zeros(shape, dtype=self.dtype, device=first.device)
+        self._sums.forget()
         self._shares = self._room.new_zeros(len(self._held), *shape) if self.is_shared else None
         # Gives a layer a backward pass also where nothing before it has a gradient.
         self.anchor = torch.zeros((), device=first.device, requires_grad=True)
@@ -139,11 +144,11 @@ class Ledger:
         """
         if x.requires_grad or self.examples == 1:
             return True
-        if x.dim() < 2 or len(x) == 1:
+        if x.dim() < 2 or x.shape[0] == 1:
             return False
         key = where, self._asked[where]
         self._asked[where] += 1
-        return self._answers.setdefault(key, len(x) % self.examples == 0)
+        return self._answers.setdefault(key, x.shape[0] % self.examples == 0)
 
     @contextmanager
     def only(self, example: int) -> Iterator[None]:
@@ -161,8 +166,11 @@ class Ledger:
         self, entry: Entry, sketch: CountSketch, x: Float[Tensor, "some n"], start: int = 0
     ) -> None:
         """Add a map of a parameter's numbers, of the examples from `start` on."""
+        is_all = x.shape[0] == self.examples
+        if is_all and self._shares is None:
+            self._sums.add(sketch, x, self._room)
+            return
         for room in self.rooms(entry):
-            is_all = x.shape[0] == self.examples
             self._sums.add(sketch, x, room if is_all else room[start : start + x.shape[0]])
 
     def rooms(self, entry: Entry) -> Sequence[Float[Tensor, "b two_d"]]:
@@ -193,5 +201,5 @@ class Ledger:
 
     def spread(self, x: Tensor) -> Tensor:
         """What all examples share, [1, ...], once for each of them; anything else as it is."""
-        is_shared = x.dim() > 1 and len(x) == 1 and not x.requires_grad
+        is_shared = x.dim() > 1 and x.shape[0] == 1 and not x.requires_grad
         return x.expand(self.examples, *x.shape[1:]) if is_shared else x

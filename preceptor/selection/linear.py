@@ -8,7 +8,7 @@ NeurIPS 2025 (a Function without a weight's gradient), with dense signs in place
 Dimension key: rows, first of them or 1 for all, *n further axes, a and o in- and outputs.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from preceptor.ops.products import product
 from preceptor.selection.entry import Entry
+from preceptor.selection.first_order import first_order
 from preceptor.selection.ledger import Ledger
 from preceptor.selection.owners import Owners, owners
 
@@ -39,35 +40,41 @@ def linear(
     """
     if transposed and weight[1] is not None:
         weight[1].has_inputs_first = True
-    if not x.shape[:-1].numel():  # A head that is given no positions.
+    if not x.numel():  # A head that is given no positions.
         return F.linear(x, _outputs_first(weight[0], transposed), bias[0])
-    is_first = all(entry is None or not entry.axis for entry in (weight[1], bias[1]))
+    is_first = not (_axis(weight[1]) or _axis(bias[1]))
     if whose is None and x.dim() == 2 and is_first and not once:
         whose = owners(x, ledger.examples)
     shared = ledger.spread(x) if whose is None and is_first else x
     if not is_first and not once:  # Turned axes are copied once, and not in each product.
         shared = shared.contiguous()
-    found = _Linear.apply(ledger.anchor, shared, weight, bias, transposed, whose, once)
+    found = _Linear.apply(ledger.anchor, shared, _Call(weight, bias, transposed, whose, once))
     assert isinstance(found, Tensor)
     return found
+
+
+def _axis(entry: Entry | None) -> int:
+    return 0 if entry is None else entry.axis
 
 
 def _outputs_first(weight: Tensor, transposed: bool) -> Float[Tensor, "o a"]:
     return weight.T if transposed else weight
 
 
+class _Call(NamedTuple):
+    """What stands beside x: torch goes through arguments one by one, and this is one."""
+
+    weight: tuple[Tensor, Entry | None]
+    bias: tuple[Tensor | None, Entry | None]
+    transposed: bool
+    whose: Owners | None
+    once: bool
+
+
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        anchor: Tensor,  # noqa: ARG004 (what wants a gradient)
-        x: Tensor,
-        weight: tuple[Tensor, Entry | None],
-        bias: tuple[Tensor | None, Entry | None],
-        transposed: bool,
-        whose: Owners | None,
-        once: bool,
-    ) -> Tensor:
+    def forward(ctx: Any, anchor: Tensor, x: Tensor, call: _Call) -> Tensor:  # noqa: ARG004
+        weight, bias, transposed, whose, once = call
         entry, places = weight[1], x.shape[:-1]
         if once:
             x = x.narrow(0 if entry is None else entry.axis, 0, 1)
@@ -85,7 +92,7 @@ class _Linear(torch.autograd.Function):
         return torch.ops.aten._unsafe_view.default(found, found.shape)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (given, weight), (entry, of_bias) = ctx.saved_tensors, ctx.entries
         # One copy where axes were turned, or each product makes its own, and of the weight too.
@@ -95,9 +102,10 @@ class _Linear(torch.autograd.Function):
         if of_bias is not None:
             of_bias.add_flat(of_bias.sums(slope, ctx.owners))
         if not ctx.needs_input_grad[1]:
-            return None, None, None, None, None, None, None
-        inputs_first = _outputs_first(weight.to(slope.dtype), not ctx.transposed)
-        return None, product(slope, inputs_first), None, None, None, None, None
+            return None, None, None
+        weight = weight if weight.dtype == slope.dtype else weight.to(slope.dtype)
+        inputs_first = _outputs_first(weight, not ctx.transposed)
+        return None, product(slope, inputs_first), None
 
 
 def add_product(

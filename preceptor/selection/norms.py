@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from preceptor.selection.entry import Entry
+from preceptor.selection.first_order import first_order
 from preceptor.selection.ledger import Ledger
+from preceptor.selection.places import in_parts
 from preceptor.selection.strange import misplaced
 
 Norm = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
@@ -61,7 +63,7 @@ class _Normed(torch.autograd.Function):
         return norm(x, weight[0], bias[0])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slope,), (x, weight) = outer, ctx.saved_tensors
         own, shift = ctx.entries
@@ -95,16 +97,21 @@ def layer_normed(
     Where x is the same for all examples it is taken `once`, and what is given back is not to be
     written to.
     """
-    given = [x, *(each for each, _ in (weight, bias) if each is not None)]
-    if any(each.dtype != x.dtype for each in given) or x.dtype not in WIDE:
+    if is_cast(x, weight[0], bias[0]):
 
         def norm(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
             return F.layer_norm(x, shape, scale, shift, eps)
 
         return normed(ledger, x, norm, weight, bias, channels=False)
-    found = _LayerNormed.apply(ledger.anchor, x, shape, weight, bias, eps, once)
+    found = _LayerNormed.apply(ledger.anchor, x, (shape, weight, bias, eps, once))
     assert isinstance(found, Tensor)
     return found
+
+
+def is_cast(x: Tensor, *learned: Tensor | None) -> bool:
+    """Whether autocast would have a part in it, or precisions differ."""
+    kind = x.dtype
+    return kind not in WIDE or any(each is not None and each.dtype != kind for each in learned)
 
 
 class _LayerNormed(torch.autograd.Function):
@@ -113,12 +120,9 @@ class _LayerNormed(torch.autograd.Function):
         ctx: Any,
         anchor: Tensor,  # noqa: ARG004 (what wants a gradient)
         x: Tensor,
-        shape: Sequence[int],
-        weight: Parameter,
-        bias: Parameter,
-        eps: float,
-        once: bool,
+        call: tuple[Sequence[int], Parameter, Parameter, float, bool],  # Torch counts arguments.
     ) -> Tensor:
+        shape, weight, bias, eps, once = call
         given = x[:1] if once else x
         found, mean, scale = torch.native_layer_norm(given, shape, weight[0], bias[0], eps)
         if once:
@@ -130,49 +134,52 @@ class _LayerNormed(torch.autograd.Function):
         return found
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, mean, scale, weight, bias = ctx.saved_tensors
-        given, learned = (outer[0], x, mean, scale), (weight, bias)
-        wanted = [ctx.needs_input_grad[1], *(entry is not None for entry in ctx.entries)]
-        known = (each for each in ctx.entries if each is not None and not each.axis)
-        examples = next((each.ledger.examples for each in known), 0)
-        if examples and weight is not None and x.numel() >= _LONG * examples:
-            _add_each(ctx, given, learned, wanted, examples)
-        else:
-            own, shift = ctx.entries
-            if own is not None:
-                own.add_flat(_scales(own, given))
-            if shift is not None:
-                _add(shift, outer[0], channels=False)
-        back = _layer_back(ctx.shape, given, learned, [wanted[0], False, False])[0]
-        return None, back, None, None, None, None, None
+        x, mean, rate, weight, bias = ctx.saved_tensors
+        given, learned, (own, shift) = (outer[0], x, mean, rate), (weight, bias), ctx.entries
+        entry = shift if own is None else own
+        if entry is not None:
+            examples = entry.ledger.examples
+            is_long = weight is not None and x.numel() >= _LONG * examples
+            if is_long and not entry.axis:
+                _add_each(ctx, given, learned, examples)
+            else:
+                rows = _by_example(entry, given)
+                if own is not None:
+                    own.add_flat(_scales(*rows))
+                if shift is not None:
+                    shift.add_flat(rows[0].sum(dim=1, dtype=shift.ledger.dtype))
+        wanted = [ctx.needs_input_grad[1], False, False]
+        back = _layer_back(ctx.shape, given, learned, wanted)[0]
+        return None, back, None
 
 
-def _add_each(
-    ctx: Any, given: Sequence[Tensor], learned: Any, wanted: list[bool], examples: int
-) -> None:
+def _add_each(ctx: Any, given: Sequence[Tensor], learned: Any, examples: int) -> None:
     """Torch's pass over the gradients of weight and bias, an example at a time."""
     entry = next(each for each in ctx.entries if each is not None)
     if len(given[1]) % examples:
         raise misplaced(entry, given[1].shape)
     each = zip(*(part.unflatten(0, (examples, -1)) for part in given), strict=True)
-    found = [_layer_back(ctx.shape, one, learned, [False, *wanted[1:]]) for one in each]
+    wanted = [False, *(entry is not None for entry in ctx.entries)]
+    found = [_layer_back(ctx.shape, one, learned, wanted) for one in each]
     for place, entry in enumerate(ctx.entries, 1):
         if entry is not None:
             entry.add_flat(torch.stack([one[place] for one in found]).flatten(1))
 
 
-def _scales(entry: Entry, given: Sequence[Tensor]) -> Float[Tensor, "b n"]:
+def _scales(
+    slope: Float[Tensor, "b t n"],
+    x: Float[Tensor, "b t n"],
+    mean: Float[Tensor, "b t 1"],
+    rate: Float[Tensor, "b t 1"],
+) -> Float[Tensor, "b n"]:
     """The weight's gradients: slopes times what is normed, some examples at a time."""
-    slope, x, mean, rate = (_by_example(entry, each) for each in given)
     step = max(1, _CACHED * x.shape[0] // x.numel())
-    if step >= x.shape[0]:
-        return torch.bmm(rate.mT, (x - mean).mul_(slope)).squeeze(1)
-    parts = zip(*(each.split(step) for each in (slope, x, mean, rate)), strict=True)
+    parts = in_parts(step, slope, x, mean, rate)
     # What was made last is still in the cache.
     found = [torch.bmm(rate.mT, (x - mean).mul_(slope)) for slope, x, mean, rate in parts]
-    return torch.cat(found).squeeze(1)
+    return (found[0] if len(found) == 1 else torch.cat(found)).squeeze(1)
 
 
 def _layer_back(
@@ -198,10 +205,14 @@ def _add(entry: Entry, each: Tensor, channels: bool) -> None:
     if channels:
         entry.add_flat(_by_channel(entry, each))
         return
-    entry.add_flat(_by_example(entry, each).sum(dim=1, dtype=entry.ledger.dtype))
+    (rows,) = _by_example(entry, [each])
+    entry.add_flat(rows.sum(dim=1, dtype=entry.ledger.dtype))
 
 
-def _by_example(entry: Entry, each: Tensor) -> Float[Tensor, "b t n"]:
+def _by_example(entry: Entry, every: Sequence[Tensor]) -> Sequence[Float[Tensor, "b t n"]]:
     """Each example's rows of numbers that are the parameter's."""
-    axes = entry.parameter.dim()
-    return entry.by_example(each if axes == 1 else each.flatten(each.dim() - axes))
+    axes, shape = entry.parameter.dim(), every[0].shape
+    if axes == 1 and len(shape) == 3 and shape[0] == entry.ledger.examples and not entry.axis:
+        return every
+    each = (x if axes == 1 else x.flatten(x.dim() - axes) for x in every)
+    return [entry.by_example(x) for x in each]

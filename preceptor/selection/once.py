@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from preceptor.selection.first_order import first_order
 from preceptor.selection.shared import summed
 
 
@@ -68,7 +69,7 @@ class _Back(torch.autograd.Function):
         return ctx.found.detach().expand(len(every[0]), *ctx.found.shape)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         slopes, found = outer[0].to(ctx.found.dtype), ctx.found
         # What was made on the way may have been used for something else as well.
@@ -95,7 +96,7 @@ class _Picked(torch.autograd.Function):
         return found.expand(len(every), *found.shape)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (slope,), own = outer, ctx.shape[1:]
         places = torch.arange(own.numel(), device=slope.device).view(own)[ctx.index]

@@ -66,6 +66,7 @@ class Passes:
         self._entries = head_entries(head_parameters(model) if model.causal else {}, self.ledger)
         self._held: list[Held] = []
         self._parts = tuple(model.modules())
+        self._is_kept = any(_keeps(part) for part in self._parts)
         self._empty = [each for each in model.parameters() if not each.numel()]
 
     @property
@@ -139,7 +140,7 @@ class Passes:
     def asked(self) -> Iterator[None]:
         """In the block the student is as it is when it is asked."""
         with _as_trained():
-            if not any(part.training or _keeps(part) for part in self._parts):
+            if not self._is_kept and not any(part.training for part in self._parts):
                 yield
                 return
             with keeping_modes(self.model):

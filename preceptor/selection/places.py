@@ -3,6 +3,8 @@
 Dimension key: b examples, o channels, *l axes of places, n places.
 """
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,11 +21,18 @@ def channels_last(x: Tensor) -> bool:
     return last and not x.is_contiguous()
 
 
+def in_parts(step: int, *every: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    """Of tensors of as many examples each, some examples at a time."""
+    if step >= every[0].shape[0]:
+        return (every,)  # A call less each.
+    return zip(*(each.split(step) for each in every), strict=True)
+
+
 def inner(x: Float[Tensor, "b o *l"], y: Float[Tensor, "b o *l"]) -> Float[Tensor, "b o"]:
     """Sums of products, of some examples at a time."""
     step = max(1, _CACHED // x[0].numel())
-    parts = zip(x.split(step), y.split(step), strict=True)
-    return torch.cat([summed((one * other).unsqueeze(-1).flatten(2)) for one, other in parts])
+    found = [summed((one * other).unsqueeze(-1).flatten(2)) for one, other in in_parts(step, x, y)]
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def summed(x: Float[Tensor, "b o n"]) -> Float[Tensor, "b o"]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from preceptor.selection.entry import Entry
 from preceptor.selection.experts import TURN
+from preceptor.selection.first_order import first_order
 from preceptor.selection.small import copies
 from preceptor.selection.strange import refusal
 from preceptor.selection.tracked import Step, Tracked
@@ -96,7 +97,7 @@ class _Each(torch.autograd.Function):
         return value.expand(entry.ledger.examples, *value.shape)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         slopes = outer[0].reshape(len(outer[0]), -1)
         _add(ctx.entry, ctx.steps, slopes.to(ctx.entry.ledger.dtype))

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from preceptor.selection.entry import Entry
+from preceptor.selection.first_order import first_order
 from preceptor.selection.owners import owners
 from preceptor.selection.strange import refusal
 
@@ -31,7 +32,7 @@ class _Copies(torch.autograd.Function):
         return entry.parameter.expand(entry.ledger.examples, *entry.parameter.shape)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.entry.add_flat(outer[0].reshape(len(outer[0]), -1))
         return None, None

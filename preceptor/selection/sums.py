@@ -16,10 +16,7 @@ class Sums:
     """What waits to be added to rooms."""
 
     def __init__(self) -> None:
-        self._there: list[Tensor] = []
-        self._runs: list[Tensor] = []
-        self._signs: list[Tensor] = []
-        self._waiting = 0
+        self.forget()
 
     def add(
         self, sketch: CountSketch, x: Float[Tensor, "b n"], room: Float[Tensor, "b two_k"]
@@ -28,10 +25,9 @@ class Sums:
         if not sketch.is_short:
             sketch.add(x, room)
             return
-        there, runs, signs = sketch.terms(x, room)
-        self._there += there
-        self._runs += runs
-        self._signs += signs
+        self._there += sketch.places(room)
+        self._runs += sketch.runs(x)
+        self._factors += sketch.factors(room.dtype)
         self._waiting += x.numel()
         if self._waiting > _MOST:
             self.finish()
@@ -39,10 +35,12 @@ class Sums:
     def finish(self) -> None:
         """Add all that waits."""
         if self._there:
-            add_terms(self._there, self._runs, self._signs)
+            add_terms(self._there, self._runs, self._factors)
         self.forget()
 
     def forget(self) -> None:
         """Leave what waits, as of a pass that ended early."""
-        self._there, self._runs, self._signs = [], [], []
+        self._there: list[Tensor] = []
+        self._runs: list[Tensor] = []
+        self._factors: list[Tensor] = []
         self._waiting = 0

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from preceptor.selection.entry import Entry
+from preceptor.selection.first_order import first_order
 from preceptor.selection.ledger import Ledger
 from preceptor.selection.strange import Strange, changed, refusal
 
@@ -99,10 +100,10 @@ class Tracked(Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Asked by torch of every function that one of these is an argument of."""
-        if any(kind not in (cls, Tensor, nn.Parameter) for kind in types):
+        if not _KINDS.issuperset(types):
             return NotImplemented  # Theirs to answer.
         named = kwargs or {}
-        first = _first((*args, *named.values()))
+        first = _first((*args, *named.values()) if named else args)
         with torch._C.DisableTorchFunctionSubclass():
             uses, entry = first.uses, first.entry
             if not torch.is_grad_enabled():  # What is made here has no gradient.
@@ -129,12 +130,15 @@ class Tracked(Tensor):
                 raise (refused or found) from None
 
 
+_KINDS = frozenset({Tracked, Tensor, nn.Parameter})
+
+
 def _first(values: Sequence[Any]) -> Tracked:
     """The first that is one, alone or in a list: torch's own walk through lists takes longer."""
-    own = next((value for value in values if isinstance(value, Tracked)), None)
-    if own is None:
-        own = next(leaf for leaf in tree_leaves(values) if isinstance(leaf, Tracked))
-    return own
+    for value in values:
+        if isinstance(value, Tracked):
+            return value
+    return next(leaf for leaf in tree_leaves(values) if isinstance(leaf, Tracked))
 
 
 class _Whole(torch.autograd.Function):
@@ -144,7 +148,7 @@ class _Whole(torch.autograd.Function):
         return entry.parameter.view_as(entry.parameter)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order
     def backward(ctx: Any, *outer: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.entry.add_whole(outer[0])
         return None, None

@@ -13,6 +13,7 @@ from preceptor.ops.sketching import (
     contracted,
     count_sketch,
     signs_sketch,
+    turned,
     two_sided,
 )
 
@@ -91,8 +92,27 @@ def test_rows_are_contracted_as_the_whole_matrix_would_be() -> None:
     out, given = Side.drawn(30, 8, 1), Side.drawn(20, 4, 2)
     slopes, inputs = normal(3, 7, 30), normal(3, 7, 20, seed=1)
     expected = two_sided(slopes.mT @ inputs, out, given).flatten(1)
-    found = contracted(out.raw(slopes), given.raw(inputs), out.scale * given.scale)
+    found = contracted(out.raw(slopes), given.raw(inputs)) * (out.scale * given.scale)
     assert torch.allclose(found, expected)
+
+
+@pytest.mark.parametrize("n", [5, 40, 300])
+def test_a_map_of_what_was_brought_to_scale_is_the_map_times_the_scale(n: int) -> None:
+    sketch, x = CountSketch.drawn(n, 16, 3), normal(2, n)
+    assert torch.allclose(sketch.scaled(0.3)(x), 0.3 * sketch(x), rtol=1e-15)
+    assert torch.allclose(sketch.scaled(0.5).scaled(0.3)(x), 0.15 * sketch(x), rtol=1e-15)
+    rows = torch.arange(1.0, 6.0, dtype=torch.float64)
+    found = sketch.scaled(0.3).scaled(rows)(x)
+    assert torch.allclose(found, 0.3 * sketch(x * rows.repeat_interleave(n // 5)), rtol=1e-14)
+
+
+def test_a_map_is_added_to_the_room_that_it_is_given() -> None:
+    sketch, x = CountSketch.drawn(40, 16, 3), normal(2, 40)
+    rooms = [torch.zeros(2, 32, dtype=torch.float64) for _ in range(2)]
+    for room in (rooms[0], rooms[1], rooms[1], rooms[0]):
+        sketch.add(x, room)
+    assert torch.allclose(turned(rooms[0]), 2 * sketch(x))
+    assert torch.equal(rooms[0], rooms[1])
 
 
 Long = Callable[..., Tensor]

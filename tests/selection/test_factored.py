@@ -242,6 +242,18 @@ def test_an_adapted_head_is_refused_in_words() -> None:
         FactoredSketcher(model, SMALL)
 
 
+def test_rows_that_were_given_out_stay_as_they_are() -> None:
+    sketcher, batch = FactoredSketcher(shaken(language("llama")), SMALL), token_batch()
+    first = sketcher(batch).sketches
+    held = first.clone()
+    again = sketcher(batch).sketches
+    assert torch.equal(first, held)
+    assert torch.equal(again, held)
+    sketcher(batch.rows(1, len(batch)))
+    assert torch.equal(first, held)
+    assert torch.equal(again, held)
+
+
 class Mixing(torch.nn.Module):
     """A classifier that looks at its neighbour, as a norm over the batch does."""
 
