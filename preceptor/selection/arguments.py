@@ -1,13 +1,45 @@
 """What a function of torch's is given: parameters that notice it, and their ledger."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, final
 
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from preceptor.selection.entry import Entry
 from preceptor.selection.ledger import Ledger
 from preceptor.selection.strange import refusal
 from preceptor.selection.tracked import Tracked
+
+
+@final
+class Arguments:
+    """All that a function is given, one behind another.
+
+    Args:
+        args, named: as it is given them.
+    """
+
+    def __init__(self, args: Sequence[Any], named: dict[str, Any]) -> None:
+        self._count, self._names, self._form = len(args), tuple(named), None
+        self.leaves: list[Any] = [*args, *named.values()]
+        if any(_holds(value) for value in self.leaves):
+            self.leaves, self._form = tree_flatten((tuple(args), named))
+
+    def given_to(self, func: Callable[..., Any], leaves: Sequence[Any]) -> Any:
+        """What the function gives for others in their places."""
+        if self._form is None:
+            named = zip(self._names, leaves[self._count :], strict=True)
+            return func(*leaves[: self._count], **dict(named))
+        args, others = tree_unflatten(leaves, self._form)
+        return func(*args, **others)
+
+
+def _holds(value: Any) -> bool:
+    """Whether tensors may be in it: torch's own walk through what holds none takes longer."""
+    if isinstance(value, tuple | list):
+        return any(isinstance(each, Tensor) or _holds(each) for each in value)
+    return isinstance(value, dict)
 
 
 def pair(value: Any) -> tuple[Any, Entry | None]:

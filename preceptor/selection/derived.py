@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_flatten, tree_map, tree_map_only, tree_unflatten
+from torch.utils._pytree import tree_map, tree_map_only
 
-from preceptor.selection.arguments import pair
+from preceptor.selection.arguments import Arguments, pair
 from preceptor.selection.einsum import einsum_beside, einsum_once
 from preceptor.selection.entry import Entry
 from preceptor.selection.linear import linear
@@ -107,9 +107,8 @@ class _Call:
     named: dict[str, Any]
 
     def __post_init__(self) -> None:
-        self.leaves, self._form = [*self.args, *self.named.values()], None
-        if any(_holds(value) for value in self.leaves):
-            self.leaves, self._form = tree_flatten((tuple(self.args), self.named))
+        self._all = Arguments(self.args, self.named)
+        self.leaves = self._all.leaves
         self.places = [i for i, x in enumerate(self.leaves) if isinstance(x, Tracked | Derived)]
         found: dict[int, Entry] = {}
         for place in self.places:
@@ -139,12 +138,7 @@ class _Call:
         leaves = list(self.leaves)
         for place, value in zip(self.places, values, strict=True):
             leaves[place] = value
-        if self._form is not None:
-            args, named = tree_unflatten(leaves, self._form)
-        else:
-            count = len(self.args)
-            args, named = leaves[:count], dict(zip(self.named, leaves[count:], strict=True))
-        return self.func(*args, **named)
+        return self._all.given_to(self.func, leaves)
 
     def once(self) -> Any:
         """What it gives for all examples."""
@@ -197,13 +191,6 @@ class _Call:
         if all(x.dim() == widest.dim() + 1 and x.shape[1] == 1 for x in every):
             return self._with([value.flatten(0, 1) for value in every])
         raise refusal(entry, f"in `{getattr(self.func, '__name__', self.func)}`")
-
-
-def _holds(value: Any) -> bool:
-    """Whether tensors may be in it: torch's own walk through what holds none takes longer."""
-    if isinstance(value, tuple | list):
-        return any(isinstance(each, Tensor) or _holds(each) for each in value)
-    return isinstance(value, dict)
 
 
 def _plain(value: Tracked | Derived) -> Tensor:
