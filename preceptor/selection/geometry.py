@@ -68,9 +68,28 @@ class Geometry(NamedTuple):
         if not (to_input and _is_turned_back(slope, weight)):
             found = _BACKWARD(slope, x, weight, None, *plain, self.groups, wanted)
             return found[0 if to_input else 1]
+        if self._is_tiled(slope, x, weight):
+            return _by_tile(slope, weight)
         slope, x = slope.contiguous(), slope.new_empty(1).expand(x.shape)
         found = _BACKWARD(slope, x, weight, None, *plain, self.groups, wanted)
         return found[0].contiguous(memory_format=torch.channels_last)
+
+    def _is_tiled(self, slope: Tensor, x: Tensor, weight: Tensor) -> bool:
+        """Whether every place of an image is read once."""
+        kernel = weight.shape[2:]
+        is_plain = {*self.padding} == {0} and {*self.dilation} == {self.groups} == {1}
+        read = [places * width for places, width in zip(slope.shape[2:], kernel, strict=True)]
+        return is_plain and kernel == self.stride and read == list(x.shape[2:])
+
+
+def _by_tile(
+    slope: Float[Tensor, "b o h w"], weight: Float[Tensor, "o c k l"]
+) -> Float[Tensor, "b c hk wl"]:
+    """The gradient of an image each tile of which is mapped by itself, channels last."""
+    filters = weight.permute(2, 3, 1, 0)
+    found = product(slope.permute(0, 2, 3, 1), filters.flatten(0, 2))
+    tiles = found.unflatten(3, filters.shape[:3]).transpose(2, 3)
+    return tiles.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 def _multiplied(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from preceptor.batches import Batch
 from preceptor.models.tapped import TappedModel
-from preceptor.selection import filters
+from preceptor.selection import filters, geometry
 from preceptor.selection.exact import ExactSketcher
 from preceptor.selection.factored import FactoredSketcher
 from preceptor.selection.ledger import Sketching
@@ -23,6 +23,7 @@ BODIES: dict[str, Callable[[], list[nn.Module]]] = {
     "of each channel": lambda: [nn.Conv2d(8, 8, 3, groups=8, padding=1)],
     "wider than its image": lambda: [nn.AvgPool2d(6), nn.Conv2d(8, 8, 5, groups=8, padding=2)],
     "of more filters than places": lambda: [nn.AvgPool2d(6), nn.Conv2d(8, 60, 3, padding=1)],
+    "of tiles": lambda: [nn.AvgPool2d(3), nn.Conv2d(8, 40, 2, stride=2)],
     "of narrow groups": lambda: [nn.Conv2d(8, 8, 3, groups=4)],
     "with a batch norm": lambda: [nn.Conv2d(8, 12, 3, bias=False), nn.BatchNorm2d(12)],
     "a batch norm": lambda: [nn.ReLU(), nn.BatchNorm2d(8)],
@@ -88,6 +89,21 @@ def lie_last(model: TappedModel, given: Batch) -> bool:
 def test_channels_lie_last_from_the_first_convolution_on(case: str, given: str) -> None:
     laid = {"memory_format": torch.channels_last} if given == "laid so" else {}
     assert lie_last(student(case), batch(**laid))
+
+
+def test_the_gradient_of_an_image_that_is_read_tile_by_tile_is_autograds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = torch.rand(2, 6, 8, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.rand(30, 6, 4, 2)
+    found = nn.functional.conv2d(image, weight, stride=(4, 2))
+    slope = torch.rand_like(found)
+    (expected,) = torch.autograd.grad(found, image, slope)
+    monkeypatch.setattr(geometry, "_BACKWARD", None)  # It is not asked.
+    laid = geometry.Geometry((4, 2), (0, 0), (1, 1))
+    back = laid.back(slope, image.detach(), weight, to_input=True)
+    assert torch.allclose(back, expected)
+    assert channels_last(back)
 
 
 def test_large_images_are_taken_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
