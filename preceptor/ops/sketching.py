@@ -25,6 +25,7 @@ from preceptor.ops.products import product
 
 _ADD_ALL = torch._foreach_addcmul_  # pyright: ignore[reportPrivateImportUsage]
 Tensors = tuple[Tensor, ...] | list[Tensor]
+"""As torch takes them where it takes many."""
 PIECE = 1 << 16
 """Coordinates of a long vector whose map is made at once."""
 _FEW = 4

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from preceptor.selection.entry import AT_ONCE, Entry
 from preceptor.selection.geometry import Geometry
-from preceptor.selection.places import channels_last, in_parts
+from preceptor.selection.parts import in_parts
+from preceptor.selection.places import channels_last
 
 _CACHED = 1 << 20
 """Numbers that are slid over at once: more would leave the cache between two reads."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from preceptor.selection.entry import Entry
 from preceptor.selection.first_order import first_order
 from preceptor.selection.ledger import Ledger
-from preceptor.selection.places import in_parts
+from preceptor.selection.parts import in_parts
 from preceptor.selection.strange import misplaced
 
 Norm = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]

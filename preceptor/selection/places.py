@@ -3,11 +3,11 @@
 Dimension key: b examples, o channels, *l axes of places, n places.
 """
 
-from collections.abc import Iterable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from preceptor.selection.parts import in_parts
 
 _FEW = 32
 """Numbers that are soon gone through one after another."""
@@ -19,13 +19,6 @@ def channels_last(x: Tensor) -> bool:
     """Whether an image's channels stand beside one another in memory, and its places do not."""
     last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
     return last and not x.is_contiguous()
-
-
-def in_parts(step: int, *every: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """Of tensors of as many examples each, some examples at a time."""
-    if step >= every[0].shape[0]:
-        return (every,)  # A call less each.
-    return zip(*(each.split(step) for each in every), strict=True)
 
 
 def inner(x: Float[Tensor, "b o *l"], y: Float[Tensor, "b o *l"]) -> Float[Tensor, "b o"]:
